@@ -101,6 +101,7 @@ type RealServer struct {
 	Name   string // for people
 	Addrs  []netip.Addr
 	Method affinity.Method
+	MTU    int               // of the path to it, bytes of IP; 0: the interface's (mem: 1500)
 	VLANs  map[uint16]uint16 // tenant number -> 802.1Q tag on the subnet side
 	Alive  bool
 }

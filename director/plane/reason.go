@@ -24,12 +24,12 @@ const (
 	DropMalformed   Reason = 13 // cut short, or headers that contradict each other
 	DropAmbiguous   Reason = 14 // a later fragment from an unknown endpoint, where several hashing services differ
 	DropICMP        Reason = 15 // ICMP to a VIP that is neither echo, neighbour discovery nor an error about a tunnel
+	DropRole        Reason = 16 // to a VIP, through an interface that has not the role tunnel
 
 	PassNotIP   Reason = 32 // not IPv4 or IPv6 (ARP ...)
 	PassMAC     Reason = 33 // not to our MAC address
 	PassLocal   Reason = 34 // to no VIP and no subnet we know, or to an address of our own
 	PassControl Reason = 35 // ICMP echo request or neighbour discovery to a VIP
-	PassRole    Reason = 36 // to a VIP or a subnet, on an interface that does not have that role
 )
 
 // Drops tells whether r is the reason of a drop, rather than of leaving the packet to the stack.
@@ -40,7 +40,7 @@ var reasonWords = map[Reason]string{
 	DropUnplaced: "unplaced", DropContested: "contested", DropDead: "both-dead", DropCover: "no-tunnel-in-cover",
 	DropLoop: "loop", DropHops: "hop-limit", DropSource: "bad-source", DropTooBig: "too-big",
 	DropNoNeighbour: "no-neighbour", DropMalformed: "malformed", DropAmbiguous: "ambiguous-fragment", DropICMP: "icmp",
-	PassNotIP: "not-ip", PassMAC: "other-mac", PassLocal: "local", PassControl: "control", PassRole: "role",
+	PassNotIP: "not-ip", PassMAC: "other-mac", PassLocal: "local", PassControl: "control", DropRole: "no-role",
 }
 
 func (r Reason) String() string {

@@ -1,0 +1,98 @@
+package affinity
+
+// An Op is one wanted change. Each is applied whole or refused whole.
+type Op interface{ op() }
+
+// An Actor is who asks for a change.
+type Actor struct {
+	Name string // of the token; the owner of the tunnels it pushes
+	Any  bool   // an operator: may change what others own
+}
+
+// The changes that can be asked for.
+type (
+	// PutTunnel creates or replaces a tunnel. Header, Owner and Created are filled in by the director.
+	PutTunnel struct {
+		By     Actor
+		Tunnel *Tunnel
+		// Unless names the stamp of the record that the caller saw, 0: saw none: a record that is newer is left alone. Nil: no condition.
+		Unless *Stamp
+		// Transient lets claims be contested for now: the caller is in the middle of a complete set and has checked its final state.
+		Transient bool
+	}
+	// DeleteTunnel deletes a tunnel. A tunnel that does not exist is no error.
+	DeleteTunnel struct {
+		By         Actor
+		ID         string
+		Generation uint64 // 0: not said; lower than known is refused
+		Unless     *Stamp
+	}
+	// PutService creates or replaces a service.
+	PutService struct {
+		By      Actor
+		Service *Service
+	}
+	// DeleteService deletes a service that no tunnel and no real server names.
+	DeleteService struct {
+		By   Actor
+		Name string
+	}
+	// PutTenant creates or replaces a tenant.
+	PutTenant struct {
+		By     Actor
+		Tenant *Tenant
+	}
+	// DeleteTenant deletes a tenant that no tunnel names.
+	DeleteTenant struct {
+		By   Actor
+		Name string
+	}
+	// PutRealServer creates or replaces a real server.
+	PutRealServer struct {
+		By         Actor
+		RealServer *RealServer
+	}
+	// DeleteRealServer removes a real server that no pin names, or, by force, one that is dead or drained: its groups are placed anew.
+	DeleteRealServer struct {
+		By    Actor
+		Name  string
+		Force bool
+	}
+	// SetAdmin drains or undrains a real server. Draining takes no new pins and moves nothing.
+	SetAdmin struct {
+		By    Actor
+		Name  string
+		Admin Admin
+	}
+	// Repin moves a group, at once, to a named real server, or to whichever is best ("").
+	Repin struct {
+		By    Actor
+		Group GroupID
+		To    string
+		Why   Why
+		// Idle: refuse if the group is up.
+		Idle bool
+	}
+)
+
+func (PutTunnel) op()        {}
+func (DeleteTunnel) op()     {}
+func (PutService) op()       {}
+func (DeleteService) op()    {}
+func (PutTenant) op()        {}
+func (DeleteTenant) op()     {}
+func (PutRealServer) op()    {}
+func (DeleteRealServer) op() {}
+func (SetAdmin) op()         {}
+func (Repin) op()            {}
+
+// A Result answers an Op.
+type Result struct {
+	Err      error    // a *Refusal, or nil
+	Changed  bool     // false: it was so already
+	Created  bool     // it did not exist
+	Group    GroupID  // of a tunnel's change
+	Pin      Pin      // where that group is now; Primary 0: unplaced, Note says why
+	Revision uint64   // the table's, with this change in it
+	Warnings []string // accepted, but the caller should know
+}

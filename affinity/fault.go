@@ -38,13 +38,13 @@ type RefusalReason uint8
 
 // The reasons of refusals.
 const (
-	Invalid   RefusalReason = iota // mend the faults
-	Conflict                       // somebody else holds what is wanted
-	Stale                          // a newer generation is known
-	NotFound                       // no such object
-	Forbidden                      // it is another owner's, or protected from this change
-	Full                           // no room: a fixed size is reached
-	Unwritable                     // the disk takes no writes now
+	Invalid    RefusalReason = iota // mend the faults
+	Conflict                        // somebody else holds what is wanted
+	Stale                           // a newer generation is known
+	NotFound                        // no such object
+	Forbidden                       // it is another owner's, or protected from this change
+	Full                            // no room: a fixed size is reached
+	Unwritable                      // the disk takes no writes now
 )
 
 func (r *Refusal) Error() string {

@@ -1,0 +1,182 @@
+// Package api is the HTTP interface of a director: what travels over it, the handlers, and the client that the CLI uses.
+//
+// It owns no state. It reads immutable tables, and asks a Director for changes. It must not know disks or data planes.
+package api
+
+import (
+	"context"
+	"time"
+
+	"tunneldirector/affinity"
+)
+
+// A Director is what the handlers need.
+type Director interface {
+	// Table is the current state. It never changes; call again for a newer one.
+	Table() *affinity.Table
+	// Do applies changes, each for itself, in order, in one durable step, programs them and answers each. The error is of
+	// the whole: context ended, or shutting down. A call of up to 5,000 changes is one step.
+	Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error)
+	// View answers everything that is read and is not in the table.
+	View() View
+}
+
+// A View is what a director knows besides its table. Its methods may be called from any goroutine.
+type View interface {
+	// Status is the whole state of the director, for /v1/status, /readyz and /metrics.
+	Status(ctx context.Context) (Status, error)
+	// Explain tells what happens to a packet, and why.
+	Explain(ctx context.Context, q Question) (Explanation, error)
+	// Up tells which of these tunnels are up by design rule 10 (agent, packets in the last 180 s, the NMS's word), and by what evidence.
+	Up(ctx context.Context, tunnels []*affinity.Tunnel) ([]Evidence, error)
+	// Events returns those after sequence number since, waiting for the first one until ctx ends; ErrGone if since is
+	// unknown here (too old, or of the future).
+	Events(ctx context.Context, since uint64) ([]Event, error)
+}
+
+// Evidence is whether a tunnel is up and how we know.
+type Evidence struct {
+	Up       bool
+	By       string    // agent, packets, nms; "" if down
+	LastSeen time.Time // last packet through its pin, to 10 s; zero: none seen
+}
+
+// A Question is a packet whose way is asked for.
+type Question struct {
+	Src      string `json:"src" query:"src" doc:"source address"`
+	Dst      string `json:"dst" query:"dst" doc:"destination address: a VIP, or an address behind a tunnel"`
+	Tenant   string `json:"tenant,omitempty" query:"tenant" doc:"tenant on the subnet side"`
+	Proto    string `json:"proto,omitempty" query:"proto" doc:"esp, ah, gre, udp, tcp, ... or a number; default: the first that the VIP balances"`
+	SrcPort  uint16 `json:"src_port,omitempty" query:"src_port"`
+	DstPort  uint16 `json:"dst_port,omitempty" query:"dst_port"`
+	Fragment string `json:"fragment,omitempty" query:"fragment" enum:",first,later"`
+}
+
+// An Explanation is the answer, made from the table and from the data plane itself.
+type Explanation struct {
+	Side        string   `json:"side" doc:"tunnel, subnet or empty"`
+	Action      string   `json:"action" doc:"forward, drop or pass"`
+	Reason      string   `json:"reason" doc:"why it is not forwarded"`
+	Service     string   `json:"service,omitempty"`
+	Tunnel      string   `json:"tunnel,omitempty" doc:"the tunnel that holds the claim"`
+	Group       string   `json:"group,omitempty"`
+	Matched     string   `json:"matched,omitempty" doc:"the key that decided"`
+	RealServer  string   `json:"real_server,omitempty"`
+	Incarnation uint32   `json:"incarnation,omitempty"`
+	Primary     string   `json:"primary,omitempty"`
+	Backup      string   `json:"backup,omitempty"`
+	UsedBackup  bool     `json:"used_backup,omitempty"`
+	IfItDies    string   `json:"if_it_dies,omitempty" doc:"who would get it if the chosen real server died now"`
+	PinSince    string   `json:"pin_since,omitempty"`
+	PinWhy      string   `json:"pin_why,omitempty"`
+	PinnedBy    string   `json:"pinned_by,omitempty"`
+	Words       []string `json:"words" doc:"each step of the decision in a sentence"`
+	Agrees      bool     `json:"agrees" doc:"the data plane decides as the table says"`
+}
+
+// Status is a director at a glance.
+type Status struct {
+	Name        string             `json:"name"`
+	Version     string             `json:"version"`
+	Store       string             `json:"store" doc:"store id"`
+	Revision    uint64             `json:"revision"`
+	Started     time.Time          `json:"started"`
+	Ready       bool               `json:"ready"`
+	NotReady    []string           `json:"not_ready,omitempty" doc:"why not"`
+	Writable    bool               `json:"writable"`
+	NotWritable string             `json:"not_writable,omitempty" doc:"why not, and the remedy"`
+	Frozen      bool               `json:"frozen" doc:"automatic moves are stopped"`
+	FrozenBy    string             `json:"frozen_by,omitempty"`
+	Alarms      []string           `json:"alarms" doc:"what needs a person, in sentences"`
+	Plane       PlaneStatus        `json:"plane"`
+	Tunnels     TunnelCounts       `json:"tunnels"`
+	NPlusOne    NPlusOne           `json:"n_plus_one"`
+	RealServers []RealServerStatus `json:"real_servers"`
+	Services    []ServiceStatus    `json:"services"`
+	DiskFree    uint64             `json:"disk_free_bytes"`
+	DiskUsed    uint64             `json:"disk_used_bytes"`
+	ClockSays   string             `json:"clock,omitempty" doc:"empty, or how the clock is off"`
+}
+
+// PlaneStatus is the data plane's side of the Status.
+type PlaneStatus struct {
+	Kind       string            `json:"kind" doc:"xdp, ipvs or mem"`
+	Detail     []string          `json:"detail" doc:"interfaces and modes"`
+	InSync     bool              `json:"in_sync" doc:"the kernel holds what the table says"`
+	LastError  string            `json:"last_error,omitempty"`
+	Dropped    map[string]uint64 `json:"dropped_packets" doc:"by reason"`
+	Passed     map[string]uint64 `json:"passed_packets" doc:"left to the director's own stack, by reason"`
+	SubnetSide Traffic           `json:"subnet_side"`
+	Tables     map[string]Usage  `json:"tables"`
+}
+
+// Traffic counts what was forwarded.
+type Traffic struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Usage is how full a kernel table is.
+type Usage struct {
+	Entries uint64 `json:"entries"`
+	Max     uint64 `json:"max"`
+}
+
+// TunnelCounts sums up the table.
+type TunnelCounts struct {
+	Total     uint64 `json:"total"`
+	Placed    uint64 `json:"placed"`
+	Unplaced  uint64 `json:"unplaced"`
+	NoBackup  uint64 `json:"no_backup"`
+	Contested uint64 `json:"contested"`
+	Split     uint64 `json:"split"`
+}
+
+// NPlusOne says whether the death of any one host can be borne.
+type NPlusOne struct {
+	OK      bool     `json:"ok"`
+	Missing []string `json:"missing,omitempty"`
+}
+
+// RealServerStatus is a real server as it is now.
+type RealServerStatus struct {
+	Name         string   `json:"name"`
+	Host         string   `json:"host"`
+	Zone         string   `json:"zone,omitempty"`
+	Addresses    []string `json:"addresses"`
+	Services     []string `json:"services"`
+	Admin        string   `json:"admin" enum:"active,drained"`
+	State        string   `json:"state" enum:"new,alive,dead" doc:"new: not seen alive yet"`
+	Cause        string   `json:"cause,omitempty" doc:"why it is in this state"`
+	Since        string   `json:"since,omitempty"`
+	Incarnation  uint32   `json:"incarnation"`
+	Index        uint16   `json:"index" doc:"in the data plane"`
+	Weight       uint32   `json:"weight"`
+	Capacity     uint32   `json:"capacity_tunnels" doc:"0: no limit"`
+	Tunnels      uint32   `json:"tunnels" doc:"whose primary it is"`
+	BackupFor    uint32   `json:"backup_for" doc:"tunnels whose backup it is"`
+	BandwidthBPS uint64   `json:"bandwidth_bps" doc:"expected"`
+	Traffic      Traffic  `json:"traffic" doc:"all incarnations"`
+	RTTMicros    int64    `json:"rtt_us,omitempty" doc:"last probe's round trip"`
+}
+
+// ServiceStatus is a service's counters.
+type ServiceStatus struct {
+	Name    string            `json:"name"`
+	Tunnels uint64            `json:"tunnels"`
+	Traffic Traffic           `json:"traffic"`
+	Dropped map[string]uint64 `json:"dropped_packets"`
+}
+
+// An Event is something that happened to the table or the real servers.
+type Event struct {
+	Seq    uint64    `json:"seq"`
+	Time   time.Time `json:"time"`
+	Kind   string    `json:"kind" enum:"tunnel-put,tunnel-deleted,placed,moved,unplaced,contested,real-server,service,alarm,freeze"`
+	Object string    `json:"object" doc:"tunnel or group id, real server or service"`
+	From   string    `json:"from,omitempty" doc:"real server before"`
+	To     string    `json:"to,omitempty" doc:"real server now"`
+	Backup string    `json:"backup,omitempty"`
+	Why    string    `json:"why,omitempty"`
+	By     string    `json:"by,omitempty" doc:"who asked"`
+}

@@ -40,6 +40,8 @@ type Plane interface {
 type Observer interface {
 	// Stats reads all counters.
 	Stats() (Stats, error)
+	// Seen tells when a packet last came through one pin (with 10 s precision); the zero time: never.
+	Seen(k EndpointKey) (time.Time, error)
 	// LastSeen calls f for each pin through which a packet came since the given time (with 10 s precision), until f
 	// returns false.
 	LastSeen(ctx context.Context, since time.Time, f func(EndpointKey, time.Time) bool) error

@@ -114,18 +114,11 @@ type Target struct {
 	Drop            Reason // 0: forward
 }
 
-// An EndpointKey is a key of the tunnel side. Port 0 is the whole address: any port, and packets that have none.
-type EndpointKey struct {
-	VIP  netip.Addr
-	Addr netip.Addr // of VIP's family
-	Port uint16
-}
-
-// A SubnetKey is a key of the subnet side, matched by longest prefix within its tenant.
-type SubnetKey struct {
-	Tenant uint16
-	Prefix netip.Prefix // canonical
-}
+// EndpointKey and SubnetKey are the table's.
+type (
+	EndpointKey = affinity.EndpointKey // of the tunnel side: VIP and Addr of one family; Port 0 is the whole address
+	SubnetKey   = affinity.SubnetKey   // of the subnet side, matched by longest prefix within its tenant
+)
 
 // An Entry sets or deletes the target of one key: Endpoint where that is valid (Endpoint.VIP.IsValid()), else Subnet.
 type Entry struct {

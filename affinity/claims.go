@@ -1,0 +1,111 @@
+package affinity
+
+import (
+	"cmp"
+	"net/netip"
+
+	"github.com/tidwall/btree"
+)
+
+// A claim is one tunnel's wish for one key. Claims of one key stand together, the holder's first: the oldest creation
+// stamp, then the lowest id.
+type claim struct {
+	space   uint16 // VIP number, or tenant number
+	addr    [16]byte
+	low     uint16 // port, or prefix length counted in the 128-bit form
+	created Stamp
+	id      string
+}
+
+func (c *claim) key() claim { return claim{space: c.space, addr: c.addr, low: c.low} }
+
+func claimLess(a, b claim) bool {
+	if a.space != b.space {
+		return a.space < b.space
+	}
+	if c := compareAddr(&a.addr, &b.addr); c != 0 {
+		return c < 0
+	}
+	if a.low != b.low {
+		return a.low < b.low
+	}
+	if a.created != b.created {
+		return a.created < b.created
+	}
+	return a.id < b.id
+}
+
+// subnetLess puts the tenant after the prefix, so that overlaps across tenants are neighbours.
+func subnetLess(a, b claim) bool {
+	if c := compareAddr(&a.addr, &b.addr); c != 0 {
+		return c < 0
+	}
+	if a.low != b.low {
+		return a.low < b.low
+	}
+	if a.space != b.space {
+		return a.space < b.space
+	}
+	if a.created != b.created {
+		return a.created < b.created
+	}
+	return a.id < b.id
+}
+
+func compareAddr(a, b *[16]byte) int {
+	for i := range a {
+		if a[i] != b[i] {
+			return cmp.Compare(a[i], b[i])
+		}
+	}
+	return 0
+}
+
+type claims = *btree.BTreeG[claim]
+
+func newClaims(less func(a, b claim) bool) claims {
+	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: 32})
+}
+
+// holderOf is the first claim of a key.
+func holderOf(c claims, key claim) (holder claim, ok bool) {
+	c.Ascend(key, func(x claim) bool {
+		holder, ok = x, x.key() == key
+		return false
+	})
+	return holder, ok
+}
+
+// eachClaimant calls f for every claim of a key, the holder first, until it returns false.
+func eachClaimant(c claims, key claim, f func(claim) bool) {
+	c.Ascend(key, func(x claim) bool { return x.key() == key && f(x) })
+}
+
+// lengthOf is a prefix's length in the 128-bit form.
+func lengthOf(p netip.Prefix) uint16 {
+	if p.Addr().Is4() {
+		return uint16(p.Bits() + 96)
+	}
+	return uint16(p.Bits())
+}
+
+func prefixOf(c claim) netip.Prefix {
+	a := netip.AddrFrom16(c.addr)
+	if a.Is4In6() {
+		return netip.PrefixFrom(a.Unmap(), int(c.low)-96)
+	}
+	return netip.PrefixFrom(a, int(c.low))
+}
+
+// An EndpointKey is what a packet of the tunnel side is looked up by.
+type EndpointKey struct {
+	VIP  netip.Addr
+	Addr netip.Addr
+	Port uint16 // 0: any
+}
+
+// A SubnetKey is a subnet of a tenant.
+type SubnetKey struct {
+	Tenant uint16 // number
+	Prefix netip.Prefix
+}

@@ -1,0 +1,237 @@
+package affinity
+
+import (
+	"fmt"
+	"net/netip"
+	"regexp"
+)
+
+// Limits on single records.
+const (
+	MaxEndpoints = 16
+	MaxSubnets   = 256
+	MaxLabels    = 32
+	MaxVIPs      = 8
+	MaxMatches   = 16
+	MaxServices  = 64 // in a table
+	MaxTenants   = 4096
+)
+
+var nameRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
+
+func checkName(field, value string) []Fault {
+	if nameRE.MatchString(value) {
+		return nil
+	}
+	return []Fault{{field, value, "not a name", "1 to 128 letters, digits and . _ : - that start with a letter or a digit"}}
+}
+
+func checkText(field, value string, limit int) []Fault {
+	if len(value) > limit {
+		return []Fault{{field, value[:32] + "...", fmt.Sprintf("has %d bytes", len(value)), fmt.Sprintf("at most %d", limit)}}
+	}
+	for _, r := range value {
+		if r < 0x20 || r == 0x7f || r == 0xfffd {
+			return []Fault{{field, value, "has control characters or is not UTF-8", "printable text"}}
+		}
+	}
+	return nil
+}
+
+func tooMany(field string, n, limit int) []Fault {
+	if n <= limit {
+		return nil
+	}
+	return []Fault{{field, fmt.Sprint(n), "too many", fmt.Sprintf("at most %d", limit)}}
+}
+
+// Faults are what is wrong with a tunnel by itself.
+func (t *Tunnel) Faults() []Fault {
+	out := checkName("id", t.ID)
+	if t.Service == "" {
+		out = append(out, Fault{"service", "", "is missing", "the name of a virtual service"})
+	}
+	if t.Group != "" {
+		out = append(out, checkName("group", t.Group)...)
+	}
+	if len(t.Endpoints) == 0 && len(t.Subnets) == 0 && t.State == StateUp {
+		out = append(out, Fault{"state", "up", "a tunnel that is up has an endpoint or a subnet", "give endpoints"})
+	}
+	out = append(out, tooMany("endpoints", len(t.Endpoints), MaxEndpoints)...)
+	seen := map[Endpoint]bool{}
+	for i, ep := range t.Endpoints {
+		field := fmt.Sprintf("endpoints[%d]", i)
+		out = append(out, siteAddr(field, ep.Addr())...)
+		if seen[ep] {
+			out = append(out, Fault{field, endpointText(ep), "stands twice", "once is enough"})
+		}
+		seen[ep] = true
+	}
+	return append(out, t.moreFaults()...)
+}
+
+func (t *Tunnel) moreFaults() []Fault {
+	out := tooMany("subnets", len(t.Subnets), MaxSubnets)
+	seen := map[netip.Prefix]bool{}
+	for i, p := range t.Subnets {
+		field := fmt.Sprintf("subnets[%d]", i)
+		out = append(out, canonical(field, p)...)
+		if p.Bits() == 0 {
+			out = append(out, Fault{field, p.String(), "is the whole address space", "name the subnets behind the site"})
+		} else if a := p.Addr(); a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified() {
+			out = append(out, Fault{field, p.String(), "is not a unicast subnet", "name subnets that hosts are in"})
+		}
+		if seen[p] {
+			out = append(out, Fault{field, p.String(), "stands twice", "once is enough"})
+		}
+		seen[p] = true
+	}
+	out = append(out, tooMany("labels", len(t.Labels), MaxLabels)...)
+	for k, v := range t.Labels {
+		out = append(out, checkName("labels."+k, k)...)
+		out = append(out, checkText("labels."+k, v, 256)...)
+	}
+	out = append(out, tooMany("separate_from", len(t.SeparateFrom), 8)...)
+	for i, s := range t.SeparateFrom {
+		out = append(out, checkName(fmt.Sprintf("separate_from[%d]", i), s)...)
+		if s == t.ID || s == t.Group && s != "" {
+			out = append(out, Fault{fmt.Sprintf("separate_from[%d]", i), s, "is this tunnel itself", "name another tunnel or group"})
+		}
+	}
+	return out
+}
+
+func endpointText(ep Endpoint) string {
+	if ep.Port() == 0 {
+		return ep.Addr().String()
+	}
+	return ep.String()
+}
+
+// siteAddr checks a unicast address that a packet may come from.
+func siteAddr(field string, a netip.Addr) []Fault {
+	problem := ""
+	switch {
+	case !a.IsValid():
+		problem = "is not an address"
+	case a.Zone() != "":
+		problem = "has a zone"
+	case a.Is4In6():
+		problem = "is an IPv4 address written as IPv6; write " + a.Unmap().String()
+	case a.IsUnspecified():
+		problem = "is the unspecified address"
+	case a.IsMulticast():
+		problem = "is a multicast address"
+	case a.IsLoopback():
+		problem = "is a loopback address"
+	case a.IsLinkLocalUnicast():
+		problem = "is a link-local address"
+	case a.Is4() && a.As4()[0] >= 240 || a.Is4() && a.As4()[0] == 0:
+		problem = "is a reserved address"
+	default:
+		return nil
+	}
+	return []Fault{{field, a.String(), problem, "a unicast address"}}
+}
+
+// canonical refuses host bits.
+func canonical(field string, p netip.Prefix) []Fault {
+	switch {
+	case !p.IsValid() || p.Addr().Zone() != "":
+		return []Fault{{field, p.String(), "is not a prefix", "an address and a length: 100.64.40.32/28"}}
+	case p.Addr().Is4In6():
+		return []Fault{{field, p.String(), "is IPv4 written as IPv6", "write it as IPv4"}}
+	case p != p.Masked():
+		return []Fault{{field, p.String(), "has host bits set", "write " + p.Masked().String()}}
+	}
+	return nil
+}
+
+// Faults are what is wrong with a service by itself.
+func (s *Service) Faults() []Fault {
+	out := checkName("name", s.Name)
+	out = append(out, tooMany("vips", len(s.VIPs), MaxVIPs)...)
+	if len(s.VIPs) == 0 {
+		out = append(out, Fault{"vips", "", "is empty", "the addresses that sites dial"})
+	}
+	seen := map[netip.Addr]bool{}
+	for i, v := range s.VIPs {
+		field := fmt.Sprintf("vips[%d]", i)
+		out = append(out, siteAddr(field, v)...)
+		if seen[v] {
+			out = append(out, Fault{field, v.String(), "stands twice", "once is enough"})
+		}
+		seen[v] = true
+	}
+	out = append(out, tooMany("protocols", len(s.Match), MaxMatches)...)
+	if len(s.Match) == 0 {
+		out = append(out, Fault{"protocols", "", "is empty", "for example esp, udp/500, udp/4500"})
+	}
+	for i, a := range s.Match {
+		for _, b := range s.Match[:i] {
+			if a.overlaps(b) {
+				out = append(out, Fault{fmt.Sprintf("protocols[%d]", i), a.String(), "overlaps " + b.String(), "leave one out"})
+			}
+		}
+	}
+	if s.Method == Masq {
+		out = append(out, Fault{"method", "masq", "is for the ipvs plane", "dr or tunnel"})
+	}
+	return out
+}
+
+func (m Match) overlaps(o Match) bool { return m.Proto == o.Proto && m.Lo <= o.Hi && o.Lo <= m.Hi }
+
+// Faults are what is wrong with a tenant by itself. The default tenant has the name "".
+func (n *Tenant) Faults() []Fault {
+	var out []Fault
+	if n.Name != "" {
+		out = checkName("name", n.Name)
+	}
+	out = append(out, tooMany("covers", len(n.Covers), 256)...)
+	for i, p := range n.Covers {
+		out = append(out, canonical(fmt.Sprintf("covers[%d]", i), p)...)
+	}
+	return out
+}
+
+// Faults are what is wrong with a real server by itself.
+func (r *RealServer) Faults() []Fault {
+	out := checkName("name", r.Name)
+	out = append(out, checkName("host", r.Host)...)
+	if r.Zone != "" {
+		out = append(out, checkName("zone", r.Zone)...)
+	}
+	if len(r.Addrs) == 0 {
+		out = append(out, Fault{"addresses", "", "is empty", "its address on the real servers' network"})
+	}
+	families := map[bool]bool{}
+	for i, a := range r.Addrs {
+		field := fmt.Sprintf("addresses[%d]", i)
+		out = append(out, siteAddr(field, a)...)
+		if families[a.Is4()] {
+			out = append(out, Fault{field, a.String(), "is the second of its family", "one IPv4 and one IPv6 address at most; an instance with another address is another real server"})
+		}
+		families[a.Is4()] = true
+	}
+	if len(r.Services) == 0 {
+		out = append(out, Fault{"services", "", "is empty", "the services that it terminates"})
+	}
+	if r.Weight > 65535 {
+		out = append(out, Fault{"weight", fmt.Sprint(r.Weight), "is too large", "0 to 65535"})
+	}
+	for tenant, tag := range r.VLANs {
+		if tag == 0 || tag > 4094 {
+			out = append(out, Fault{"vlans." + tenant, fmt.Sprint(tag), "is not a VLAN tag", "1 to 4094"})
+		}
+	}
+	return append(out, r.Check.faults()...)
+}
+
+func (c Check) faults() []Fault {
+	switch {
+	case c.Proto == 0 && c.Port == 0, HasPorts(c.Proto) && c.Port != 0:
+		return nil
+	}
+	return []Fault{{"check", fmt.Sprintf("%d/%d", c.Proto, c.Port), "is not a check", "udp or tcp with a port, or none"}}
+}

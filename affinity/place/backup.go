@@ -1,0 +1,161 @@
+package place
+
+import (
+	"fmt"
+
+	"tunneldirector/affinity"
+)
+
+// A rank says how good a backup is, the lower the better.
+type rank uint8
+
+const (
+	wholeZone rank = iota // survives all that the primary does not: its zone, or its host where zones are not said
+	tightZone             // in another zone, but too small for the death of the primary's whole zone
+	hostOnly              // in the same zone, though there are others
+	oneHost               // on the same host: there is no other
+	closed                // added to the above: alive, but drained or of weight 0
+	noBackup  rank = 2 * closed
+)
+
+// A backup is what was found. srv is nil if there is none, and rank is then noBackup.
+type backup struct {
+	srv   *Server
+	rank  rank
+	sep   separation
+	score float64 // load over weight after the primary's death
+	tie   float64
+}
+
+// ChooseBackup chooses a backup for a group of which the primary is settled, and says why it is none or worse than
+// wished. The View must not count the group's own backup.
+func ChooseBackup(v View, d Demand, primary affinity.Index) (affinity.Index, string) {
+	var mem scratch
+	c := newScene(&v, &d, &mem)
+	p := v.find(primary)
+	if p == nil {
+		p = &Server{Index: primary, Name: fmt.Sprintf("index %d", primary)}
+	}
+	b := c.backup(p)
+	note := c.backupNote(p, b)
+	if b.srv == nil {
+		return 0, note
+	}
+	return b.srv.Index, note
+}
+
+// backup looks for the real server that, after the death of p's zone, host or itself, is loaded least.
+func (c *scene) backup(p *Server) backup {
+	var scratch [64]neighbour
+	dying := c.neighbours(p, scratch[:0])
+	zoned, alone := c.surroundings(p)
+	best := backup{rank: noBackup}
+	for i := range c.Servers {
+		s := &c.Servers[i]
+		if s.Index == p.Index || !s.Alive || c.excludes(s.Index) || !alone && sameHost(s, p) {
+			continue
+		}
+		x := c.consider(p, s, dying, zoned)
+		if x.rank < best.rank || x.rank == best.rank && x.srv != nil && x.before(&best) {
+			best = x
+		}
+	}
+	return best
+}
+
+func (x *backup) before(y *backup) bool {
+	if x.sep != y.sep {
+		return x.sep.over(y.sep)
+	}
+	return x.score < y.score || x.score == y.score && x.tie < y.tie
+}
+
+// surroundings tells whether some live real server is in another zone than p, and whether none is on another host.
+func (c *scene) surroundings(p *Server) (zoned, alone bool) {
+	alone = true
+	for i := range c.Servers {
+		if s := &c.Servers[i]; s.Alive && s.Index != p.Index {
+			zoned = zoned || !sameZone(s, p)
+			alone = alone && sameHost(s, p)
+		}
+	}
+	return zoned, alone
+}
+
+// consider ranks s as backup of a group on p. What s inherits is counted once for each level at which it would: so that
+// not only the death of a zone is spread evenly, but also that of each host and each real server in it.
+func (c *scene) consider(p, s *Server, dying []neighbour, zoned bool) backup {
+	load := c.load(s).Add(c.wants)
+	far := !sameZone(s, p)
+	byHost, byZone := uint64(load.Tunnels), uint64(load.Tunnels)
+	bits, tunnels := load.Bits(c.mean), float64(load.Tunnels)
+	for i := range dying {
+		q := &dying[i]
+		if !far && !q.host {
+			continue
+		}
+		inherits, times := c.Pair(q.index, s.Index), 0.0
+		if q.host {
+			byHost += uint64(inherits.Tunnels)
+			times++
+		}
+		if q.twice {
+			times++
+		}
+		if far && q.zone {
+			times++
+		}
+		byZone += uint64(inherits.Tunnels)
+		bits += times * inherits.Bits(c.mean)
+		tunnels += times * float64(inherits.Tunnels)
+	}
+	if !s.fits(byHost) {
+		return backup{rank: noBackup}
+	}
+	x := backup{srv: s, score: bits / s.weight(), tie: tunnels / s.weight()}
+	switch {
+	case sameHost(s, p):
+		x.rank = oneHost
+	case zoned && !far:
+		x.rank = hostOnly
+	case far && !s.fits(byZone):
+		x.rank = tightZone
+	}
+	if !s.Open {
+		x.rank += closed
+	}
+	if len(c.apart)+len(c.aside) > 0 {
+		x.sep = c.separation(s)
+	}
+	return x
+}
+
+// backupNote says why b is none or worse than wished.
+func (c *scene) backupNote(p *Server, b backup) string {
+	if b.srv == nil {
+		return "no backup: " + c.whyNoBackup(p)
+	}
+	note := ""
+	switch b.rank % closed {
+	case tightZone:
+		note = fmt.Sprintf("backup %s has no room for all that it inherits if zone %s dies", b.srv.Name, p.Zone)
+	case hostOnly:
+		note = fmt.Sprintf("backup %s is in the same zone %s: none in another zone has room", b.srv.Name, p.Zone)
+	case oneHost:
+		note = fmt.Sprintf("backup %s is on the same host %s: no other host is alive", b.srv.Name, p.host())
+	}
+	if b.rank < closed {
+		return note
+	}
+	if note != "" {
+		note += "; "
+	}
+	return note + fmt.Sprintf("backup %s is %s: no other has room", b.srv.Name, b.srv.closedWord())
+}
+
+func (s *Server) closedWord() string {
+	if s.Weight == 0 {
+		return "of weight 0"
+	}
+	return "drained"
+}

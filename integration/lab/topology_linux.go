@@ -1,0 +1,266 @@
+package lab
+
+import (
+	"crypto/ecdh"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// Host numbers on the segments. Real server i is 10+i, site i is 10+i.
+const (
+	hostRouter   = 1
+	hostDirector = 2
+	hostFirst    = 10
+	hostTarget   = 100
+)
+
+const (
+	subnetBits4 = 28
+	subnetBits6 = 64
+)
+
+type segments struct{ sites, outer, rs, inner segment }
+
+func newSegments(withIPv6 bool) segments {
+	s := func(name, net4, net6 string) segment {
+		return segment{name, netip.MustParsePrefix(net4), netip.MustParsePrefix(net6), withIPv6}
+	}
+	return segments{
+		sites: s("sites", "203.0.113.0/24", "2001:db8:a::/64"),
+		outer: s("outer", "10.127.0.0/24", "2001:db8:d::/64"),
+		rs:    s("rs", "198.51.100.0/24", "2001:db8:b::/64"),
+		inner: s("inner", "192.0.2.128/25", "2001:db8:c::/64"),
+	}
+}
+
+// networks are the segment's networks in use.
+func (s segment) networks() []netip.Prefix {
+	if s.withIPv6 {
+		return []netip.Prefix{s.net4, s.net6}
+	}
+	return []netip.Prefix{s.net4}
+}
+
+func (l *Lab) covers() []netip.Prefix { return Covers[:len(l.VIPs)] }
+
+// build makes everything, from the switch outwards.
+func (l *Lab) build() error {
+	seg := newSegments(l.opts.IPv6)
+	var err error
+	if l.Switch, err = l.namespace("switch"); err != nil {
+		return err
+	}
+	for _, s := range []segment{seg.sites, seg.outer, seg.rs, seg.inner} {
+		if err := l.addBridge(s); err != nil {
+			return err
+		}
+	}
+	for _, step := range []func(segments) error{l.buildDirector, l.buildRouter, l.buildTarget, l.buildSites, l.buildRealServers} {
+		if err := step(seg); err != nil {
+			return err
+		}
+	}
+	return l.startTunnels(seg)
+}
+
+// plugs collects the errors of several plugs in a row.
+func (l *Lab) plugs(ns *Namespace, errs *error) func(name string, s segment, n int) Port {
+	return func(name string, s segment, n int) Port {
+		if *errs != nil {
+			return Port{}
+		}
+		var p Port
+		p, *errs = l.plug(ns, name, s, n)
+		return p
+	}
+}
+
+func (l *Lab) buildDirector(seg segments) error {
+	ns, err := l.namespace("director")
+	if err != nil {
+		return err
+	}
+	plug := l.plugs(ns, &err)
+	l.Director = &Director{
+		Namespace: ns, Sites: plug("sites", seg.outer, hostDirector), RS: plug("rs", seg.rs, hostDirector),
+		Inner: plug("inner", seg.inner, hostDirector),
+	}
+	if err != nil {
+		return err
+	}
+	for _, router := range seg.outer.addrs(hostRouter) {
+		err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "sites", 0))
+	}
+	return errors.Join(err, l.wakeful(l.Director.Sites, l.Director.RS, l.Director.Inner))
+}
+
+func (l *Lab) buildRouter(seg segments) error {
+	ns, err := l.namespace("router")
+	if err != nil {
+		return err
+	}
+	plug := l.plugs(ns, &err)
+	l.Router = &Router{
+		Namespace: ns, Sites: plug("sites", seg.sites, hostRouter), Outer: plug("outer", seg.outer, hostRouter),
+		RS: plug("rs", seg.rs, hostRouter),
+	}
+	if err != nil {
+		return err
+	}
+	for i, vip := range l.VIPs {
+		via := l.Director.Sites.Addrs[i]
+		if l.opts.OnLinkVIP {
+			via = netip.Addr{}
+		}
+		err = errors.Join(err, ns.route(netip.PrefixFrom(vip, vip.BitLen()), via, "outer", 0))
+	}
+	return errors.Join(err, ns.Sysctl(forwarding))
+}
+
+func (l *Lab) buildTarget(seg segments) error {
+	ns, err := l.namespace("target")
+	if err != nil {
+		return err
+	}
+	l.Target = &Target{Namespace: ns}
+	if l.Target.Inner, err = l.plug(ns, "inner", seg.inner, hostTarget); err != nil {
+		return err
+	}
+	for i, cover := range l.covers() {
+		err = errors.Join(err, ns.route(cover, l.Director.Inner.Addrs[i], "inner", 0))
+	}
+	return errors.Join(err, l.serve(ns, l.Target.Inner.Addrs...))
+}
+
+func (l *Lab) buildRealServers(seg segments) error {
+	for i := 1; i <= l.opts.RealServers; i++ {
+		r := &RealServer{Index: i, Name: fmt.Sprintf("rs%d", i), lab: l}
+		ns, err := l.namespace(r.Name)
+		if err != nil {
+			return err
+		}
+		r.NS = ns
+		// The virtual IP must not be answered for: only addresses of the interface asked on, and asked from those alone.
+		err = errors.Join(ns.Sysctl(forwarding), ns.Sysctl(map[string]string{"ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2"}))
+		plug := l.plugs(ns, &err)
+		r.DR, r.Inner = plug("dr", seg.rs, hostFirst+i), plug("inner", seg.inner, hostFirst+i)
+		for _, vip := range l.VIPs {
+			err = errors.Join(err, ns.hold("lo", netip.PrefixFrom(vip, vip.BitLen())))
+		}
+		for _, router := range seg.rs.addrs(hostRouter) {
+			err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "dr", 0))
+		}
+		if err != nil {
+			return err
+		}
+		l.RealServers = append(l.RealServers, r)
+	}
+	return nil
+}
+
+func (l *Lab) buildSites(seg segments) error {
+	shared := make([]*Namespace, l.opts.SiteNamespaces)
+	ports := make([]Port, len(shared))
+	for i := 1; i <= l.opts.Sites; i++ {
+		k := (i - 1) % len(shared)
+		addrs := seg.sites.addrs(hostFirst + i)
+		if shared[k] == nil {
+			ns, err := l.namespace(fmt.Sprintf("site%d", i))
+			if err != nil {
+				return err
+			}
+			if ports[k], err = l.plug(ns, "outer", seg.sites, hostFirst+i); err != nil {
+				return err
+			}
+			for _, router := range seg.sites.addrs(hostRouter) {
+				if err := ns.route(defaultOf(router.Addr()), router.Addr(), "outer", 0); err != nil {
+					return err
+				}
+			}
+			shared[k] = ns
+		} else {
+			for _, a := range addrs {
+				if err := shared[k].hold("outer", a); err != nil {
+					return err
+				}
+			}
+		}
+		s := &Site{Index: i, Name: fmt.Sprintf("site-%03d", i), NS: shared[k], Port: ports[k]}
+		s.Port.Addrs = nil
+		for _, a := range addrs {
+			s.Port.Addrs = append(s.Port.Addrs, a.Addr())
+		}
+		family := (i - 1) % len(l.VIPs)
+		s.Endpoint, s.VIP = s.Port.Addrs[family], l.VIPs[family]
+		if err := l.addSubnets(s); err != nil {
+			return err
+		}
+		l.Sites = append(l.Sites, s)
+	}
+	return nil
+}
+
+// addSubnets gives a site subnet number i of each cover, and the first address of it.
+func (l *Lab) addSubnets(s *Site) error {
+	subnets := []netip.Prefix{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(s.Index), 0}), subnetBits4),
+		netip.PrefixFrom(netip.AddrFrom16([16]byte{0x20, 0x01, 0x0d, 0xb8, 0, 0x64, 0, byte(s.Index)}), subnetBits6),
+	}
+	for _, p := range subnets[:len(l.VIPs)] {
+		a := p.Addr().Next()
+		s.Subnets, s.Inside = append(s.Subnets, p), append(s.Inside, a)
+		if err := s.NS.hold("lo", netip.PrefixFrom(a, a.BitLen())); err != nil {
+			return err
+		}
+	}
+	return l.serve(s.NS, s.Inside...)
+}
+
+// startTunnels gives everybody keys and starts WireGuard everywhere.
+func (l *Lab) startTunnels(seg segments) error {
+	vipKey, err := newKey()
+	if err != nil {
+		return err
+	}
+	peers := make([]wgPeer, 0, len(l.Sites))
+	for _, s := range l.Sites {
+		pub, err := l.startSite(s, vipKey.PublicKey(), seg.inner.networks())
+		if err != nil {
+			return err
+		}
+		peers = append(peers, wgPeer{key: pub, allowed: s.Subnets})
+	}
+	for _, r := range l.RealServers {
+		r.config = wgConfig{name: "wg0", key: vipKey, locals: l.VIPs, port: WireGuardPort, peers: peers}
+		r.counts = newCounters(l.Sites)
+		if err := r.start(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startSite starts a site's WireGuard. What leaves the site's subnets goes by it, by a routing table of the site's own,
+// since several sites may share a namespace.
+func (l *Lab) startSite(s *Site, vip *ecdh.PublicKey, beyond []netip.Prefix) (*ecdh.PublicKey, error) {
+	key, err := newKey()
+	if err != nil {
+		return nil, err
+	}
+	name := fmt.Sprintf("wg%d", s.Index)
+	s.wg, err = openWireGuard(s.NS, wgConfig{
+		name: name, key: key, locals: []netip.Addr{s.Endpoint},
+		peers: []wgPeer{{
+			key: vip, endpoint: netip.AddrPortFrom(s.VIP, WireGuardPort), allowed: beyond, keepalive: l.opts.Keepalive,
+		}},
+	}, nil, l.opts.Logger)
+	if err != nil {
+		return nil, err
+	}
+	table := 1000 + s.Index
+	for i, subnet := range s.Subnets {
+		err = errors.Join(err, s.NS.route(beyond[i], netip.Addr{}, name, table), s.NS.rule(subnet, netip.Prefix{}, table, table))
+	}
+	return key.PublicKey(), err
+}

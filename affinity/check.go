@@ -168,7 +168,7 @@ func (t *Table) checkClaims(tun *Tunnel) *Refusal {
 	var faults []Fault
 	i := 0
 	taken := func(c claims, field string, x claim, words string) {
-		eachClaimant(c, x.key(), func(h claim) bool {
+		c.each(x.key(), func(h claim) bool {
 			if h.id == tun.ID || t.groupID(h.id) == tun.GroupID() {
 				return true
 			}
@@ -200,7 +200,7 @@ func (t *Table) warnings(tun *Tunnel) []string {
 	bare := func(a netip.Addr) bool {
 		for _, v := range svc.VIPs {
 			if v.Is4() == a.Is4() {
-				if _, ok := holderOf(t.endpoints, claim{space: t.vips[v], addr: a.As16()}); ok {
+				if _, ok := t.endpoints.holder(claim{space: t.vips[v], addr: a.As16()}); ok {
 					return true
 				}
 			}

@@ -61,24 +61,51 @@ func compareAddr(a, b *[16]byte) int {
 	return 0
 }
 
-type claims = *btree.BTreeG[claim]
-
-func newClaims(less func(a, b claim) bool) claims {
-	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: 32})
+// claims is a set of claims in order, and the keys that have several.
+type claims struct {
+	all     *btree.BTreeG[claim]
+	crowded *btree.BTreeG[claim] // keys
 }
 
-// holderOf is the first claim of a key.
-func holderOf(c claims, key claim) (holder claim, ok bool) {
-	c.Ascend(key, func(x claim) bool {
+func newClaims(less func(a, b claim) bool) claims {
+	options := btree.Options{NoLocks: true, Degree: 32}
+	return claims{btree.NewBTreeGOptions(less, options), btree.NewBTreeGOptions(less, options)}
+}
+
+func (c claims) clone() claims { return claims{c.all.Copy(), c.crowded.Copy()} }
+
+func (c claims) lay(x claim) {
+	c.all.Set(x)
+	if c.several(x.key()) {
+		c.crowded.Set(x.key())
+	}
+}
+
+func (c claims) drop(x claim) {
+	c.all.Delete(x)
+	if c.crowded.Len() > 0 && !c.several(x.key()) {
+		c.crowded.Delete(x.key())
+	}
+}
+
+func (c claims) several(key claim) bool {
+	n := 0
+	c.each(key, func(claim) bool { n++; return n < 2 })
+	return n == 2
+}
+
+// holder is the first claim of a key.
+func (c claims) holder(key claim) (holder claim, ok bool) {
+	c.all.Ascend(key, func(x claim) bool {
 		holder, ok = x, x.key() == key
 		return false
 	})
 	return holder, ok
 }
 
-// eachClaimant calls f for every claim of a key, the holder first, until it returns false.
-func eachClaimant(c claims, key claim, f func(claim) bool) {
-	c.Ascend(key, func(x claim) bool { return x.key() == key && f(x) })
+// each calls f for every claim of a key, the holder's first, until it returns false.
+func (c claims) each(key claim, f func(claim) bool) {
+	c.all.Ascend(key, func(x claim) bool { return x.key() == key && f(x) })
 }
 
 // lengthOf is a prefix's length in the 128-bit form.

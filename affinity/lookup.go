@@ -22,7 +22,7 @@ func (t *Table) AtEndpoint(k EndpointKey) (Holding, bool) {
 		return Holding{}, false
 	}
 	key := claim{space: num, addr: k.Addr.As16(), low: k.Port}
-	if c, ok := holderOf(t.endpoints, key); ok {
+	if c, ok := t.endpoints.holder(key); ok {
 		return t.holding(c.id), true
 	}
 	if k.Port != 0 {
@@ -33,7 +33,7 @@ func (t *Table) AtEndpoint(k EndpointKey) (Holding, bool) {
 
 // anyPort tells whether address:port claims exist at an address.
 func (t *Table) anyPort(key claim) (found bool) {
-	t.endpoints.Ascend(key, func(c claim) bool {
+	t.endpoints.all.Ascend(key, func(c claim) bool {
 		found = c.space == key.space && c.addr == key.addr
 		return false
 	})
@@ -42,7 +42,7 @@ func (t *Table) anyPort(key claim) (found bool) {
 
 // AtSubnet finds who holds a subnet; an exact match.
 func (t *Table) AtSubnet(k SubnetKey) (Holding, bool) {
-	c, ok := holderOf(t.subnets, claim{space: k.Tenant, addr: k.Prefix.Addr().As16(), low: lengthOf(k.Prefix)})
+	c, ok := t.subnets.holder(claim{space: k.Tenant, addr: k.Prefix.Addr().As16(), low: lengthOf(k.Prefix)})
 	if !ok {
 		return Holding{}, false
 	}
@@ -75,7 +75,7 @@ func (t *Table) EachEndpoint(f func(k EndpointKey, tunnel string, primary, backu
 		vips[n] = a
 	}
 	var last claim
-	t.endpoints.Scan(func(c claim) bool {
+	t.endpoints.all.Scan(func(c claim) bool {
 		k := EndpointKey{vips[c.space], netip.AddrFrom16(c.addr).Unmap(), c.low}
 		newAddr := c.space != last.space || c.addr != last.addr || last.id == ""
 		if newAddr && c.low != 0 && !f(EndpointKey{VIP: k.VIP, Addr: k.Addr}, "", 0, 0) {
@@ -94,7 +94,7 @@ func (t *Table) EachEndpoint(f func(k EndpointKey, tunnel string, primary, backu
 // EachSubnet calls f for every subnet key, until it returns false.
 func (t *Table) EachSubnet(f func(k SubnetKey, tunnel string, primary, backup Index) bool) {
 	var last claim
-	t.subnets.Scan(func(c claim) bool {
+	t.subnets.all.Scan(func(c claim) bool {
 		same := last.id != "" && c.key() == last.key()
 		last = c
 		if same {
@@ -111,7 +111,7 @@ func (t *Table) ByEndpoint(addr netip.Addr, f func(*Tunnel) bool) {
 	for _, num := range t.vips {
 		more := true
 		key := claim{space: num, addr: addr.As16()}
-		t.endpoints.Ascend(key, func(c claim) bool {
+		t.endpoints.all.Ascend(key, func(c claim) bool {
 			if c.space != num || c.addr != key.addr {
 				return false
 			}
@@ -135,7 +135,7 @@ func (t *Table) BySubnet(tenant *string, addr netip.Addr, f func(*Tunnel) bool) 
 		p, _ := addr.Prefix(bits)
 		more := true
 		key := claim{addr: p.Addr().As16(), low: lengthOf(p)}
-		t.subnets.Ascend(key, func(c claim) bool {
+		t.subnets.all.Ascend(key, func(c claim) bool {
 			if c.addr != key.addr || c.low != key.low {
 				return false
 			}
@@ -162,12 +162,12 @@ func (t *Table) Contested(tun *Tunnel) []string {
 func (t *Table) lost(tun *Tunnel, f func(words string, holder claim)) {
 	g := tun.GroupID()
 	t.eachEndpointClaim(tun.ID, tun, func(c claim) {
-		if h, ok := holderOf(t.endpoints, c.key()); ok && h.id != tun.ID && t.groupID(h.id) != g {
+		if h, ok := t.endpoints.holder(c.key()); ok && h.id != tun.ID && t.groupID(h.id) != g {
 			f(fmt.Sprintf("endpoint %s, held by %s", endpointWords(c), h.id), h)
 		}
 	})
 	t.eachSubnetClaim(tun.ID, tun, func(c claim) {
-		if h, ok := holderOf(t.subnets, c.key()); ok && h.id != tun.ID && t.groupID(h.id) != g {
+		if h, ok := t.subnets.holder(c.key()); ok && h.id != tun.ID && t.groupID(h.id) != g {
 			f(fmt.Sprintf("subnet %s, held by %s", prefixOf(c), h.id), h)
 		}
 	})
@@ -193,7 +193,7 @@ func (t *Table) Overlapping(tenant uint16, p netip.Prefix, f func(id string) boo
 	for bits := 0; bits < p.Bits() && more; bits++ { // those that contain p
 		up, _ := p.Addr().Prefix(bits)
 		key := claim{addr: up.Addr().As16(), low: lengthOf(up)}
-		t.subnets.Ascend(key, func(c claim) bool {
+		t.subnets.all.Ascend(key, func(c claim) bool {
 			if c.addr != key.addr || c.low != key.low {
 				return false
 			}
@@ -204,7 +204,7 @@ func (t *Table) Overlapping(tenant uint16, p netip.Prefix, f func(id string) boo
 	if !more {
 		return
 	}
-	t.subnets.Ascend(claim{addr: p.Addr().As16(), low: lengthOf(p)}, func(c claim) bool { // p and those inside
+	t.subnets.all.Ascend(claim{addr: p.Addr().As16(), low: lengthOf(p)}, func(c claim) bool { // p and those inside
 		if !p.Contains(netip.AddrFrom16(c.addr).Unmap()) {
 			return false
 		}
@@ -259,4 +259,36 @@ func (t *Table) VIPs() []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// ContestedCount is how many keys are wanted by tunnels of more than one group.
+func (t *Table) ContestedCount() int { return t.contested(t.endpoints) + t.contested(t.subnets) }
+
+func (t *Table) contested(c claims) int {
+	n := 0
+	c.crowded.Scan(func(key claim) bool {
+		holder, _ := c.holder(key)
+		rival := false
+		c.each(key, func(x claim) bool {
+			rival = t.groupID(x.id) != t.groupID(holder.id)
+			return !rival
+		})
+		if rival {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+// SplitCount is how many tunnels are pinned apart from their group.
+func (t *Table) SplitCount() int {
+	n := 0
+	t.groupOf.Scan(func(id string, g GroupID) bool {
+		if t.placedBy(id, g) != g {
+			n++
+		}
+		return true
+	})
+	return n
 }

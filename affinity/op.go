@@ -73,6 +73,11 @@ type (
 		// Idle: refuse if the group is up.
 		Idle bool
 	}
+	// SetFreeze stops automatic moves, or allows them again.
+	SetFreeze struct {
+		By Actor
+		On bool
+	}
 )
 
 func (PutTunnel) op()        {}
@@ -85,6 +90,7 @@ func (PutRealServer) op()    {}
 func (DeleteRealServer) op() {}
 func (SetAdmin) op()         {}
 func (Repin) op()            {}
+func (SetFreeze) op()        {}
 
 // A Result answers an Op.
 type Result struct {

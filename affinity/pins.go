@@ -242,3 +242,17 @@ func (t *Table) Unplaced() uint32 { return t.loads.unplaced }
 
 // Alone counts the tunnels that have a primary but no backup.
 func (t *Table) Alone() uint32 { return t.loads.alone }
+
+// AliveAt tells whether the incarnation that has an index is alive.
+func (t *Table) AliveAt(i Index) bool {
+	l, ok := t.lives[i]
+	return ok && l.Alive
+}
+
+// Orphaned tells whether a group that was placed has neither a live primary nor a live backup.
+func (t *Table) Orphaned(p Pin) bool {
+	return p.Primary != 0 && !t.AliveAt(p.Primary) && !t.AliveAt(p.Backup)
+}
+
+// NeedsMending tells whether a group is unplaced, or its primary or its backup dead or missing.
+func (t *Table) NeedsMending(p Pin) bool { return !t.AliveAt(p.Primary) || !t.AliveAt(p.Backup) }

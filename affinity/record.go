@@ -43,6 +43,7 @@ const (
 	KindLife       Kind = 'l'
 	KindTunnel     Kind = 't'
 	KindPin        Kind = 'p'
+	KindFreeze     Kind = 'f'
 )
 
 func (k Kind) String() string {
@@ -59,6 +60,8 @@ func (k Kind) String() string {
 		return "tunnel"
 	case KindPin:
 		return "pin"
+	case KindFreeze:
+		return "freeze"
 	}
 	return fmt.Sprintf("record kind %q", byte(k))
 }

@@ -14,6 +14,8 @@ func (t *Table) Restore(k Kind, key string, value []byte) (Header, error) {
 		return restore(value, DecodeRealServer, func(r *RealServer) Header { return r.Header }, func(r *RealServer) { t.servers[r.Name] = r })
 	case KindLife:
 		return restore(value, DecodeLife, func(l *Life) Header { return l.Header }, t.insertLife)
+	case KindFreeze:
+		return restore(value, DecodeFreeze, func(f *Freeze) Header { return f.Header }, func(f *Freeze) { t.freeze = *f })
 	case KindPin:
 		return restore(value, DecodePin, func(p *Pin) Header { return p.Header }, func(p *Pin) { t.insertPin(*p) })
 	case KindTunnel:

@@ -116,11 +116,11 @@ func (p *planner) settle() {
 func (p *planner) loses(tun *Tunnel) bool {
 	loses := false
 	rival := func(c claim) {
-		eachClaimant(p.t.endpoints, c.key(), func(h claim) bool { loses = loses || p.yields(tun, c, h); return !loses })
+		p.t.endpoints.each(c.key(), func(h claim) bool { loses = loses || p.yields(tun, c, h); return !loses })
 	}
 	p.t.eachEndpointClaim(tun.ID, tun, rival)
 	p.t.eachSubnetClaim(tun.ID, tun, func(c claim) {
-		eachClaimant(p.t.subnets, c.key(), func(h claim) bool { loses = loses || p.yields(tun, c, h); return !loses })
+		p.t.subnets.each(c.key(), func(h claim) bool { loses = loses || p.yields(tun, c, h); return !loses })
 	})
 	return loses
 }

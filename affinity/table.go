@@ -38,6 +38,7 @@ type Table struct {
 	endpoints claims                     // space = VIP
 	subnets   claims                     // space = tenant; ordered by prefix first
 	loads     loads
+	freeze    Freeze
 
 	apart *btree.BTreeG[member] // {the name that a tunnel wants to be apart from, its id}
 
@@ -87,7 +88,7 @@ func (t *Table) Clone() *Table {
 	c.services, c.tenants, c.servers = maps.Clone(t.services), maps.Clone(t.tenants), maps.Clone(t.servers)
 	c.lives, c.current, c.vips = maps.Clone(t.lives), maps.Clone(t.current), maps.Clone(t.vips)
 	c.tunnels, c.tombs, c.pins, c.groupOf = *t.tunnels.Copy(), *t.tombs.Copy(), *t.pins.Copy(), *t.groupOf.Copy()
-	c.members, c.endpoints, c.subnets = t.members.Copy(), t.endpoints.Copy(), t.subnets.Copy()
+	c.members, c.endpoints, c.subnets = t.members.Copy(), t.endpoints.clone(), t.subnets.clone()
 	c.apart = t.apart.Copy()
 	c.loads = t.loads.clone()
 	c.cloning = new(sync.Mutex)
@@ -198,8 +199,8 @@ func (t *Table) forget(id string) string {
 	old := t.unpack(packed)
 	t.tunnels.Ascend(id, func(kept, _ string) bool { id = kept; return false })
 	t.loads.addTunnel(t, old, -1)
-	t.eachEndpointClaim(id, old, func(c claim) { t.endpoints.Delete(c); t.touchEndpoint(c) })
-	t.eachSubnetClaim(id, old, func(c claim) { t.subnets.Delete(c); t.touchSubnet(c) })
+	t.eachEndpointClaim(id, old, func(c claim) { t.endpoints.drop(c); t.touchEndpoint(c) })
+	t.eachSubnetClaim(id, old, func(c claim) { t.subnets.drop(c); t.touchSubnet(c) })
 	if old.Group != "" {
 		t.groupOf.Delete(id)
 		t.members.Delete(member{old.GroupID(), id})
@@ -219,8 +220,8 @@ func (t *Table) insert(id string, tun *Tunnel, packed string) {
 	for _, name := range tun.SeparateFrom {
 		t.apart.Set(member{GroupID(name), id})
 	}
-	t.eachEndpointClaim(id, tun, func(c claim) { t.endpoints.Set(c); t.touchEndpoint(c) })
-	t.eachSubnetClaim(id, tun, func(c claim) { t.subnets.Set(c); t.touchSubnet(c) })
+	t.eachEndpointClaim(id, tun, func(c claim) { t.endpoints.lay(c); t.touchEndpoint(c) })
+	t.eachSubnetClaim(id, tun, func(c claim) { t.subnets.lay(c); t.touchSubnet(c) })
 	t.loads.addTunnel(t, tun, 1)
 }
 

@@ -96,3 +96,31 @@ func parsePorts(proto uint8, s string) (Match, error) {
 	}
 	return Match{Proto: proto, Lo: uint16(lo), Hi: uint16(hi)}, nil
 }
+
+// ParseProto reads an IP protocol by name or number.
+func ParseProto(s string) (uint8, error) {
+	for proto, name := range protoNames {
+		if name == s {
+			return proto, nil
+		}
+	}
+	switch s {
+	case "icmp":
+		return 1, nil
+	case "icmpv6":
+		return 58, nil
+	}
+	n, err := strconv.ParseUint(s, 10, 8)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("%q is not an IP protocol", s)
+	}
+	return uint8(n), nil
+}
+
+// ProtoName is an IP protocol as people call it.
+func ProtoName(proto uint8) string {
+	if name, ok := protoNames[proto]; ok {
+		return name
+	}
+	return fmt.Sprintf("ip/%d", proto)
+}

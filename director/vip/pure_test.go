@@ -1,0 +1,89 @@
+package vip
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/director/plane"
+)
+
+var labInterfaces = []plane.Interface{{Name: "tun0", Roles: plane.RoleTunnel}, {Name: "in0", Roles: plane.RoleSubnet | plane.RoleRealServers}}
+
+// quiet are settings that nothing is to be said about.
+func quiet() map[string]string {
+	m := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/tun0/disable_ipv6": "0"}
+	for _, i := range []string{"all", "tun0", "in0"} {
+		for _, s := range []string{"rp_filter", "accept_local", "send_redirects", "arp_ignore"} {
+			m["net/ipv4/conf/"+i+"/"+s] = "0"
+		}
+	}
+	m["net/ipv4/conf/in0/arp_ignore"] = "1"
+	m["net/ipv4/conf/in0/accept_local"] = "1"
+	return m
+}
+
+func TestCheck(t *testing.T) {
+	tests := []struct{ name, path, value, what, remedy string }{
+		{"nothing", "", "", "", ""},
+		{"no routing", "net/ipv4/ip_forward", "0", "ip_forward = 0", "net.ipv4.ip_forward=1"},
+		{"no IPv6 routing", "net/ipv6/conf/all/forwarding", "0", "forwarding = 0", "net.ipv6.conf.all.forwarding=1"},
+		{"strict on one", "net/ipv4/conf/tun0/rp_filter", "1", "strict reverse-path filter on tun0", "tun0.rp_filter=2"},
+		{"martians", "net/ipv4/conf/in0/accept_local", "0", "in0.accept_local = 0", "in0.accept_local=1"},
+		{"redirects", "net/ipv4/conf/in0/send_redirects", "1", "send_redirects on in0", "in0.send_redirects=0"},
+		{"nobody answers", "net/ipv4/conf/tun0/arp_ignore", "2", "arp_ignore = 2 on tun0", "hold VIPs on tun0"},
+		{"two answer", "net/ipv4/conf/in0/arp_ignore", "0", "arp_ignore = 0 on in0", "in0.arp_ignore=1"},
+		{"no IPv6", "net/ipv6/conf/tun0/disable_ipv6", "1", "disable_ipv6 = 1", "tun0.disable_ipv6=0"},
+	}
+	vips := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:1::1")}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			settings := quiet()
+			if tt.path != "" {
+				settings[tt.path] = tt.value
+			}
+			proc := fstest.MapFS{}
+			for path, value := range settings {
+				proc[path] = &fstest.MapFile{Data: []byte(value + "\n")}
+			}
+			found, err := Check(proc, Config{}, labInterfaces, vips)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tt.what == "" {
+				if len(found) > 0 {
+					t.Fatalf("found %v", found)
+				}
+				return
+			}
+			if len(found) != 1 || !strings.Contains(found[0].What, tt.what) || !strings.Contains(found[0].Remedy, tt.remedy) {
+				t.Fatalf("found %v; want %q with remedy %q", found, tt.what, tt.remedy)
+			}
+		})
+	}
+	if _, err := Check(fstest.MapFS{}, Config{}, labInterfaces, vips); err == nil {
+		t.Error("unreadable settings were not reported")
+	}
+}
+
+func TestOutermost(t *testing.T) {
+	parse := func(s string) (out []netip.Prefix) {
+		for _, f := range strings.Fields(s) {
+			out = append(out, netip.MustParsePrefix(f))
+		}
+		return out
+	}
+	for in, want := range map[string]string{
+		"": "",
+		"10.0.0.0/8 10.1.0.0/16 10.0.0.0/8 11.0.0.0/8": "10.0.0.0/8 11.0.0.0/8",
+		"10.1.0.0/16 0.0.0.0/0 2001:db8::/32 ::/0":     "0.0.0.0/0 ::/0",
+		"10.0.0.0/9 10.128.0.0/9 10.0.0.0/32":          "10.0.0.0/9 10.128.0.0/9",
+	} {
+		if d := cmp.Diff(parse(want), outermost(parse(in)), cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); d != "" {
+			t.Errorf("outermost(%s):\n%s", in, d)
+		}
+	}
+}

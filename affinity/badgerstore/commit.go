@@ -12,7 +12,7 @@ import (
 // A commit of at most AtomicRecords records and AtomicBytes of keys and values is atomic.
 const (
 	AtomicRecords = 5000
-	AtomicBytes   = 3 << 20
+	AtomicBytes   = 2 << 20
 )
 
 // On disk a record is kind, key -> CRC-32C of kind, key and value; value. Kind 0 is the store's own.

@@ -47,76 +47,69 @@ func ChooseBackup(v View, d Demand, primary affinity.Index) (affinity.Index, str
 // backup looks for the real server that, after the death of p's zone, host or itself, is loaded least.
 func (c *scene) backup(p *Server) backup {
 	var scratch [64]neighbour
-	dying := c.neighbours(p, scratch[:0])
-	zoned, alone := c.surroundings(p)
+	round := c.surroundings(p, scratch[:0])
 	best := backup{rank: noBackup}
+	plain := len(c.apart)+len(c.aside) == 0
 	for i := range c.Servers {
 		s := &c.Servers[i]
-		if s.Index == p.Index || !s.Alive || c.excludes(s.Index) || !alone && sameHost(s, p) {
+		if s.Index == p.Index || !s.Alive || c.excludes(s.Index) {
 			continue
 		}
-		x := c.consider(p, s, dying, zoned)
-		if x.rank < best.rank || x.rank == best.rank && x.srv != nil && x.before(&best) {
-			best = x
+		if plain && best.rank == wholeZone && best.score < c.load(s).Add(c.wants).Bits(c.mean)/s.weight() {
+			continue // it has more already than the best will have
 		}
+		c.consider(p, s, &round, &best)
 	}
 	return best
 }
 
 func (x *backup) before(y *backup) bool {
+	if x.rank != y.rank {
+		return x.rank < y.rank
+	}
 	if x.sep != y.sep {
 		return x.sep.over(y.sep)
 	}
 	return x.score < y.score || x.score == y.score && x.tie < y.tie
 }
 
-// surroundings tells whether some live real server is in another zone than p, and whether none is on another host.
-func (c *scene) surroundings(p *Server) (zoned, alone bool) {
-	alone = true
-	for i := range c.Servers {
-		if s := &c.Servers[i]; s.Alive && s.Index != p.Index {
-			zoned = zoned || !sameZone(s, p)
-			alone = alone && sameHost(s, p)
-		}
+// consider puts s into best if it is the better backup of a group on p. What s inherits is counted once for each level
+// at which it would: so that not only the death of a zone is spread evenly, but also that of each host and each real
+// server in it.
+func (c *scene) consider(p, s *Server, round *surroundings, best *backup) {
+	near, far := sameHost(s, p), !sameZone(s, p)
+	if near && !round.oneHost {
+		return
 	}
-	return zoned, alone
-}
-
-// consider ranks s as backup of a group on p. What s inherits is counted once for each level at which it would: so that
-// not only the death of a zone is spread evenly, but also that of each host and each real server in it.
-func (c *scene) consider(p, s *Server, dying []neighbour, zoned bool) backup {
-	load := c.load(s).Add(c.wants)
-	far := !sameZone(s, p)
-	byHost, byZone := uint64(load.Tunnels), uint64(load.Tunnels)
-	bits, tunnels := load.Bits(c.mean), float64(load.Tunnels)
-	for i := range dying {
-		q := &dying[i]
-		if !far && !q.host {
+	sum := c.load(s).Add(c.wants)
+	byHost, byZone := uint64(sum.Tunnels), uint64(sum.Tunnels)
+	tunnels, unknown, bits := byHost, uint64(sum.Unknown), sum.Bandwidth
+	for i := range round.dying {
+		q := &round.dying[i]
+		times := q.near
+		if far {
+			times = q.far
+		}
+		if times == 0 {
 			continue
 		}
-		inherits, times := c.Pair(q.index, s.Index), 0.0
-		if q.host {
-			byHost += uint64(inherits.Tunnels)
-			times++
+		l := c.Pair(q.index, s.Index)
+		byZone += uint64(l.Tunnels)
+		if q.near > 0 {
+			byHost += uint64(l.Tunnels)
 		}
-		if q.twice {
-			times++
-		}
-		if far && q.zone {
-			times++
-		}
-		byZone += uint64(inherits.Tunnels)
-		bits += times * inherits.Bits(c.mean)
-		tunnels += times * float64(inherits.Tunnels)
+		tunnels += times * uint64(l.Tunnels)
+		unknown += times * uint64(l.Unknown)
+		bits += times * l.Bandwidth
 	}
 	if !s.fits(byHost) {
-		return backup{rank: noBackup}
+		return
 	}
-	x := backup{srv: s, score: bits / s.weight(), tie: tunnels / s.weight()}
+	x := backup{srv: s, score: (float64(bits) + float64(unknown)*float64(c.mean)) / s.weight(), tie: float64(tunnels) / s.weight()}
 	switch {
-	case sameHost(s, p):
+	case near:
 		x.rank = oneHost
-	case zoned && !far:
+	case round.zoned && !far:
 		x.rank = hostOnly
 	case far && !s.fits(byZone):
 		x.rank = tightZone
@@ -124,10 +117,10 @@ func (c *scene) consider(p, s *Server, dying []neighbour, zoned bool) backup {
 	if !s.Open {
 		x.rank += closed
 	}
-	if len(c.apart)+len(c.aside) > 0 {
-		x.sep = c.separation(s)
+	x.sep = c.separation(s)
+	if x.before(best) {
+		*best = x
 	}
-	return x
 }
 
 // backupNote says why b is none or worse than wished.

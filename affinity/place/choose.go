@@ -49,11 +49,15 @@ func (a separation) over(b separation) bool {
 }
 
 func (c *scene) separation(s *Server) separation {
+	if len(c.apart)+len(c.aside) == 0 {
+		return separation{otherZone, otherZone}
+	}
 	return separation{s.distanceTo(c.apart), s.distanceTo(c.aside)}
 }
 
 // farthest is the best separation that is to be had from a real server with room; false if none has room.
 func (c *scene) farthest() (best separation, found bool) {
+	plain := len(c.apart)+len(c.aside) == 0
 	for i := range c.Servers {
 		s := &c.Servers[i]
 		if !c.takes(s) {
@@ -61,6 +65,9 @@ func (c *scene) farthest() (best separation, found bool) {
 		}
 		if sep := c.separation(s); !found || sep.over(best) {
 			best, found = sep, true
+		}
+		if plain {
+			break // all are alike
 		}
 	}
 	return best, found
@@ -169,6 +176,9 @@ func (c *scene) byRoom(wish separation) (list shortlist) {
 
 // apartNote says where p is nearer than wished to those that d wants to be apart from.
 func (c *scene) apartNote(p *Server) string {
+	if len(c.apart) == 0 {
+		return ""
+	}
 	wished := otherHost
 	for s := range c.all {
 		if s.Zone != "" && !sameZone(s, p) {

@@ -79,7 +79,7 @@ func (c *scene) refusal(s *Server) string {
 }
 
 func (c *scene) whyNoBackup(p *Server) string {
-	_, alone := c.surroundings(p)
+	round := c.surroundings(p, nil)
 	list, more := c.refusals(func(s *Server) string {
 		switch {
 		case s.Index == p.Index || s.Name == p.Name && !s.Alive:
@@ -88,13 +88,12 @@ func (c *scene) whyNoBackup(p *Server) string {
 			return "is dead"
 		case c.excludes(s.Index):
 			return c.refusal(s)
-		case !alone && sameHost(s, p):
+		case !round.oneHost && sameHost(s, p):
 			return "is on the same host"
 		}
-		var scratch [64]neighbour
 		need := uint64(c.load(s).Tunnels) + uint64(c.wants.Tunnels)
-		for _, q := range c.neighbours(p, scratch[:0]) {
-			if q.host {
+		for _, q := range round.dying {
+			if q.near > 0 {
 				need += uint64(c.Pair(q.index, s.Index).Tunnels)
 			}
 		}

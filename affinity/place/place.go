@@ -76,9 +76,11 @@ type scratch struct {
 
 func newScene(v *View, d *Demand, mem *scratch) scene {
 	c := scene{View: v, wants: d.Load, never: d.Exclude, mean: max(v.Mean, 1), dead: mem.dead[:0]}
-	for s := range v.all {
-		if !s.Alive && s.Load.Tunnels > 0 {
-			c.dead = append(c.dead, s.Index)
+	for _, list := range [2][]Server{v.Servers, v.Others} {
+		for i := range list {
+			if s := &list[i]; !s.Alive && s.Load.Tunnels > 0 {
+				c.dead = append(c.dead, s.Index)
+			}
 		}
 	}
 	c.apart = v.resolve(d.Apart, mem.apart[:0])
@@ -162,4 +164,6 @@ func (s *Server) between(o *Server) distance {
 	return otherZone
 }
 
-func (c *scene) excludes(i affinity.Index) bool { return slices.Contains(c.never, i) }
+func (c *scene) excludes(i affinity.Index) bool {
+	return len(c.never) > 0 && slices.Contains(c.never, i)
+}

@@ -1,9 +1,7 @@
 package place
 
-import "tunneldirector/affinity"
-
-// keepsReserve tells whether s, with the demand on it, still has room for what the death of any one other host (or zone) would
-// make it inherit.
+// keepsReserve tells whether s, with the demand on it, still has room for what the death of any one other host (or
+// zone) would make it inherit.
 func (c *scene) keepsReserve(s *Server) bool {
 	if s.Capacity == 0 {
 		return true
@@ -67,30 +65,4 @@ func (t *tally) add(name string, n uint64) uint64 {
 	slot.name = name
 	slot.sum += n
 	return slot.sum
-}
-
-// A neighbour is a real server that dies with a primary.
-type neighbour struct {
-	index affinity.Index
-	host  bool // by the death of the host already
-	zone  bool // by the death of the zone
-	twice bool // it is the primary, and its own death is another than the host's
-}
-
-// neighbours are the live real servers of p's zone (where zones are said) and host, p among them.
-func (c *scene) neighbours(p *Server, list []neighbour) []neighbour {
-	list = append(list, neighbour{index: p.Index, host: true, zone: p.Zone != ""})
-	for q := range c.all {
-		if !q.Alive || q.Index == p.Index {
-			continue
-		}
-		n := neighbour{index: q.Index, host: sameHost(p, q), zone: p.Zone != "" && p.Zone == q.Zone}
-		if n.host {
-			list[0].twice = true
-		}
-		if n.host || n.zone {
-			list = append(list, n)
-		}
-	}
-	return list
 }

@@ -1,0 +1,287 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+)
+
+// A Store keeps the table on disk.
+type Store interface {
+	// Load calls f with every record in key order.
+	Load(f func(affinity.Change) error) error
+	// Commit is durable when it returns nil. On an error nothing of it counts.
+	Commit(changes []affinity.Change, revision uint64) error
+	// Identity is the store's id and the revision of its last commit.
+	Identity() (id string, revision uint64)
+	// State tells whether it takes writes, and the disk's bytes.
+	State() StoreState
+}
+
+// StoreState is what a Store says of its disk.
+type StoreState struct {
+	NotWritable string // why not, and the remedy; "" if it is
+	Used, Free  uint64 // bytes
+}
+
+// A Host is the director's own machine, as far as the loop must know it.
+type Host interface {
+	// Local lists the machine's addresses, VIPs not among them, and the prefixes that are connected to it.
+	Local() (own []netip.Addr, connected []netip.Prefix, err error)
+	// Hold makes the VIPs local addresses behind a filter, and shuts the covering prefixes by tenant name.
+	Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error
+	// LinksUp tells whether all interfaces towards real servers have a carrier.
+	LinksUp() bool
+}
+
+// Options are what a director is made of.
+type Options struct {
+	Name      string
+	Version   string
+	Store     Store
+	Plane     plane.Plane
+	PlaneKind string
+	// PlaneDetail describes the plane's interfaces; may be nil.
+	PlaneDetail func() []string
+	Host        Host
+	Prober      Prober // nil: real servers count as alive
+	MaxTunnels  int    // 0: no limit
+	Log         *slog.Logger
+	Now         func() time.Time // nil: time.Now
+}
+
+// A Director is one node's wanted state and what keeps the kernel like it.
+type Director struct {
+	o       Options
+	started time.Time
+
+	// Owned by Run.
+	work      *affinity.Table
+	clock     affinity.Clock
+	local     local
+	turn      uint64 // placements made, for round robin
+	sweep     sweep
+	planeErr  error // the last; the plane is replaced whole until it is nil
+	replaceAt time.Time
+	unsettled map[string]Verdict // by real server: not acted on yet
+
+	requests chan *request
+	verdicts chan Verdict
+	stopped  chan struct{} // closed when Run ends
+
+	// Read by anybody.
+	published atomic.Pointer[affinity.Table]
+	health    atomic.Pointer[health]
+	events    *events
+}
+
+// local is what the host said last.
+type local struct {
+	own      []netip.Addr
+	reserved []netip.Prefix
+}
+
+type request struct {
+	ops  []affinity.Op
+	done chan []affinity.Result
+}
+
+// ErrStopped is returned to those who ask a director that is shutting down.
+var ErrStopped = errors.New("the director is shutting down")
+
+// maxStep is how many changes of different callers are committed together.
+const maxStep = 5000
+
+// Open reads the table from disk, makes the plane hold it and returns a director that is complete but does not act until
+// Run.
+func Open(ctx context.Context, o Options) (*Director, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}}
+	if err := d.load(); err != nil {
+		return nil, err
+	}
+	if err := d.refreshHost(); err != nil {
+		return nil, err
+	}
+	d.note(func(*health) {})
+	if err := d.hold(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.replacePlane(ctx); err != nil {
+		return nil, fmt.Errorf("program the data plane: %w", err)
+	}
+	d.publish(d.work)
+	return d, nil
+}
+
+// load reads every record.
+func (d *Director) load() error {
+	id, revision := d.o.Store.Identity()
+	t := affinity.NewTable(id, revision)
+	n := 0
+	err := d.o.Store.Load(func(c affinity.Change) error {
+		h, err := t.Restore(c.Kind, c.Key, c.Value)
+		if err != nil {
+			return fmt.Errorf("read %s %q: %w", c.Kind, c.Key, err)
+		}
+		d.clock.Observe(h.Stamp)
+		n++
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("load the table: %w", err)
+	}
+	t.Take()
+	d.work = t
+	d.turn = uint64(t.Len())
+	d.events.start(revision)
+	d.o.Log.Info("table loaded", "records", n, "tunnels", t.Len(), "revision", revision, "store", id)
+	if ahead := d.clock.Ahead(d.o.Now()); ahead > time.Minute {
+		d.o.Log.Warn("the clock is behind the table; stamps go on from the table", "behind", ahead)
+	}
+	return nil
+}
+
+func (d *Director) publish(t *affinity.Table) {
+	d.work = t
+	d.published.Store(t)
+}
+
+// Table is the current state, immutable.
+func (d *Director) Table() *affinity.Table { return d.published.Load() }
+
+// Do applies changes in order, durably, and answers each.
+func (d *Director) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
+	r := &request{ops, make(chan []affinity.Result, 1)}
+	select {
+	case d.requests <- r:
+	case <-d.stopped:
+		return nil, ErrStopped
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case results := <-r.done:
+		return results, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Report hands a verdict about a real server to the loop. It may be called from any goroutine.
+func (d *Director) Report(ctx context.Context, v Verdict) {
+	select {
+	case d.verdicts <- v:
+	case <-ctx.Done():
+	}
+}
+
+// Run acts until ctx ends. What forwards in the kernel goes on forwarding.
+func (d *Director) Run(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	slow := time.NewTicker(time.Second)
+	defer slow.Stop()
+	defer close(d.stopped)
+	d.sweep.start()
+	d.watchTargets()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case v := <-d.verdicts:
+			d.judge(ctx, v)
+		case r := <-d.requests:
+			d.step(ctx, d.gather(r))
+		case <-tick.C:
+			d.background(ctx)
+		case <-slow.C:
+			d.lookAgain(ctx)
+		}
+	}
+}
+
+// gather takes the requests that wait already: one commit serves them all.
+func (d *Director) gather(first *request) []*request {
+	batch, n := []*request{first}, len(first.ops)
+	for n < maxStep {
+		select {
+		case r := <-d.requests:
+			batch = append(batch, r)
+			n += len(r.ops)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// step applies a batch: the whole line of a push.
+func (d *Director) step(ctx context.Context, batch []*request) {
+	tx := d.begin()
+	answers := make([][]affinity.Result, len(batch))
+	for i, r := range batch {
+		answers[i] = make([]affinity.Result, len(r.ops))
+		for j, op := range r.ops {
+			answers[i][j] = tx.do(op)
+		}
+	}
+	err := d.commit(ctx, tx)
+	for i, r := range batch {
+		for j := range answers[i] {
+			answers[i][j].Revision = d.work.Revision()
+			if err != nil && answers[i][j].Err == nil {
+				answers[i][j] = affinity.Result{Err: err}
+			}
+		}
+		r.done <- answers[i]
+	}
+}
+
+// commit makes a transaction durable, publishes and programs it. Its error is that of the store: nothing was changed.
+func (d *Director) commit(ctx context.Context, tx *tx) error {
+	changes, dirty := tx.t.Take()
+	if len(changes) == 0 {
+		return nil
+	}
+	revision := d.work.Revision() + uint64(max(1, len(tx.events)))
+	if err := d.o.Store.Commit(changes, revision); err != nil {
+		d.o.Log.Error("commit refused", "changes", len(changes), "error", err)
+		return affinity.Refuse(affinity.Unwritable, "store", affinity.Fault{Field: "store", Problem: err.Error(),
+			Remedy: "nothing was changed; try again when there is room"})
+	}
+	tx.t.SetRevision(revision)
+	d.publish(tx.t)
+	if dirty.Config {
+		d.configChanged(ctx)
+	}
+	d.program(ctx, dirty)
+	d.events.add(tx.events, revision)
+	return nil
+}
+
+// lookAgain refreshes what others may have changed.
+func (d *Director) lookAgain(ctx context.Context) {
+	for _, v := range d.unsettled {
+		d.judge(ctx, v)
+	}
+	before := d.local
+	if err := d.refreshHost(); err != nil {
+		d.o.Log.Warn("read the host's addresses", "error", err)
+		return
+	}
+	if !before.equal(d.local) {
+		d.o.Log.Info("own addresses changed", "own", d.local.own)
+		d.program(ctx, affinity.Dirty{Config: true})
+	}
+}

@@ -1,0 +1,185 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/api"
+)
+
+// A Target is a real server to be probed.
+type Target struct {
+	Name   string
+	Addrs  []netip.Addr
+	VIPs   []netip.Addr // of its services
+	Check  affinity.Check
+	Method affinity.Method
+}
+
+// A Prober measures real servers and reports Verdicts. It decides nothing about the table.
+type Prober interface {
+	// Watch replaces the targets.
+	Watch(targets []Target)
+	// Answering counts the targets that answered within the last probe intervals, of how many.
+	Answering() (answering, targets int)
+	// RTT is the last round trip to a real server; 0 if unknown.
+	RTT(name string) time.Duration
+}
+
+// A Verdict is what probes say of a real server.
+type Verdict struct {
+	RealServer string
+	Alive      bool
+	Cause      string
+}
+
+//	        first answer            probes: dead, and believed
+//	new ────────────────▶ alive #1 ─────────────────────────────▶ dead #1 (latched: its index stays failed over)
+//	                                                                 │ answers again
+//	                       alive #2 (new index) ◀────────────────────┘
+//
+// A death is held, not believed, while nobody answers, while a link of the director is down, and while frozen (rule 8).
+
+// judge acts on a verdict.
+func (d *Director) judge(ctx context.Context, v Verdict) {
+	life, known := d.work.LifeOf(v.RealServer)
+	if _, ok := d.work.RealServer(v.RealServer); !ok {
+		return
+	}
+	switch {
+	case v.Alive:
+		d.settle(v.RealServer)
+		if !known || !life.Alive {
+			d.born(ctx, v)
+		}
+	case known && life.Alive:
+		if why := d.holdDeath(); why != "" {
+			d.unsettle(v, "held because "+why)
+			return
+		}
+		d.died(ctx, life, v)
+	}
+}
+
+// unsettle keeps a verdict that could not be acted on; it is judged again every second.
+func (d *Director) unsettle(v Verdict, why string) {
+	if d.unsettled[v.RealServer] != v {
+		d.o.Log.Error("verdict not acted on", "real_server", v.RealServer, "alive", v.Alive, "cause", v.Cause, "why", why)
+	}
+	d.unsettled[v.RealServer] = v
+	d.note(func(h *health) { h.held[v.RealServer] = v.Cause + "; " + why })
+}
+
+func (d *Director) settle(name string) {
+	delete(d.unsettled, name)
+	d.note(func(h *health) { delete(h.held, name) })
+}
+
+// holdDeath says why a death is not believed now; "" if it is.
+func (d *Director) holdDeath() string {
+	if f := d.work.Freeze(); f.On {
+		return "automatic moves are frozen by " + f.By
+	}
+	if !d.o.Host.LinksUp() {
+		return "a link of this director towards the real servers is down"
+	}
+	if d.o.Prober == nil {
+		return ""
+	}
+	if n, of := d.o.Prober.Answering(); n == 0 {
+		return fmt.Sprintf("none of %d real servers answers, so this director may be what is cut off", of)
+	}
+	return ""
+}
+
+// died latches a death: the data plane first, by one write, then the disk.
+func (d *Director) died(ctx context.Context, life *affinity.Life, v Verdict) {
+	began := d.o.Now()
+	if err := d.o.Plane.SetAlive(life.Index, false); err != nil {
+		d.planeFailed(fmt.Errorf("fail over real server %s: %w", v.RealServer, err))
+	}
+	d.o.Log.Error("real server dead, its tunnels are on their backups", "real_server", v.RealServer, "incarnation", life.Incarnation, "cause", v.Cause, "plane_us", d.o.Now().Sub(began).Microseconds())
+	tx := d.begin()
+	tx.kill(life, v.Cause)
+	d.persist(ctx, tx, v)
+	d.sweep.start()
+}
+
+// born gives a real server that answers a new incarnation.
+func (d *Director) born(ctx context.Context, v Verdict) {
+	tx := d.begin()
+	if tx.birth(v.RealServer, v.Cause) {
+		d.persist(ctx, tx, v)
+	}
+	d.sweep.start()
+}
+
+// persist commits what follows from a verdict. If the disk refuses, it is judged again.
+func (d *Director) persist(ctx context.Context, tx *tx, v Verdict) {
+	if err := d.commit(ctx, tx); err != nil {
+		d.unsettle(v, err.Error())
+		return
+	}
+	d.settle(v.RealServer)
+}
+
+// kill latches an incarnation's death.
+func (x *tx) kill(life *affinity.Life, cause string) {
+	dead := *life
+	dead.Header = x.header()
+	dead.Header.Epoch = life.Header.Epoch + 1
+	dead.Alive, dead.Cause, dead.Since = false, cause, dead.Header.Stamp
+	x.t.SetLife(&dead)
+	x.event("real-server", life.RealServer, func(e *api.Event) { e.Why = "dead: " + cause })
+}
+
+// retire kills a real server's current incarnation, if it lives.
+func (x *tx) retire(name, cause string) {
+	if life, ok := x.t.LifeOf(name); ok && life.Alive {
+		x.kill(life, cause)
+		x.d.sweep.start()
+	}
+}
+
+// birth makes a new incarnation. Without a free index the real server stays as it is, and that is said.
+func (x *tx) birth(name, cause string) bool {
+	index, ok := x.t.FreeIndex()
+	if !ok {
+		x.d.o.Log.Error("no free data-plane index for a new incarnation", "real_server", name)
+		return false
+	}
+	incarnation := uint32(1)
+	if old, ok := x.t.LifeOf(name); ok {
+		incarnation = old.Incarnation + 1
+	}
+	h := x.header()
+	x.t.SetLife(&affinity.Life{Header: h, RealServer: name, Incarnation: incarnation, Index: index, Alive: true, Since: h.Stamp, Cause: cause})
+	x.event("real-server", name, func(e *api.Event) { e.Why = fmt.Sprintf("alive: %s (incarnation %d)", cause, incarnation) })
+	x.d.sweep.roomAppeared = true
+	return true
+}
+
+// watchTargets tells the prober whom to probe.
+func (d *Director) watchTargets() {
+	if d.o.Prober == nil {
+		return
+	}
+	var targets []Target
+	for _, rs := range d.work.RealServers() {
+		t := Target{Name: rs.Name, Addrs: rs.Addrs, Check: rs.Check}
+		for _, name := range rs.Services {
+			if s, ok := d.work.Service(name); ok {
+				t.Method = s.Method
+				t.VIPs = append(t.VIPs, s.VIPs...)
+			}
+		}
+		slices.SortFunc(t.VIPs, netip.Addr.Compare)
+		t.VIPs = slices.Compact(t.VIPs)
+		targets = append(targets, t)
+	}
+	d.o.Prober.Watch(targets)
+}

@@ -1,0 +1,203 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+)
+
+// replaceRest is how long the director waits before it programs a plane whole again that refused.
+const replaceRest = 2 * time.Second
+
+// refreshHost reads the host's addresses.
+func (d *Director) refreshHost() error {
+	own, connected, err := d.o.Host.Local()
+	if err != nil {
+		return fmt.Errorf("read the host's addresses: %w", err)
+	}
+	reserved := slices.Clone(connected)
+	for _, a := range own {
+		reserved = append(reserved, netip.PrefixFrom(a, a.BitLen()))
+	}
+	slices.SortFunc(reserved, netip.Prefix.Compare)
+	slices.SortFunc(own, netip.Addr.Compare)
+	d.local = local{own, slices.Compact(reserved)}
+	return nil
+}
+
+// hold sees to VIPs, filter and covers.
+func (d *Director) hold(ctx context.Context) error {
+	covers := map[string][]netip.Prefix{}
+	for _, n := range d.work.Tenants() {
+		covers[n.Name] = n.Covers
+	}
+	return d.o.Host.Hold(ctx, d.work.VIPs(), covers)
+}
+
+// configChanged tells host and prober what they must know of the records.
+func (d *Director) configChanged(ctx context.Context) {
+	if err := d.hold(ctx); err != nil {
+		d.o.Log.Error("hold the VIPs", "error", err)
+		d.note(func(h *health) { h.holdErr = err.Error() })
+	} else {
+		d.note(func(h *health) { h.holdErr = "" })
+	}
+	d.watchTargets()
+}
+
+// program brings the plane up to the published table at the keys that changed.
+func (d *Director) program(ctx context.Context, dirty affinity.Dirty) {
+	if d.planeErr != nil {
+		return // a whole replacement is due, and serves this too
+	}
+	var u plane.Update
+	if dirty.Config {
+		c := d.config()
+		u.Config = &c
+	}
+	u.Entries = make([]plane.Entry, 0, len(dirty.Endpoints)+len(dirty.Subnets))
+	once(dirty.Endpoints, func(k affinity.EndpointKey) { u.Entries = append(u.Entries, d.endpointEntry(k)) })
+	once(dirty.Subnets, func(k affinity.SubnetKey) { u.Entries = append(u.Entries, d.subnetEntry(k)) })
+	if u.Config == nil && len(u.Entries) == 0 {
+		return
+	}
+	if err := d.o.Plane.Apply(ctx, u); err != nil {
+		d.planeFailed(fmt.Errorf("program %d entries: %w", len(u.Entries), err))
+	}
+}
+
+// once calls f for each key, once.
+func once[K comparable](keys []K, f func(K)) {
+	seen := make(map[K]struct{}, len(keys))
+	for _, k := range keys {
+		if _, again := seen[k]; !again {
+			seen[k] = struct{}{}
+			f(k)
+		}
+	}
+}
+
+func (d *Director) endpointEntry(k affinity.EndpointKey) plane.Entry {
+	h, ok := d.work.AtEndpoint(k)
+	switch {
+	case !ok:
+		return plane.Entry{Endpoint: k, Delete: true}
+	case h.PortsOnly:
+		return plane.Entry{Endpoint: k, Target: plane.Target{Drop: plane.DropNoPort}}
+	}
+	return plane.Entry{Endpoint: k, Target: target(h.Pin.Primary, h.Pin.Backup)}
+}
+
+func (d *Director) subnetEntry(k affinity.SubnetKey) plane.Entry {
+	h, ok := d.work.AtSubnet(k)
+	if !ok {
+		return plane.Entry{Subnet: k, Delete: true}
+	}
+	return plane.Entry{Subnet: k, Target: target(h.Pin.Primary, h.Pin.Backup)}
+}
+
+// target is a pin as the plane needs it.
+func target(primary, backup affinity.Index) plane.Target {
+	if primary == 0 {
+		return plane.Target{Drop: plane.DropUnplaced}
+	}
+	return plane.Target{Primary: primary, Backup: backup}
+}
+
+// replacePlane makes the plane hold the whole table.
+func (d *Director) replacePlane(ctx context.Context) error {
+	began := d.o.Now()
+	if err := d.o.Plane.Replace(ctx, d.config(), d.entries()); err != nil {
+		return err
+	}
+	d.planeErr = nil
+	d.note(func(h *health) { h.planeErr = "" })
+	d.o.Log.Info("data plane holds the table", "plane", d.o.PlaneKind, "seconds", d.o.Now().Sub(began).Seconds())
+	return nil
+}
+
+// entries are all that the plane shall hold.
+func (d *Director) entries() iter.Seq[plane.Entry] {
+	t := d.work
+	return func(yield func(plane.Entry) bool) {
+		more := true
+		t.EachEndpoint(func(k affinity.EndpointKey, tunnel string, p, b affinity.Index) bool {
+			e := plane.Entry{Endpoint: k, Target: target(p, b)}
+			if tunnel == "" {
+				e.Target = plane.Target{Drop: plane.DropNoPort}
+			}
+			more = yield(e)
+			return more
+		})
+		if !more {
+			return
+		}
+		t.EachSubnet(func(k affinity.SubnetKey, _ string, p, b affinity.Index) bool {
+			return yield(plane.Entry{Subnet: k, Target: target(p, b)})
+		})
+	}
+}
+
+// planeFailed notes that the kernel is not as the table says; it is replaced whole, soon.
+func (d *Director) planeFailed(err error) {
+	d.o.Log.Error("the data plane refused; it is programmed whole again", "error", err, "in_seconds", replaceRest.Seconds())
+	d.planeErr = err
+	d.replaceAt = d.o.Now().Add(replaceRest)
+	d.note(func(h *health) { h.planeErr = err.Error() })
+}
+
+// config is all that is small, as the plane needs it.
+func (d *Director) config() plane.Config {
+	t := d.work
+	c := plane.Config{Own: d.local.own}
+	for _, n := range t.Tenants() {
+		c.Tenants = append(c.Tenants, plane.Tenant{Num: n.Num, Name: n.Name, Covers: n.Covers})
+	}
+	for _, s := range t.Services() {
+		ps := plane.Service{Num: s.Num, Name: s.Name, VIPs: s.VIPs, Match: s.Match}
+		if s.Unknown == affinity.UnknownHash {
+			ps.Ring = plane.NewRing(d.hashable(s.Name))
+		}
+		c.Services = append(c.Services, ps)
+	}
+	for _, l := range t.Lives() {
+		if rs, ok := t.RealServer(l.RealServer); ok {
+			c.RealServers = append(c.RealServers, d.planeServer(rs, l))
+		}
+	}
+	return c
+}
+
+// hashable are the incarnations that may get unknown endpoints of a service.
+func (d *Director) hashable(service string) []affinity.Index {
+	var out []affinity.Index
+	for _, rs := range d.work.RealServers() {
+		if l, ok := d.work.LifeOf(rs.Name); ok && l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && slices.Contains(rs.Services, service) {
+			out = append(out, l.Index)
+		}
+	}
+	return out
+}
+
+func (d *Director) planeServer(rs *affinity.RealServer, l *affinity.Life) plane.RealServer {
+	out := plane.RealServer{Index: l.Index, Name: rs.Name, Addrs: rs.Addrs, Alive: l.Alive}
+	if s, ok := d.work.Service(rs.Services[0]); ok {
+		out.Method = s.Method
+	}
+	for _, name := range slices.Sorted(maps.Keys(rs.VLANs)) {
+		if n, ok := d.work.Tenant(name); ok {
+			if out.VLANs == nil {
+				out.VLANs = map[uint16]uint16{}
+			}
+			out.VLANs[n.Num] = rs.VLANs[name]
+		}
+	}
+	return out
+}

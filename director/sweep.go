@@ -1,0 +1,134 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"tunneldirector/affinity"
+)
+
+// A sweep walks over all pins after a death, a birth or new room, and mends those that are not as they should be. It goes
+// in slices, so that pushes are served between them.
+//
+//	orphans:  primary and backup dead (or none): placed anew, first of all
+//	failed:   primary dead, backup alive: the backup becomes primary, and a new backup is chosen
+//	bare:     backup dead or missing: a backup is chosen
+//	unplaced: placed, if there is room now
+type sweep struct {
+	pass         int // 0: at rest; 1: orphans; 2: the others
+	after        affinity.GroupID
+	roomAppeared bool // something changed by which the unplaced may find room
+	mended       int
+	began        time.Time
+	last         time.Time
+}
+
+const (
+	sweepLook = 50_000 // pins looked at in a slice
+	sweepMend = 1_000  // pins changed in a slice
+	sweepRest = time.Second
+)
+
+// start begins at the first pin.
+func (s *sweep) start() { s.pass, s.after, s.mended, s.began = 1, "", 0, time.Time{} }
+
+// background does a slice of what is not urgent.
+func (d *Director) background(ctx context.Context) {
+	if d.planeErr != nil && d.o.Now().After(d.replaceAt) {
+		if err := d.replacePlane(ctx); err != nil {
+			d.planeFailed(err)
+		}
+	}
+	if d.sweep.pass == 0 && d.sweep.roomAppeared && d.o.Now().Sub(d.sweep.last) > sweepRest {
+		d.sweep.roomAppeared = false
+		if d.work.Unplaced() > 0 || d.work.Alone() > 0 {
+			d.sweep.start()
+		}
+	}
+	if d.sweep.pass != 0 && !d.work.Freeze().On {
+		d.sweepSlice(ctx)
+	}
+}
+
+// sweepSlice looks at some pins and mends what it finds.
+func (d *Director) sweepSlice(ctx context.Context) {
+	if d.sweep.began.IsZero() {
+		d.sweep.began = d.o.Now()
+	}
+	looked, more := 0, false
+	var found []affinity.Pin
+	d.work.Pins(d.sweep.after, func(p affinity.Pin) bool {
+		if looked >= sweepLook || len(found) >= sweepMend {
+			more = true
+			return false
+		}
+		looked++
+		d.sweep.after = p.Group
+		if d.work.Orphaned(p) == (d.sweep.pass == 1) && d.work.NeedsMending(p) {
+			found = append(found, p)
+		}
+		return true
+	})
+	tx := d.begin()
+	for _, p := range found {
+		tx.mend(p)
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.sweep.after = "" // the disk refuses: from the start again, later
+		d.sweep.roomAppeared, d.sweep.pass, d.sweep.last = true, 0, d.o.Now()
+		return
+	}
+	d.sweep.mended += len(found)
+	if !more {
+		d.nextPass(ctx)
+	}
+}
+
+// nextPass goes on to the other pins, or ends the sweep.
+func (d *Director) nextPass(ctx context.Context) {
+	if d.sweep.pass == 1 {
+		d.sweep.pass, d.sweep.after = 2, ""
+		return
+	}
+	if d.sweep.mended > 0 {
+		d.o.Log.Info("placements mended", "groups", d.sweep.mended, "seconds", d.o.Now().Sub(d.sweep.began).Seconds(), "unplaced", d.work.Unplaced(), "without_backup", d.work.Alone())
+	}
+	d.sweep.pass, d.sweep.last = 0, d.o.Now()
+	d.dropLives(ctx)
+}
+
+// mend gives a pin what it lacks.
+func (x *tx) mend(p affinity.Pin) {
+	primary, backup := x.t.AliveAt(p.Primary), x.t.AliveAt(p.Backup)
+	switch {
+	case p.Primary == 0:
+		x.place(p.Group, affinity.WhyPlaced)
+	case primary:
+		x.backup(p, affinity.WhyBackup)
+	case backup:
+		next := affinity.Pin{Group: p.Group, Primary: p.Backup, Why: affinity.WhyFailed}
+		x.pin(next)
+		next, _ = x.t.Pin(p.Group)
+		x.backup(next, affinity.WhyFailed)
+	default:
+		x.place(p.Group, affinity.WhyOrphan)
+	}
+}
+
+// dropLives forgets dead incarnations that no pin names: their indexes may be given out again.
+func (d *Director) dropLives(ctx context.Context) {
+	tx := d.begin()
+	named := map[affinity.Index]bool{}
+	d.work.Pairs(func(p, b affinity.Index, _ affinity.Load) { named[p], named[b] = true, true })
+	for _, l := range d.work.Lives() {
+		current, _ := d.work.LifeOf(l.RealServer)
+		_, exists := d.work.RealServer(l.RealServer)
+		if !l.Alive && !named[l.Index] && (current.Index != l.Index || !exists) {
+			tx.t.DropLife(l.Index)
+		}
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.o.Log.Warn("forget old incarnations", "error", fmt.Errorf("tried again later: %w", err))
+	}
+}

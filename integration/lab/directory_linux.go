@@ -37,16 +37,21 @@ func newDirectory() (*directory, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make a directory for the lab: %w", err)
 		}
-		if d.lock, err = takeLock(d.path); err != nil {
+		d.lock, err = takeLock(d.path)
+		if err == nil {
+			return d, nil
+		}
+		// A Sweep elsewhere may come between the two steps, take the directory for a leftover and remove it.
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("lock %s: %w", d.path, err)
 		}
-		return d, nil
 	}
 }
 
 func (d *directory) of(role string) string { return filepath.Join(d.path, role) }
 
-// takeLock locks a lab's directory; the error wraps unix.EWOULDBLOCK if its owner lives.
+// takeLock locks a lab's directory; the error wraps unix.EWOULDBLOCK if its owner lives, and os.ErrNotExist if it went
+// away meanwhile.
 func takeLock(path string) (*os.File, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -54,6 +59,17 @@ func takeLock(path string) (*os.File, error) {
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, f.Close())
+	}
+	held, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	there, err := os.Stat(path)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	if !os.SameFile(held, there) {
+		return nil, errors.Join(os.ErrNotExist, f.Close())
 	}
 	return f, nil
 }

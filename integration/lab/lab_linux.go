@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -72,6 +73,7 @@ type Lab struct {
 
 	unhook func() bool
 	close  func() error
+	gone   chan struct{} // closed when all is torn down
 	echoes []*EchoServer
 
 	mu        sync.Mutex // guards what follows
@@ -103,7 +105,8 @@ type Site struct {
 	Subnets  []netip.Prefix
 	Inside   []netip.Addr // its own address in each of Subnets
 
-	wg *device.Device
+	wg      *device.Device
+	service *ecdh.PublicKey
 }
 
 // A RealServer is one WireGuard terminator.
@@ -137,7 +140,7 @@ func New(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err := Sweep(); err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: o, processes: map[*Process]struct{}{}, VIPs: []netip.Addr{VIP4}}
+	l := &Lab{opts: o, unhook: func() bool { return true }, gone: make(chan struct{}), processes: map[*Process]struct{}{}, VIPs: []netip.Addr{VIP4}}
 	if o.IPv6 {
 		l.VIPs = append(l.VIPs, VIP6)
 	}
@@ -146,11 +149,6 @@ func New(ctx context.Context, o Options) (_ *Lab, err error) {
 	}
 	l.name = l.dir.name
 	l.close = sync.OnceValue(l.tearDown)
-	l.unhook = context.AfterFunc(ctx, func() {
-		if err := l.close(); err != nil {
-			o.Logger.Error("close lab", "error", err)
-		}
-	})
 	built := false
 	defer func() { // also when a panic comes through
 		if !built {
@@ -160,8 +158,16 @@ func New(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err := l.build(); err != nil {
 		return nil, fmt.Errorf("build lab %s: %w", l.name, err)
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("build lab %s: %w", l.name, err)
+	}
+	l.unhook = context.AfterFunc(ctx, func() {
+		if err := l.close(); err != nil {
+			o.Logger.Error("close lab", "lab", l.name, "error", err)
+		}
+	})
 	built = true
-	return l, ctx.Err()
+	return l, nil
 }
 
 // Close ends all processes, tunnels and servers of the lab and removes its namespaces. It is idempotent.
@@ -171,6 +177,7 @@ func (l *Lab) Close() error {
 }
 
 func (l *Lab) tearDown() error {
+	defer close(l.gone)
 	var errs []error
 	for _, p := range l.running() {
 		p.Kill()
@@ -193,6 +200,9 @@ func (l *Lab) tearDown() error {
 	errs = append(errs, l.dir.remove())
 	return errors.Join(errs...)
 }
+
+// Done is closed when the lab is torn down.
+func (l *Lab) Done() <-chan struct{} { return l.gone }
 
 // Name is the prefix of the namespaces' names.
 func (l *Lab) Name() string { return l.name }

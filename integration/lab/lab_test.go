@@ -8,15 +8,21 @@ import (
 	"time"
 )
 
-// newLab builds a lab for a test, with a stand-in director.
-func newLab(t *testing.T, o Options) (*Lab, *Standin) {
+func requireRoot(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a lab of network namespaces needs root")
-		}
-		t.Skip("a lab of network namespaces needs root")
+	if os.Geteuid() == 0 {
+		return
 	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("a lab of network namespaces needs root")
+	}
+	t.Skip("a lab of network namespaces needs root")
+}
+
+// newLab builds a lab for a test.
+func newLab(t *testing.T, o Options) *Lab {
+	t.Helper()
+	requireRoot(t)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	l, err := New(t.Context(), o)
 	if err != nil {
@@ -27,11 +33,24 @@ func newLab(t *testing.T, o Options) (*Lab, *Standin) {
 			t.Errorf("close: %v", err)
 		}
 	})
+	return l
+}
+
+// newStandin is a stand-in director with all sites pinned to real servers in turn.
+func newStandin(t *testing.T, l *Lab) (*Standin, map[*Site]*RealServer) {
+	t.Helper()
 	d, err := l.NewStandin()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return l, d
+	pinned := map[*Site]*RealServer{}
+	for i, s := range l.Sites {
+		pinned[s] = l.RealServers[i%len(l.RealServers)]
+		if err := d.Pin(s, pinned[s]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return d, pinned
 }
 
 // within is ctx of a test for so long.
@@ -41,26 +60,10 @@ func within(t *testing.T, d time.Duration) context.Context {
 	return ctx
 }
 
-// lost counts the requests that nobody answered.
-func lost(echoes []Echo) int {
-	n := 0
-	for _, e := range echoes {
-		if e.Lost() {
-			n++
-		}
-	}
-	return n
-}
-
 func TestBothWaysThroughThePinnedRealServer(t *testing.T) {
-	l, d := newLab(t, Options{Sites: 4, SiteNamespaces: 3, IPv6: true})
-	pinned := map[*Site]*RealServer{}
-	for i, s := range l.Sites {
-		pinned[s] = l.RealServers[i%len(l.RealServers)]
-		if err := d.Pin(s, pinned[s]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	t.Parallel()
+	l := newLab(t, Options{Sites: 4, SiteNamespaces: 3, IPv6: true})
+	_, pinned := newStandin(t, l)
 	ctx := within(t, 15*time.Second)
 	if err := l.Establish(ctx); err != nil {
 		t.Fatal(err)
@@ -81,8 +84,8 @@ func TestBothWaysThroughThePinnedRealServer(t *testing.T) {
 				{"in", func() ([]Echo, error) { return l.Ping(ctx, l.Target.Namespace, target, inside, 10*time.Millisecond, n) }},
 			} {
 				echoes, err := way.echo()
-				if err != nil || len(echoes) != n || lost(echoes) != 0 {
-					t.Errorf("%s, ping %s, %s: %d of %d lost: %v", s.Name, way.name, inside, lost(echoes), len(echoes), err)
+				if err != nil || len(echoes) != n || CountLost(echoes) != 0 {
+					t.Errorf("%s, ping %s, %s: %d of %d lost: %v", s.Name, way.name, inside, CountLost(echoes), len(echoes), err)
 				}
 			}
 			if good, err := l.EchoUDP(ctx, s.NS, inside, target, udp, 1200); good != udp || err != nil {
@@ -92,12 +95,22 @@ func TestBothWaysThroughThePinnedRealServer(t *testing.T) {
 				t.Errorf("%s, UDP in, %s: %d of %d came back: %v", s.Name, inside, good, udp, err)
 			}
 		}
+		counted := map[*RealServer]Counts{}
+		for _, r := range l.RealServers {
+			counted[r] = r.Counts(s).Sub(before[r])
+		}
+		if _, err := l.TransferTCP(ctx, s.NS, s.Inside[0], l.Target.Inner.Addrs[0], 100_000); err != nil {
+			t.Errorf("%s, TCP out: %v", s.Name, err)
+		}
+		if _, err := l.TransferTCP(ctx, l.Target.Namespace, l.Target.Inner.Addrs[0], s.Inside[0], 100_000); err != nil {
+			t.Errorf("%s, TCP in: %v", s.Name, err)
+		}
 		want := uint64(2 * len(s.Inside) * (n + udp)) // each way a packet, for every request
 		for _, r := range l.RealServers {
-			got := r.Counts(s).Sub(before[r])
+			got := counted[r]
 			if r != pinned[s] {
-				if got != (Counts{}) {
-					t.Errorf("%s: %s saw packets of it: %+v", s.Name, r.Name, got)
+				if all := r.Counts(s).Sub(before[r]); all != (Counts{}) {
+					t.Errorf("%s: %s saw packets of it: %+v", s.Name, r.Name, all)
 				}
 				continue
 			}

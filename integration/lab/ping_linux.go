@@ -16,23 +16,6 @@ import (
 	"golang.org/x/net/ipv6"
 )
 
-// An Echo is one echo request and what became of it.
-type Echo struct {
-	Sent     time.Time
-	Received time.Time // zero: lost
-}
-
-// Lost tells whether no answer came.
-func (e Echo) Lost() bool { return e.Received.IsZero() }
-
-// RTT is the round-trip time, 0 if lost.
-func (e Echo) RTT() time.Duration {
-	if e.Lost() {
-		return 0
-	}
-	return e.Received.Sub(e.Sent)
-}
-
 // grace is how long answers are waited for after the last request.
 const grace = time.Second
 

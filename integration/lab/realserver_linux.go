@@ -51,6 +51,10 @@ func (r *RealServer) Peer(s *Site) (Peer, error) {
 	return readPeer(r.wg, r.config.peers[s.Index-1].key)
 }
 
+// Peer is what a site's WireGuard says of the virtual service. Its Endpoint is the source of the newest genuine datagram
+// from there: WireGuard follows its peer, so that an answer from another address than the virtual IP would show.
+func (s *Site) Peer() (Peer, error) { return readPeer(s.wg, s.service) }
+
 // KillRealServer makes the host of real server i (from 1) dead to the world: its cables are pulled, its WireGuard ends
 // and forgets all it knew.
 func (l *Lab) KillRealServer(i int) error {

@@ -146,7 +146,7 @@ func (l *Lab) buildRealServers(seg segments) error {
 		plug := l.plugs(ns, &err)
 		r.DR, r.Inner = plug("dr", seg.rs, hostFirst+i), plug("inner", seg.inner, hostFirst+i)
 		for _, vip := range l.VIPs {
-			err = errors.Join(err, ns.hold("lo", netip.PrefixFrom(vip, vip.BitLen())))
+			err = errors.Join(err, ns.Hold("lo", netip.PrefixFrom(vip, vip.BitLen())))
 		}
 		for _, router := range seg.rs.addrs(hostRouter) {
 			err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "dr", 0))
@@ -181,7 +181,7 @@ func (l *Lab) buildSites(seg segments) error {
 			shared[k] = ns
 		} else {
 			for _, a := range addrs {
-				if err := shared[k].hold("outer", a); err != nil {
+				if err := shared[k].Hold("outer", a); err != nil {
 					return err
 				}
 			}
@@ -210,7 +210,7 @@ func (l *Lab) addSubnets(s *Site) error {
 	for _, p := range subnets[:len(l.VIPs)] {
 		a := p.Addr().Next()
 		s.Subnets, s.Inside = append(s.Subnets, p), append(s.Inside, a)
-		if err := s.NS.hold("lo", netip.PrefixFrom(a, a.BitLen())); err != nil {
+		if err := s.NS.Hold("lo", netip.PrefixFrom(a, a.BitLen())); err != nil {
 			return err
 		}
 	}
@@ -249,6 +249,7 @@ func (l *Lab) startSite(s *Site, vip *ecdh.PublicKey, beyond []netip.Prefix) (*e
 		return nil, err
 	}
 	name := fmt.Sprintf("wg%d", s.Index)
+	s.service = vip
 	s.wg, err = openWireGuard(s.NS, wgConfig{
 		name: name, key: key, locals: []netip.Addr{s.Endpoint},
 		peers: []wgPeer{{

@@ -76,7 +76,7 @@ func (l *Lab) plug(ns *Namespace, name string, s segment, n int) (Port, error) {
 	p.MAC = link.Attrs().HardwareAddr
 	for _, a := range s.addrs(n) {
 		p.Addrs = append(p.Addrs, a.Addr())
-		if err := ns.hold(name, a); err != nil {
+		if err := ns.Hold(name, a); err != nil {
 			return p, err
 		}
 	}
@@ -91,8 +91,8 @@ func (l *Lab) addBridge(s segment) error {
 	return l.Switch.up(s.name)
 }
 
-// hold adds an address without duplicate address detection.
-func (n *Namespace) hold(name string, a netip.Prefix) error {
+// Hold adds an address to an interface, without duplicate address detection.
+func (n *Namespace) Hold(name string, a netip.Prefix) error {
 	link, err := n.nl.LinkByName(name)
 	if err != nil {
 		return fmt.Errorf("find %s in %s: %w", name, n.Name, err)

@@ -1,0 +1,52 @@
+package planetest
+
+import (
+	"net"
+	"slices"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/frame"
+)
+
+// siteMAC is what frames come from that no real server sent.
+func siteMAC() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 5, 0, 9} }
+
+func (r *rig) inject(p plane.Packet, want plane.Decision) error {
+	macs := frame.MACs{Src: siteMAC(), Dst: r.mac(p.Interface)}
+	if rs, host := r.server(p.From); rs != nil && host != nil {
+		macs.Src = host.MAC
+	}
+	in, err := frame.Build(p, macs)
+	if err != nil {
+		return err
+	}
+	out, err := r.opt.Inject(in, p.Interface)
+	if err != nil {
+		return err
+	}
+	e := expectation{packet: p, want: want, in: in, sources: r.opt.Sources}
+	e.server, e.host = r.server(want.RealServer)
+	return e.check(out)
+}
+
+func (r *rig) mac(iface string) net.HardwareAddr {
+	if m := r.opt.MACs[iface]; m != nil {
+		return m
+	}
+	return DefaultMAC()
+}
+
+// server is the real server with an index, and the machine it is on.
+func (r *rig) server(i affinity.Index) (*plane.RealServer, *Host) {
+	n := slices.IndexFunc(r.servers, func(rs plane.RealServer) bool { return rs.Index == i })
+	if n < 0 {
+		return nil, nil
+	}
+	rs := &r.servers[n]
+	h := slices.IndexFunc(r.opt.Hosts, func(h Host) bool { return slices.Equal(h.Addrs, rs.Addrs) })
+	if h < 0 {
+		return rs, nil
+	}
+	return rs, &r.opt.Hosts[h]
+}

@@ -55,6 +55,13 @@ func TestChoose(t *testing.T) {
 			change: map[affinity.Index]func(*Server){1: load(10, 10), 2: load(20, 90e6), 3: load(20, 91e6)},
 			pairs:  map[[2]affinity.Index]uint32{{2, 1}: 10, {3, 1}: 10, {2, 3}: 10, {3, 2}: 10},
 			demand: one, want: Choice{Primary: 2, Backup: 3}},
+		{name: "the roomiest where all that the policy prefers would break N+1",
+			world:  newWorld(Server{Capacity: 20}, Server{Capacity: 20}, Server{Capacity: 20}, Server{Capacity: 20}, Server{Capacity: 20}, Server{}),
+			change: map[affinity.Index]func(*Server){1: load(10, 1), 2: load(10, 2), 3: load(10, 3), 4: load(10, 4), 5: load(10, 5), 6: load(50, 90e6)},
+			pairs:  map[[2]affinity.Index]uint32{{6, 1}: 10, {6, 2}: 10, {6, 3}: 10, {6, 4}: 10, {6, 5}: 10},
+			demand: one, want: Choice{Primary: 6, Notes: []string{"no backup: rs001 would hold 21/20 tunnels if rs006 dies, " +
+				"rs002 would hold 21/20 tunnels if rs006 dies, rs003 would hold 21/20 tunnels if rs006 dies, " +
+				"rs004 would hold 21/20 tunnels if rs006 dies, and 1 more"}}},
 		{name: "another zone", world: newWorld(Server{Zone: "a", Host: "h1"}, Server{Zone: "a", Host: "h2"}, Server{Zone: "b", Host: "h3"}),
 			change: map[affinity.Index]func(*Server){3: load(5, 90e6)}, demand: one, want: Choice{Primary: 1, Backup: 3}},
 		{name: "no room in another zone", world: newWorld(Server{Zone: "a"}, Server{Zone: "a"}, Server{Zone: "b", Capacity: 5}),

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -136,6 +137,9 @@ type Target struct {
 func New(ctx context.Context, o Options) (_ *Lab, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
+	}
+	if os.Geteuid() != 0 {
+		return nil, errors.New("build lab: it needs root, for network namespaces, TUN devices and XDP")
 	}
 	if err := Sweep(); err != nil {
 		return nil, err

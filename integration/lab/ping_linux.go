@@ -81,7 +81,8 @@ func (p *Pinger) Received() uint64 { return p.received.Load() }
 // Done is closed when all requests were sent and answered, or given up.
 func (p *Pinger) Done() <-chan struct{} { return p.done }
 
-// Stop sends no more, waits up to a second for what is on its way, and returns all.
+// Stop sends no more, waits up to a second for what is on its way, and returns all. To stop many at once, end the context
+// that they were started with first.
 func (p *Pinger) Stop() ([]Echo, error) {
 	p.cancel()
 	<-p.done

@@ -51,6 +51,9 @@ func (l *Lab) build() error {
 	if l.Switch, err = l.namespace("switch"); err != nil {
 		return err
 	}
+	if err := l.Switch.Sysctl(map[string]string{"ipv6/conf/default/disable_ipv6": "1"}); err != nil {
+		return err
+	}
 	for _, s := range []segment{seg.sites, seg.outer, seg.rs, seg.inner} {
 		if err := l.addBridge(s); err != nil {
 			return err

@@ -85,7 +85,8 @@ func (l *Lab) plug(ns *Namespace, name string, s segment, n int) (Port, error) {
 
 // addBridge makes a segment in the switch.
 func (l *Lab) addBridge(s segment) error {
-	if err := l.Switch.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: s.name}}); err != nil {
+	snooping := false
+	if err := l.Switch.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: s.name}, MulticastSnooping: &snooping}); err != nil {
 		return fmt.Errorf("add bridge %s: %w", s.name, err)
 	}
 	return l.Switch.up(s.name)
@@ -137,12 +138,12 @@ func defaultOf(a netip.Addr) netip.Prefix {
 	return netip.PrefixFrom(netip.IPv6Unspecified(), 0)
 }
 
-// honest makes an interface compute its checksums and leaves packets in the sizes in which they were sent: a veth pair
-// leaves checksums to a device that is not there, and XDP, which redirects a packet past the stack that would notice,
-// delivers them wrong.
+// honest makes an interface put on the wire what a wire carries: checksums, which a veth pair leaves to a device that is
+// not there, and which XDP, redirecting a packet past the stack that would notice, delivers wrong; packets in the sizes in
+// which they were sent; VLAN tags (the only flags of ETHTOOL_SFLAGS that veth has), which XDP sees in the frame alone.
 func honest(n *Namespace, name string) error {
 	return n.Run(func() error {
-		for _, cmd := range []uint32{unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SGRO} {
+		for _, cmd := range []uint32{unix.ETHTOOL_STXCSUM, unix.ETHTOOL_SGRO, unix.ETHTOOL_SFLAGS} {
 			if err := ethtoolOff(name, cmd); err != nil {
 				return fmt.Errorf("turn offload %#x of %s in %s off: %w", cmd, name, n.Name, err)
 			}

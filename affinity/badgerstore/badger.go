@@ -11,7 +11,7 @@ import (
 
 // memTable is the size of badger's write buffer. A log of the same size is on disk for each of up to memTables of them.
 const (
-	memTable  = 32 << 20
+	memTable  = 16 << 20
 	memTables = 3
 	maxKey    = 1 << 10
 	maxValue  = 256 << 10

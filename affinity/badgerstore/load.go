@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"github.com/dgraph-io/badger/v4"
 
@@ -10,7 +11,7 @@ import (
 )
 
 // Load calls f with every record in the order of kind and key. The record's Value is valid during the call only;
-// ExpireAfter is not restored. An error of f ends it. A record that fails its checksum is an error that wraps
+// ExpireAfter is what remains of it. An error of f ends it. A record that fails its checksum is an error that wraps
 // ErrDamaged and names it.
 func (s *Store) Load(f func(Record) error) error {
 	err := s.db.View(func(txn *badger.Txn) error {
@@ -36,6 +37,9 @@ func loadOne(item *badger.Item, f func(Record) error) error {
 	var rec Record
 	err := item.Value(func(b []byte) (err error) {
 		rec = Record{Kind: affinity.Kind(key[0]), Key: string(key[1:])}
+		if at := item.ExpiresAt(); at != 0 {
+			rec.ExpireAfter = time.Until(time.Unix(int64(at), 0))
+		}
 		rec.Value, err = unframe(key, b)
 		return err
 	})

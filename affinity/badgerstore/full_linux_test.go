@@ -1,0 +1,227 @@
+package badgerstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// Full disks are tested on a real small file system, in a mount namespace of the test's own.
+const (
+	fullEnv  = "BADGERSTORE_FULL"
+	fullSize = "640m"
+)
+
+func TestFullDisk(t *testing.T) {
+	if os.Getenv(fullEnv) == "" {
+		inMountNamespace(t)
+		return
+	}
+	mnt := t.TempDir()
+	if err := syscall.Mount("tmpfs", mnt, "tmpfs", 0, "size="+fullSize); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { syscall.Unmount(mnt, syscall.MNT_DETACH) })
+	dir, filler := filepath.Join(mnt, "store"), filepath.Join(mnt, "filler")
+
+	t.Log("one process: fills the disk, is refused, reads, sees somebody take the rest, goes on when there is room")
+	c := startChild(t, "fill", dir, nil)
+	t.Log(c.expect(t, "full"))
+	fillUp(t, filler)
+	c.next(t)
+	t.Log(c.expect(t, "refused"))
+	fillUp(t, filler) // what the ballast left
+	c.next(t)
+	t.Log(c.expect(t, "refused"))
+	remove(t, filler)
+	c.next(t)
+	t.Log(c.expect(t, "resumed"))
+	c.Process.Kill()
+	c.Wait()
+
+	t.Log("a new process: opens on a disk that somebody filled, by the ballast")
+	if _, err := os.Stat(filepath.Join(dir, ballastFile)); err != nil {
+		t.Fatalf("the ballast was not taken back: %v", err)
+	}
+	fillUp(t, filler)
+	c = startChild(t, "open", dir, nil)
+	if l := c.expect(t, "open"); !strings.HasSuffix(l, "false") {
+		t.Errorf("the child says %q, want its commit refused", l)
+	}
+	c.end(t)
+
+	t.Log("without the ballast it is refused, however often")
+	os.Remove(filepath.Join(dir, ballastFile))
+	fillUp(t, filler)
+	for range 3 {
+		c = startChild(t, "open", dir, nil)
+		if l := c.expect(t, "refused:"); !strings.Contains(l, ErrFull.Error()) || !strings.Contains(l, dir) {
+			t.Errorf("the child says %q", l)
+		}
+		c.end(t)
+	}
+
+	t.Log("and with room it opens and writes")
+	remove(t, filler)
+	c = startChild(t, "open", dir, nil)
+	if l := c.expect(t, "open"); !strings.HasSuffix(l, "true") {
+		t.Errorf("the child says %q, want its commit done", l)
+	}
+	c.end(t)
+}
+
+// inMountNamespace runs this test again where mounts are its own.
+func inMountNamespace(t *testing.T) {
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root to mount a small file system")
+		}
+		t.Skip("needs root to mount a small file system")
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe, "-test.run=^TestFullDisk$", "-test.v")
+	cmd.Env = append(os.Environ(), fullEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // makes mounts private, too
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fillUp writes to path until the disk has not one block left.
+func fillUp(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block := make([]byte, 1<<20)
+	for len(block) >= 4096 {
+		if _, err := f.Write(block); errors.Is(err, syscall.ENOSPC) {
+			block = block[:len(block)/2]
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil && !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// childFill commits until it is refused, sees that it stays so and that all can be read; then again at each word from
+// its parent, until it may commit again.
+func childFill(dir string) error {
+	s, err := Open(context.Background(), Options{Dir: dir})
+	if err != nil {
+		return err
+	}
+	f := &filling{s: s, r: rand.New(rand.NewPCG(1, 1)), acked: map[string]byte{}}
+	for n := 0; err == nil; n++ {
+		err = f.commit(2000)
+	}
+	if err := f.refused(err); err != nil {
+		return err
+	}
+	fmt.Printf("full: %d records, lowest free space %d MiB\n", len(f.acked), f.lowest>>20)
+	for await() == nil {
+		s.space.look(s.log)
+		err := f.commit(100)
+		if err == nil {
+			if err := f.check(); err != nil {
+				return err
+			}
+			fmt.Printf("resumed: %+v\n", s.State())
+			continue
+		}
+		if err := f.refused(err); err != nil {
+			return err
+		}
+		fmt.Println("refused:", err)
+	}
+	return s.Close()
+}
+
+type filling struct {
+	s      *Store
+	r      *rand.Rand
+	acked  map[string]byte // key -> the value's first byte
+	keys   []string
+	lowest int64
+	rev    uint64
+}
+
+// commit writes n records, half of them over old ones, so that there is something to compact.
+func (f *filling) commit(n int) error {
+	recs := make([]Record, n)
+	for i := range recs {
+		key := fmt.Sprintf("%016x", f.r.Uint64())
+		if len(f.keys) > 0 && i%2 == 0 {
+			key = f.keys[f.r.IntN(len(f.keys))]
+		}
+		value := make([]byte, 300)
+		value[0] = byte(f.r.Uint32())
+		recs[i] = Record{Kind: 't', Key: key, Value: value}
+	}
+	f.rev++
+	err := f.s.Commit(recs, f.rev)
+	if free, ferr := (hostFS{}).Free(f.s.dir); ferr == nil && (f.lowest == 0 || free < f.lowest) {
+		f.lowest = free
+	}
+	if err != nil {
+		return err
+	}
+	for _, r := range recs {
+		if _, ok := f.acked[r.Key]; !ok {
+			f.keys = append(f.keys, r.Key)
+		}
+		f.acked[r.Key] = r.Value[0]
+	}
+	return nil
+}
+
+// refused sees that err and the state say so, that it stays so, and that all can be read.
+func (f *filling) refused(err error) error {
+	for range 200 {
+		if !errors.Is(err, ErrFull) || !strings.Contains(err.Error(), f.s.dir) || !strings.Contains(err.Error(), "remove other files") {
+			return fmt.Errorf("refused with %w", err)
+		}
+		if err = f.s.space.admit(1 << 30); err == nil {
+			return errors.New("a gigabyte was admitted")
+		}
+	}
+	return f.check()
+}
+
+func (f *filling) check() error {
+	n := 0
+	err := f.s.Load(func(r Record) error {
+		n++
+		if v, ok := f.acked[r.Key]; !ok || r.Value[0] != v {
+			return fmt.Errorf("%q is not what was acknowledged", r.Key)
+		}
+		return nil
+	})
+	if err == nil && n != len(f.acked) {
+		err = fmt.Errorf("%d records, %d were acknowledged", n, len(f.acked))
+	}
+	return err
+}
+

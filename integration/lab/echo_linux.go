@@ -16,15 +16,15 @@ import (
 // EchoPort is where the target and every site's inside address echo UDP and TCP.
 const EchoPort = 7
 
-// An EchoServer echoes at one address until it is closed.
-type EchoServer struct {
+// An echoServer echoes at one address until it is closed.
+type echoServer struct {
 	udp  net.PacketConn
 	tcp  net.Listener
 	all  sync.WaitGroup
 	stop context.CancelFunc
 }
 
-// serve starts an EchoServer at each address, for the lab's life.
+// serve starts an echoServer at each address, for the lab's life.
 func (l *Lab) serve(ns *Namespace, addrs ...netip.Addr) error {
 	for _, a := range addrs {
 		e, err := serveEcho(ns, netip.AddrPortFrom(a, EchoPort))
@@ -36,8 +36,8 @@ func (l *Lab) serve(ns *Namespace, addrs ...netip.Addr) error {
 	return nil
 }
 
-func serveEcho(ns *Namespace, at netip.AddrPort) (*EchoServer, error) {
-	e := new(EchoServer)
+func serveEcho(ns *Namespace, at netip.AddrPort) (*echoServer, error) {
+	e := new(echoServer)
 	err := ns.Run(func() (err error) {
 		var lc net.ListenConfig
 		ctx := context.Background()
@@ -59,15 +59,15 @@ func serveEcho(ns *Namespace, at netip.AddrPort) (*EchoServer, error) {
 	return e, nil
 }
 
-// Close ends the server and its connections.
-func (e *EchoServer) Close() error {
+// close ends the server and its connections.
+func (e *echoServer) close() error {
 	e.stop()
 	err := errors.Join(e.udp.Close(), e.tcp.Close())
 	e.all.Wait()
 	return err
 }
 
-func (e *EchoServer) echoUDP() {
+func (e *echoServer) echoUDP() {
 	buf := make([]byte, 65536)
 	for {
 		n, from, err := e.udp.ReadFrom(buf)
@@ -80,7 +80,7 @@ func (e *EchoServer) echoUDP() {
 	}
 }
 
-func (e *EchoServer) echoTCP(ctx context.Context) {
+func (e *echoServer) echoTCP(ctx context.Context) {
 	for {
 		c, err := e.tcp.Accept()
 		if err != nil {

@@ -75,7 +75,7 @@ type Lab struct {
 	unhook func() bool
 	close  func() error
 	gone   chan struct{} // closed when all is torn down
-	echoes []*EchoServer
+	echoes []*echoServer
 
 	mu        sync.Mutex // guards what follows
 	processes map[*Process]struct{}
@@ -187,7 +187,7 @@ func (l *Lab) tearDown() error {
 		p.Kill()
 	}
 	for _, e := range l.echoes {
-		errs = append(errs, e.Close())
+		errs = append(errs, e.close())
 	}
 	for _, s := range l.Sites {
 		if s.wg != nil {

@@ -5,6 +5,8 @@ package api
 
 import (
 	"context"
+	"errors"
+	"net/netip"
 	"time"
 
 	"tunneldirector/affinity"
@@ -34,6 +36,35 @@ type View interface {
 	Events(ctx context.Context, since uint64) ([]Event, error)
 }
 
+// ErrGone answers a question for events that are not kept any more, or never were.
+var ErrGone = errors.New("these events are not known here")
+
+// A Sequencer is a View whose events are numbered otherwise than the table's revisions. Numbers rise, and are not used
+// again under one store id. Without it, an event's number is the table's revision in which it shows.
+type Sequencer interface {
+	// LastEvent is the number of the newest event.
+	LastEvent() uint64
+}
+
+// A Planner is a Director that takes complete sets.
+type Planner interface {
+	// Stamp is not below the stamp of any record that there is now.
+	Stamp() affinity.Stamp
+	// Scratch is a copy of the current table that is the caller's own, and the prefixes that tunnels must not touch.
+	Scratch(ctx context.Context) (*affinity.Table, []netip.Prefix, error)
+}
+
+// A Rebalancer is a Director that can spread groups anew.
+type Rebalancer interface {
+	// RebalancePlan lists the moves, Repin{Idle: true}, that would even out a service ("": all), the most useful first.
+	RebalancePlan(ctx context.Context, service string) ([]affinity.Op, error)
+}
+
+// A Freezer is a Director whose automatic moves can be stopped. It outlives restarts.
+type Freezer interface {
+	Freeze(ctx context.Context, by string, on bool) error
+}
+
 // Evidence is whether a tunnel is up and how we know.
 type Evidence struct {
 	Up       bool
@@ -47,8 +78,8 @@ type Question struct {
 	Dst      string `json:"dst" query:"dst" doc:"destination address: a VIP, or an address behind a tunnel"`
 	Tenant   string `json:"tenant,omitempty" query:"tenant" doc:"tenant on the subnet side"`
 	Proto    string `json:"proto,omitempty" query:"proto" doc:"esp, ah, gre, udp, tcp, ... or a number; default: the first that the VIP balances"`
-	SrcPort  uint16 `json:"src_port,omitempty" query:"src_port"`
-	DstPort  uint16 `json:"dst_port,omitempty" query:"dst_port"`
+	SrcPort  uint16 `json:"src_port,omitempty" query:"src_port" maximum:"65535"`
+	DstPort  uint16 `json:"dst_port,omitempty" query:"dst_port" maximum:"65535"`
 	Fragment string `json:"fragment,omitempty" query:"fragment" enum:",first,later"`
 }
 

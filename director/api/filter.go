@@ -1,0 +1,136 @@
+package api
+
+import (
+	"encoding/base64"
+	"net/netip"
+	"strings"
+
+	"tunneldirector/affinity"
+)
+
+type listInput struct {
+	Service    string   `query:"service"`
+	RealServer string   `query:"real_server" doc:"whose primary it is"`
+	Endpoint   string   `query:"endpoint" doc:"an address that the tunnel claims, at any port"`
+	Inside     string   `query:"inside" doc:"an address inside one of the tunnel's subnets"`
+	State      string   `query:"state" enum:"down,coming,up,unsaid" doc:"as the NMS said"`
+	Label      []string `query:"label,explode" doc:"key=value, or key alone; may be repeated"`
+	Owner      string   `query:"owner"`
+	Group      string   `query:"group"`
+	Tenant     string   `query:"tenant" doc:"default: the default tenant"`
+	Placed     string   `query:"placed" enum:"yes,no,contested"`
+	Limit      int      `query:"limit" default:"100" minimum:"1" maximum:"10000"`
+	Cursor     string   `query:"cursor" doc:"next of the page before"`
+}
+
+// A filter is what a listing asks for. Zero values let everything through.
+type filter struct {
+	in       *listInput
+	after    string
+	endpoint netip.Addr
+	inside   netip.Addr
+	tenant   *string
+	labels   map[string]*string // nil value: the key alone
+}
+
+func (in *listInput) filter() (*filter, error) {
+	f := &filter{in: in}
+	var err error
+	if in.Endpoint != "" {
+		if f.endpoint, err = netip.ParseAddr(in.Endpoint); err != nil {
+			return nil, invalid("endpoint", in.Endpoint, "is not an address", "an address without port, like 203.0.113.5")
+		}
+	}
+	if in.Inside != "" {
+		if f.inside, err = netip.ParseAddr(in.Inside); err != nil {
+			return nil, invalid("inside", in.Inside, "is not an address", "an address behind a tunnel, like 100.64.40.33")
+		}
+	}
+	if in.Cursor != "" {
+		after, err := base64.RawURLEncoding.DecodeString(in.Cursor)
+		if err != nil || len(after) == 0 {
+			return nil, invalid("cursor", in.Cursor, "is not a cursor", "what was called next in the page before")
+		}
+		f.after = string(after)
+	}
+	if in.Tenant != "" {
+		name := tenantName(in.Tenant)
+		f.tenant = &name
+	}
+	for _, l := range in.Label {
+		key, value, hasValue := strings.Cut(l, "=")
+		if key == "" {
+			return nil, invalid("label", l, "has no key", "key=value, or key alone")
+		}
+		if f.labels == nil {
+			f.labels = map[string]*string{}
+		}
+		f.labels[key] = nil
+		if hasValue {
+			f.labels[key] = &value
+		}
+	}
+	return f, nil
+}
+
+func cursorOf(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
+
+func (f *filter) matches(t *affinity.Table, tun *affinity.Tunnel) bool {
+	in := f.in
+	switch {
+	case in.Service != "" && tun.Service != in.Service,
+		in.Owner != "" && tun.Owner != in.Owner,
+		in.Group != "" && tun.Group != strings.TrimPrefix(in.Group, "@"),
+		f.tenant != nil && tun.Tenant != *f.tenant,
+		in.State == "unsaid" && tun.State != affinity.StateUnsaid,
+		in.State != "" && in.State != "unsaid" && tun.State.String() != in.State,
+		f.endpoint.IsValid() && !claims(tun, f.endpoint),
+		f.inside.IsValid() && !contains(tun, f.inside):
+		return false
+	}
+	for k, want := range f.labels {
+		have, ok := tun.Labels[k]
+		if !ok || want != nil && have != *want {
+			return false
+		}
+	}
+	return f.matchesPlace(t, tun)
+}
+
+func (f *filter) matchesPlace(t *affinity.Table, tun *affinity.Tunnel) bool {
+	if f.in.RealServer == "" && f.in.Placed == "" {
+		return true
+	}
+	pin, ok := t.PinOf(tun)
+	placed := ok && pin.Primary != 0
+	if f.in.RealServer != "" && (!placed || realServerName(t, pin.Primary) != f.in.RealServer) {
+		return false
+	}
+	switch f.in.Placed {
+	case "yes":
+		return placed
+	case "no":
+		return !placed
+	case "contested":
+		return len(t.Contested(tun)) > 0
+	}
+	return true
+}
+
+func claims(tun *affinity.Tunnel, a netip.Addr) bool {
+	for _, ep := range tun.Endpoints {
+		if ep.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+func contains(tun *affinity.Tunnel, a netip.Addr) bool {
+	for _, p := range tun.Subnets {
+		if p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,109 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+
+	"github.com/danielgtaylor/huma/v2"
+)
+
+func humaConfig(version string) huma.Config {
+	c := huma.DefaultConfig("Tunnel Director", version)
+	c.Info.Description = "Which real server owns which tunnel. A tunnel is pushed with its endpoints and subnets, placed, and put into the kernel before its first packet."
+	c.Info.License = &huma.License{Name: "Apache-2.0", Identifier: "Apache-2.0"}
+	c.OpenAPIPath, c.DocsPath, c.SchemasPath = "", "", "" // served by serveOpenAPI; no page that loads scripts from elsewhere
+	c.CreateHooks = nil                                   // no $schema in answers
+	c.Transformers = []huma.Transformer{ownProblems}
+	c.RejectUnknownQueryParameters = true
+	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"token": {Type: "http", Scheme: "bearer", Description: "roles nms, operator, read; none is needed on the unix socket"},
+	}
+	return c
+}
+
+// An op is an operation's entry in the description.
+type op struct {
+	id, method, path string
+	summary          string
+	needs            needs
+	body             any    // a value of the body's type; nil: none
+	bodyType         string // its media type; "": application/json
+	answerType       string // of a streamed answer
+	answer           any    // one line of a streamed answer
+	status           int    // of success
+}
+
+// register adds an operation. Its body, if it has one, is read by the handler: readObject, or a stream.
+func register[I, O any](s *Server, o op, handler func(context.Context, *I) (*O, error)) {
+	operation := huma.Operation{
+		OperationID: o.id, Method: o.method, Path: o.path, Summary: o.summary, DefaultStatus: o.status,
+		Metadata: map[string]any{needsKey: o.needs}, SkipValidateBody: true,
+		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
+			r, w := unwrap(ctx)
+			next(huma.WithValue(ctx, requestKey{}, exchange{r, w}))
+		}},
+	}
+	if o.needs != needsNothing {
+		operation.Security = []map[string][]string{{"token": {}}}
+		operation.Description = fmt.Sprintf("Roles: %v.", allowed[o.needs])
+	}
+	huma.Register(s.huma, operation, handler)
+	s.describe(o)
+}
+
+// describe adds what huma cannot know of handlers that read and write for themselves.
+func (s *Server) describe(o op) {
+	item := s.huma.OpenAPI().Paths[o.path]
+	entry := map[string]*huma.Operation{
+		http.MethodGet: item.Get, http.MethodPut: item.Put, http.MethodPost: item.Post, http.MethodPatch: item.Patch, http.MethodDelete: item.Delete,
+	}[o.method]
+	schemas := s.huma.OpenAPI().Components.Schemas
+	if o.body != nil {
+		media := o.bodyType
+		if media == "" {
+			media = "application/json"
+		}
+		entry.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+			media: {Schema: schemas.Schema(reflect.TypeOf(o.body), true, o.id)},
+		}}
+	}
+	if o.answerType != "" {
+		content := &huma.MediaType{Schema: &huma.Schema{Type: "string"}}
+		if o.answer != nil {
+			content.Schema = schemas.Schema(reflect.TypeOf(o.answer), true, o.id)
+		}
+		entry.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{o.answerType: content}}
+	}
+	if o.method == http.MethodPut && o.path == "/v1/tunnels/{id}" {
+		entry.Responses["201"] = &huma.Response{Description: "Created", Content: entry.Responses["200"].Content}
+	}
+	entry.Responses["default"] = &huma.Response{Description: "A problem", Content: map[string]*huma.MediaType{
+		"application/problem+json": {Schema: schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")},
+	}}
+}
+
+// serveOpenAPI makes the description once, when all operations are known, and serves it to anyone.
+func (s *Server) serveOpenAPI() {
+	doc := s.huma.OpenAPI()
+	delete(doc.Components.Schemas.Map(), "ErrorModel") // huma's own, never sent
+	delete(doc.Components.Schemas.Map(), "ErrorDetail")
+	asJSON, err := json.MarshalIndent(doc, "", " ")
+	if err != nil {
+		panic(fmt.Sprintf("describe the API: %v", err)) // a fault of this program, seen by every test
+	}
+	asYAML, err := doc.YAML()
+	if err != nil {
+		panic(fmt.Sprintf("describe the API: %v", err))
+	}
+	serve := func(path, media string, data []byte) {
+		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", media)
+			_, _ = w.Write(data) // the client may be gone
+		})
+	}
+	serve("/openapi.json", "application/openapi+json", asJSON)
+	serve("/openapi.yaml", "application/openapi+yaml", asYAML)
+}

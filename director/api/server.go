@@ -1,0 +1,214 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"golang.org/x/sync/errgroup"
+)
+
+// Options are what a Server is told once.
+type Options struct {
+	Name             string // of the director; it is what pushes are told to be programmed on
+	Version          string
+	Tokens           Tokens // nil: unix sockets and loopback only, whose callers are operators
+	Log              *slog.Logger
+	MaxDeletePercent int // of an owner's tunnels that complete sets may delete in 24 h; 0: 10
+	MaxSetLines      int // of a complete set; 0: 4,000,000
+	Heartbeat        time.Duration
+}
+
+// Limits that no one needs to change.
+const (
+	maxObject     = 1 << 20 // bytes of a single object, and of one line of a stream
+	objectTimeout = 10 * time.Second
+	idleTimeout   = 2 * time.Minute  // of a stream's body: time to the next bytes
+	writeTimeout  = 30 * time.Second // of a stream's answer: a client that does not read is given up
+	stopTimeout   = 10 * time.Second
+)
+
+// A Server is the HTTP interface of a director.
+type Server struct {
+	d       Director
+	o       Options
+	mux     *http.ServeMux
+	huma    huma.API
+	metrics http.Handler
+}
+
+// New makes the interface; it touches nothing. The Server is an http.Handler.
+func New(d Director, o Options) *Server {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.MaxDeletePercent == 0 {
+		o.MaxDeletePercent = 10
+	}
+	if o.MaxSetLines == 0 {
+		o.MaxSetLines = 4_000_000
+	}
+	if o.Heartbeat == 0 {
+		o.Heartbeat = 15 * time.Second
+	}
+	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log)}
+	s.huma = humago.New(s.mux, humaConfig(o.Version))
+	s.huma.UseMiddleware(s.authorize)
+	s.registerTunnels()
+	s.registerStreams()
+	s.registerConfig()
+	s.registerRealServers()
+	s.registerOperations()
+	s.registerStatus()
+	s.serveOpenAPI()
+	return s
+}
+
+// ServeHTTP answers a request. What reaches no operation gets a problem document too.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer s.recover(w, r)
+	if p := s.guardBrowser(r); p != nil {
+		s.o.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "host", r.Host, "status", p.Status)
+		writeProblem(w, p)
+		return
+	}
+	h, pattern := s.mux.Handler(r)
+	if pattern != "" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	probe := httptest.NewRecorder()
+	h.ServeHTTP(probe, r)
+	if probe.Code != http.StatusMethodNotAllowed {
+		writeProblem(w, problem(http.StatusNotFound, kindNotFound, "no such path: "+clip(r.URL.Path)+"; /openapi.json lists them all"))
+		return
+	}
+	allow := probe.Header().Get("Allow")
+	w.Header().Set("Allow", allow)
+	writeProblem(w, problem(http.StatusMethodNotAllowed, "method-not-allowed", r.Method+" is not for this path; "+allow+" are"))
+}
+
+// recover keeps one broken request from ending the daemon, whose kernel state does not depend on it.
+func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	s.o.Log.Error("request failed", "method", r.Method, "path", r.URL.Path, "error", fmt.Sprint(v))
+	writeProblem(w, problem(http.StatusInternalServerError, kindInternal, "the director failed on this request; its log says more"))
+}
+
+func writeProblem(w http.ResponseWriter, p *Problem) {
+	for k, v := range p.GetHeaders() {
+		w.Header()[k] = v
+	}
+	w.Header().Set("Content-Type", p.ContentType(""))
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the client may be gone
+}
+
+type stoppingKey struct{}
+
+// stopping is closed when the server shuts down: streams then end in good order.
+func stopping(ctx context.Context) <-chan struct{} {
+	done, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
+	return done
+}
+
+// Serve answers on listeners until ctx ends, then lets running requests finish for 10 s. It closes the listeners.
+// Without tokens it serves unix sockets and loopback addresses only.
+func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
+	for _, l := range listeners {
+		if a, ok := l.Addr().(*net.TCPAddr); ok && s.o.Tokens == nil && !a.IP.IsLoopback() {
+			closeAll(listeners)
+			return fmt.Errorf("serve the API on %s: without tokens only loopback and unix sockets are served; configure a token file", a)
+		}
+	}
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx.Done())
+		},
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for _, l := range listeners {
+		g.Go(func() error {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
+			}
+			return nil
+		})
+	}
+	g.Go(func() error {
+		<-gctx.Done()
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		if err := srv.Shutdown(grace); err != nil {
+			return srv.Close()
+		}
+		return nil
+	})
+	return g.Wait()
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close()
+	}
+}
+
+// readObject reads a single object's body.
+func readObject(ctx context.Context, into any) error {
+	r, w := requestOf(ctx)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(objectTimeout)) // a recorder has none
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return problem(http.StatusRequestEntityTooLarge, kindTooLarge, fmt.Sprintf("the body is over %d bytes", maxObject),
+			FieldError{Problem: "too large", Remedy: "send many tunnels to POST /v1/tunnels/batch, one a line"})
+	case err != nil:
+		return problem(http.StatusBadRequest, kindMalformed, "the body was cut off: "+err.Error())
+	case len(strings.TrimSpace(string(data))) == 0:
+		return problem(http.StatusBadRequest, kindMalformed, "the body is empty", FieldError{Problem: "is empty", Remedy: "one JSON object"})
+	}
+	if p := decode(data, into); p != nil {
+		return p
+	}
+	return nil
+}
+
+type requestKey struct{}
+
+type exchange struct {
+	r *http.Request
+	w http.ResponseWriter
+}
+
+func unwrap(ctx huma.Context) (*http.Request, http.ResponseWriter) { return humago.Unwrap(ctx) }
+
+// requestOf is the HTTP exchange of an operation that reads its body itself.
+func requestOf(ctx context.Context) (*http.Request, http.ResponseWriter) {
+	e, ok := ctx.Value(requestKey{}).(exchange)
+	if !ok {
+		panic("not an operation of this package")
+	}
+	return e.r, e.w
+}

@@ -19,6 +19,7 @@ type expectation struct {
 	server  *plane.RealServer // that the frame must go to, and the machine it is on
 	host    *Host
 	sources []netip.Addr
+	fits    func(size int) bool // would the packet be forwarded, were it of that size
 }
 
 // check holds an outcome against rules 17 and 18.
@@ -163,28 +164,39 @@ func (e expectation) told(frame []byte) error {
 		return fmt.Errorf("the ICMP error goes to MAC %x tag %d, want %x tag %d", after.dst, after.tag, before.src, before.tag)
 	}
 	if v4 {
-		return told4(after.ip, before.ip)
+		err = told4(after.ip, before.ip)
+	} else {
+		err = told6(after.ip, before.ip)
 	}
-	return told6(after.ip, before.ip)
+	if err != nil {
+		return err
+	}
+	told := int(binary.BigEndian.Uint16(after.ip[26:])) // of a header of 20 bytes, which told4 has seen to
+	if !v4 {
+		told = int(binary.BigEndian.Uint32(after.ip[44:]))
+	}
+	if !e.fits(told) || e.fits(told+1) {
+		return fmt.Errorf("the ICMP error tells an MTU of %d; a packet of that size fits: %t, one of a byte more: %t", told, e.fits(told), e.fits(told+1))
+	}
+	return nil
 }
 
 func told4(ip, about []byte) error {
-	head := int(ip[0]&15) * 4
-	if ip[0]>>4 != 4 || len(ip) < head+8+28 {
-		return fmt.Errorf("not an ICMP error: %x", ip)
+	if ip[0] != 0x45 || len(ip) < 20+8+28 {
+		return fmt.Errorf("not an ICMP error without IP options: %x", ip)
 	}
-	body := ip[head:]
+	body := ip[20:]
 	switch {
 	case ip[9] != 1 || body[0] != 3 || body[1] != 4:
 		return fmt.Errorf("protocol %d type %d code %d, want ICMP fragmentation needed", ip[9], body[0], body[1])
 	case !bytes.Equal(ip[16:20], about[12:16]):
 		return fmt.Errorf("the ICMP error goes to %v, want %v", ip[16:20], about[12:16])
-	case sum(0, ip[:head]) != 0xffff || sum(0, body) != 0xffff:
+	case sum(0, ip[:20]) != 0xffff || sum(0, body) != 0xffff:
 		return fmt.Errorf("the ICMP error has a wrong checksum: %x", ip)
 	case !bytes.HasPrefix(about, body[8:]):
 		return fmt.Errorf("the ICMP error quotes %x, want the beginning of %x", body[8:], about)
 	}
-	return mtu(int(binary.BigEndian.Uint16(body[6:])), len(about))
+	return nil
 }
 
 func told6(ip, about []byte) error {
@@ -202,13 +214,6 @@ func told6(ip, about []byte) error {
 		return fmt.Errorf("the ICMP error has a wrong checksum: %x", ip)
 	case !bytes.HasPrefix(about, body[8:]):
 		return fmt.Errorf("the ICMP error quotes %x, want the beginning of %x", body[8:], about)
-	}
-	return mtu(int(binary.BigEndian.Uint32(body[4:])), len(about))
-}
-
-func mtu(told, size int) error {
-	if told >= size || told < 1200 {
-		return fmt.Errorf("the ICMP error tells an MTU of %d about a packet of %d", told, size)
 	}
 	return nil
 }

@@ -103,7 +103,7 @@ func (w *world) bear() {
 
 func (w *world) server(index affinity.Index) plane.RealServer {
 	rs := plane.RealServer{Index: index, Name: "rs", Addrs: pick(w, w.opt.Hosts).Addrs, Method: pick(w, w.opt.Caps.Methods),
-		MTU: pick(w, []int{0, 0, 1500, 1400, 1300}), Alive: !w.chance(5)}
+		MTU: pick(w, []int{0, 0, 1500, 1400, 1340}), Alive: !w.chance(5)}
 	if !w.opt.Caps.NoVLANs && w.chance(3) {
 		rs.VLANs = map[uint16]uint16{}
 		for tenant := range uint16(len(w.tags)) {

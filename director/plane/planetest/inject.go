@@ -7,12 +7,13 @@ import (
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/frame"
+	"tunneldirector/director/plane/mem"
 )
 
 // siteMAC is what frames come from that no real server sent.
 func siteMAC() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 5, 0, 9} }
 
-func (r *rig) inject(p plane.Packet, want plane.Decision) error {
+func (r *rig) inject(oracle *mem.Plane, p plane.Packet, want plane.Decision) error {
 	macs := frame.MACs{Src: siteMAC(), Dst: r.mac(p.Interface)}
 	if rs, host := r.server(p.From); rs != nil && host != nil {
 		macs.Src = host.MAC
@@ -26,6 +27,11 @@ func (r *rig) inject(p plane.Packet, want plane.Decision) error {
 		return err
 	}
 	e := expectation{packet: p, want: want, in: in, sources: r.opt.Sources}
+	e.fits = func(size int) bool {
+		p.Size = size
+		d, err := oracle.Lookup(p)
+		return err == nil && d.Reason == plane.None
+	}
 	e.server, e.host = r.server(want.RealServer)
 	return e.check(out)
 }

@@ -1,6 +1,7 @@
 package planetest
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -37,7 +38,7 @@ func (w *world) size() int {
 	if w.chance(4) {
 		return 300 + w.rng.IntN(900)
 	}
-	return pick(w, []int{1500, 1400, 1300}) - pick(w, []int{0, 0, 20, 40}) + pick(w, []int{-1, 0, 1})
+	return pick(w, []int{1500, 1400, 1340}) - pick(w, []int{0, 0, 20, 40}) + pick(w, []int{-1, 0, 1})
 }
 
 func (w *world) badSource(v6 bool) netip.Addr {
@@ -108,9 +109,9 @@ func (w *world) toVIP() plane.Packet {
 	return p
 }
 
-// pinAt is one of the pins at a VIP.
+// pinAt is one of the pins at a VIP, or one that was.
 func (w *world) pinAt(vip netip.Addr) (plane.EndpointKey, plane.Target, bool) {
-	at := slices.DeleteFunc(slices.Clone(w.entries), func(e plane.Entry) bool { return e.Endpoint.VIP != vip })
+	at := slices.DeleteFunc(slices.Concat(w.entries, w.gone), func(e plane.Entry) bool { return e.Endpoint.VIP != vip })
 	if len(at) == 0 {
 		return plane.EndpointKey{}, plane.Target{}, false
 	}
@@ -173,35 +174,65 @@ func (w *world) toSubnet() plane.Packet {
 	v6 := w.v6()
 	p := plane.Packet{Src: numbered(v6, "198.51.100.0", "2001:db8:d::", 9), Dst: w.inside(v6), Hops: 64,
 		SrcPort: w.port(), DstPort: w.port(), Proto: pick(w, []uint8{17, 6, 47, 50})}
-	var near []netip.Prefix
-	for _, t := range w.tenants {
-		near = append(near, t.Covers...)
+	w.by(&p, plane.RoleSubnet)
+	if e, ok := w.subnetOf(v6); ok && !w.chance(5) {
+		p.Dst = w.near(e.Subnet.Prefix)
+		w.from(&p, e.Target)
+		w.told(&p, e.Subnet.Tenant)
 	}
-	var target plane.Target
-	for _, e := range w.entries {
-		if e.Subnet.Prefix.IsValid() {
-			near = append(near, e.Subnet.Prefix, e.Subnet.Prefix)
-			target = e.Target
-		}
+	if own, ok := addrOf(w.own, v6); ok && w.chance(20) {
+		p.Dst = own
 	}
-	near = slices.DeleteFunc(near, func(q netip.Prefix) bool { return q.Addr().Is6() != v6 })
-	if len(near) > 0 && !w.chance(5) {
-		p.Dst = w.near(pick(w, near))
-	}
-	w.from(&p, target)
 	if w.chance(8) && !w.opt.Caps.NoFragments {
 		p.Fragment = pick(w, []plane.Fragment{plane.First, plane.Later})
 	}
 	if !p.HasPorts() {
 		p.SrcPort, p.DstPort = 0, 0
 	}
-	if w.chance(20) && len(w.own) > 0 {
-		if own, ok := addrOf(w.own, v6); ok {
-			p.Dst = own
+	return p
+}
+
+// subnetOf is a subnet of one family that is there, or was, or a cover.
+func (w *world) subnetOf(v6 bool) (plane.Entry, bool) {
+	list := slices.Concat(w.entries, w.entries, w.gone)
+	for _, t := range w.tenants {
+		for _, c := range t.Covers {
+			list = append(list, plane.Entry{Subnet: plane.SubnetKey{Tenant: t.Num, Prefix: c}})
 		}
 	}
-	w.by(&p, plane.RoleSubnet)
-	return p
+	list = slices.DeleteFunc(list, func(e plane.Entry) bool {
+		return !e.Subnet.Prefix.IsValid() || e.Subnet.Prefix.Addr().Is6() != v6
+	})
+	if len(list) == 0 {
+		return plane.Entry{}, false
+	}
+	return pick(w, list), true
+}
+
+// told sends p, mostly, by an interface and a tag that tell this tenant.
+func (w *world) told(p *plane.Packet, tenant uint16) {
+	type way struct {
+		iface string
+		vlan  uint16
+	}
+	var ways []way
+	for _, i := range w.opt.Interfaces {
+		if i.Roles&plane.RoleSubnet == 0 {
+			continue
+		}
+		if i.Tenant == w.tags[tenant] {
+			ways = append(ways, way{iface: i.Name})
+		}
+		for _, tag := range slices.Sorted(maps.Keys(i.VLANs)) {
+			if i.VLANs[tag] == w.tags[tenant] && !w.opt.Caps.NoVLANs {
+				ways = append(ways, way{i.Name, tag})
+			}
+		}
+	}
+	if len(ways) > 0 && !w.chance(6) {
+		to := pick(w, ways)
+		p.Interface, p.VLAN = to.iface, to.vlan
+	}
 }
 
 // near is inside q, or one bit outside.

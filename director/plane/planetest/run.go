@@ -145,7 +145,7 @@ func (r *rig) packet(oracle *mem.Plane, p *plane.Packet) *failure {
 	case r.opt.Inject == nil || p.Interface == "":
 		return nil
 	}
-	if err := r.inject(*p, want); err != nil {
+	if err := r.inject(oracle, *p, want); err != nil {
 		return &failure{what: fmt.Sprintf("the frame: %v\n  want %s", err, sayDecision(want)), packet: p}
 	}
 	return nil

@@ -20,7 +20,8 @@ type world struct {
 	servers  []plane.RealServer
 	own      []netip.Addr
 	entries  []plane.Entry
-	tags     []string // tenants that an interface names, the default one first
+	gone     []plane.Entry // deleted of late: packets must not find them
+	tags     []string      // tenants that an interface names, the default one first
 }
 
 func newWorld(opt *Options, seed uint64) *world {
@@ -128,11 +129,14 @@ func (w *world) target() plane.Target {
 
 // put sets e in the world's own book.
 func (w *world) put(e plane.Entry) {
-	w.cut(e)
-	w.entries = append(w.entries, e)
+	w.entries = append(slices.DeleteFunc(w.entries, func(o plane.Entry) bool { return sameKey(o, e) }), e)
 }
 
+// cut deletes e there.
 func (w *world) cut(e plane.Entry) {
+	if w.gone = append(w.gone, e); len(w.gone) > 8 {
+		w.gone = w.gone[1:]
+	}
 	w.entries = slices.DeleteFunc(w.entries, func(o plane.Entry) bool { return sameKey(o, e) })
 }
 

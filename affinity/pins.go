@@ -249,6 +249,17 @@ func (t *Table) AliveAt(i Index) bool {
 	return ok && l.Alive
 }
 
+// Serving is where the packets of a pin go: to its primary, if that is alive, else to its backup, if that is; else 0.
+func (t *Table) Serving(p Pin) Index {
+	switch {
+	case t.AliveAt(p.Primary):
+		return p.Primary
+	case t.AliveAt(p.Backup):
+		return p.Backup
+	}
+	return 0
+}
+
 // Orphaned tells whether a group that was placed has neither a live primary nor a live backup.
 func (t *Table) Orphaned(p Pin) bool {
 	return p.Primary != 0 && !t.AliveAt(p.Primary) && !t.AliveAt(p.Backup)

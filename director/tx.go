@@ -159,7 +159,7 @@ func (x *tx) change(old, next *affinity.Tunnel) {
 		pin.Group = next.GroupID()
 		x.pin(pin)
 		x.t.DropPin(affinity.GroupID(next.ID))
-	case theirs.Primary != pin.Primary && x.d.up(x.t, next): // split
+	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.up(x.t, next): // split
 		pin.Group = affinity.GroupID(next.ID)
 		x.pin(pin)
 	default:

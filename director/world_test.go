@@ -1,0 +1,235 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/mem"
+)
+
+// disk is a Store that a test can make refuse.
+type disk struct {
+	mu       sync.Mutex
+	records  map[string]affinity.Change
+	revision uint64
+	full     error
+	commits  int
+}
+
+func (s *disk) Load(f func(affinity.Change) error) error {
+	for _, k := range slices.Sorted(maps.Keys(s.records)) {
+		if err := f(s.records[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *disk) Commit(changes []affinity.Change, revision uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.full != nil {
+		return s.full
+	}
+	for _, c := range changes {
+		if k := string(c.Kind) + c.Key; c.Value == nil {
+			delete(s.records, k)
+		} else {
+			s.records[k] = c
+		}
+	}
+	s.revision = revision
+	s.commits++
+	return nil
+}
+
+func (s *disk) refuse(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.full = err
+}
+
+func (s *disk) Identity() (string, uint64) { return "store-1", s.revision }
+func (s *disk) State() StoreState          { return StoreState{} }
+
+// machine is a Host and a Prober whose answers a test sets.
+type machine struct {
+	mu        sync.Mutex
+	linkDown  bool
+	answering int
+	targets   []Target
+}
+
+func (m *machine) Local() ([]netip.Addr, []netip.Prefix, error) {
+	return []netip.Addr{netip.MustParseAddr("198.51.100.254")}, []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, nil
+}
+func (m *machine) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) error { return nil }
+func (m *machine) LinksUp() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.linkDown
+}
+func (m *machine) Watch(t []Target) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.targets = t
+}
+func (m *machine) Answering() (int, int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.answering, len(m.targets)
+}
+func (m *machine) RTT(string) time.Duration { return 0 }
+
+func (m *machine) set(f func(*machine)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	f(m)
+}
+
+var interfaces = []plane.Interface{{Name: "out", Roles: plane.RoleTunnel}, {Name: "in", Roles: plane.RoleSubnet}, {Name: "rs", Roles: plane.RoleRealServers}}
+
+// world is a director in a bubble of virtual time.
+type world struct {
+	t     *testing.T
+	d     *Director
+	disk  *disk
+	host  *machine
+	plane *mem.Plane
+	stop  func()
+}
+
+var operator = affinity.Actor{Name: "op", Any: true}
+
+// inWorld runs f with a running director over an empty disk.
+func inWorld(t *testing.T, f func(w *world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{t: t, disk: &disk{records: map[string]affinity.Change{}}, host: &machine{answering: 9}, plane: mem.New(interfaces)}
+		w.start()
+		f(w)
+		w.stop()
+	})
+}
+
+func (w *world) start() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.d = d
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	w.stop = func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// restart opens the disk again, over the plane as it is, or over an empty one.
+func (w *world) restart(emptyPlane bool) {
+	w.t.Helper()
+	w.stop()
+	if emptyPlane {
+		w.plane = mem.New(interfaces)
+	}
+	w.start()
+}
+
+func (w *world) do(ops ...affinity.Op) []affinity.Result {
+	w.t.Helper()
+	r, err := w.d.Do(w.t.Context(), ops)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// must expects every change to be accepted.
+func (w *world) must(ops ...affinity.Op) []affinity.Result {
+	w.t.Helper()
+	results := w.do(ops...)
+	for i, r := range results {
+		if r.Err != nil {
+			w.t.Fatalf("%T: %v", ops[i], r.Err)
+		}
+	}
+	return results
+}
+
+// base makes a service, the default tenant and n real servers, a host each, alive.
+func (w *world) base(n int, change ...func(*affinity.RealServer)) {
+	w.t.Helper()
+	w.must(
+		affinity.PutService{By: operator, Service: &affinity.Service{Name: "ipsec", VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")},
+			Match: []affinity.Match{{Proto: 50}, {Proto: 17, Lo: 500, Hi: 500}}}},
+		affinity.PutTenant{By: operator, Tenant: &affinity.Tenant{Covers: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}}})
+	for i := 1; i <= n; i++ {
+		rs := &affinity.RealServer{Name: fmt.Sprintf("rs%d", i), Addrs: []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(i)})}, Services: []string{"ipsec"}, Weight: 100}
+		for _, f := range change {
+			f(rs)
+		}
+		w.must(affinity.PutRealServer{By: operator, RealServer: rs})
+		w.verdict(rs.Name, true)
+	}
+}
+
+func (w *world) verdict(name string, alive bool) {
+	w.d.Report(w.t.Context(), Verdict{RealServer: name, Alive: alive, Cause: "test"})
+	synctest.Wait()
+}
+
+// settle lets the background finish.
+func (w *world) settle() { time.Sleep(5 * time.Second); synctest.Wait() }
+
+// site n has endpoint 203.0.x.y and subnet 100.64.x.y/32.
+func site(n int) *affinity.Tunnel {
+	a, b := byte(n>>8), byte(n)
+	return &affinity.Tunnel{ID: fmt.Sprintf("site-%04d", n), Service: "ipsec", Bandwidth: 1_000_000,
+		Endpoints: []affinity.Endpoint{netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, a, b}), 0)},
+		Subnets:   []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, a, b}), 32)}}
+}
+
+func put(t *affinity.Tunnel) affinity.PutTunnel {
+	return affinity.PutTunnel{By: affinity.Actor{Name: "nms"}, Tunnel: t}
+}
+
+// ways sends a packet of a tunnel in each direction through the plane and returns the real servers' names, "" if dropped.
+func (w *world) ways(t *affinity.Tunnel) (in, out string) {
+	w.t.Helper()
+	tab := w.d.Table()
+	look := func(p plane.Packet) string {
+		dec, err := w.plane.Lookup(p)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return tab.NameAt(dec.RealServer)
+	}
+	in = look(plane.Packet{Interface: "out", Src: t.Endpoints[0].Addr(), Dst: netip.MustParseAddr("192.0.2.10"), Proto: 50, Hops: 64})
+	out = look(plane.Packet{Interface: "in", Src: netip.MustParseAddr("192.0.2.200"), Dst: t.Subnets[0].Addr(), Proto: 17, Hops: 64})
+	return in, out
+}
+
+// at expects both directions at one real server.
+func (w *world) at(t *affinity.Tunnel, want string) {
+	w.t.Helper()
+	if in, out := w.ways(t); in != want || out != want {
+		w.t.Fatalf("%s goes to %q and returns by %q, want %q", t.ID, in, out, want)
+	}
+}
+
+var errFull = errors.New("disk full")

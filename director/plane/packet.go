@@ -10,6 +10,7 @@ import (
 type Packet struct {
 	Interface string         // it comes in by; "" in Lookup: the first with the role that fits
 	VLAN      uint16         // 802.1Q tag, 0: none
+	Tenant    string         // in Lookup, if Interface is "": of the subnet side
 	OtherMAC  bool           // not addressed to our MAC
 	From      affinity.Index // the real server whose MAC it came from; 0: none
 	Src, Dst  netip.Addr

@@ -38,10 +38,6 @@ type Address struct {
 
 func (a Address) String() string { return a.Addr.String() + " on " + a.Interface }
 
-func compareAddress(a, b Address) int {
-	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Interface, b.Interface))
-}
-
 const maxInterfaceName = 15 // IFNAMSIZ less its zero byte
 
 // validate refuses what must never be closed, with all faults at once.

@@ -1,0 +1,26 @@
+// Package probe measures real servers on the data path, where no agent answers for them, and the director's own links.
+//
+// In each round (every Interval) the prober asks a real server for its address by ARP or neighbour solicitation and, if its
+// Check names a port, sends a packet to each VIP's port through that real server: Ethernet destination its MAC, IP
+// destination the VIP, or the same inside IPIP under method tunnel. What counts:
+//
+//	ARP, neighbour solicitation (ICMP echo where a router is between)   silence: missed
+//	TCP   SYN-ACK: answered (and reset at once)   RST: closed           silence: silent
+//	UDP   any answer from the VIP's port: answered; port unreachable: closed
+//	      silence: no evidence, as WireGuard and most others never answer a stranger; but of a port that has
+//	      answered this prober before, silent
+//	      port 500 and 4500 are asked in IKE (a header of major version 3, answered by INVALID_MAJOR_VERSION,
+//	      RFC 7296 2.5); others get an empty datagram
+//
+// Missed and closed are fast evidence (DeadAfter rounds); silent is slow (SilentAfter), since a terminator in a storm of
+// handshakes may not get round to answering while it still carries tunnels. Linux limits port unreachable to about one a
+// second per asker, so a closed port stays closed for closedHold after the last of them, or until an answer.
+//
+// Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and
+// would take the answers for martians. A classic BPF filter wakes the socket for answers to probes only. Answers are to
+// the director's own address on the interface: the XDP plane passes those up (PassLocal), so that they reach the socket; the
+// stack then drops them, since their source is an address of its own. Source ports are PortBase plus the real server's index.
+//
+// The package measures; it owns its sockets and the thresholds, no verdict about a record. Latching death, the panic rule
+// and what follows are the director's loop's. It must not know tunnels, pins or the table.
+package probe

@@ -1,0 +1,240 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"slices"
+
+	mdnetlink "github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// A linux is a host: packet sockets, and rtnetlink for what they stand on.
+type linux struct {
+	cfg     Config
+	ns      netns.NsHandle // where sockets are opened, whichever thread it happens on
+	rtnl    *netlink.Handle
+	monitor *mdnetlink.Conn
+	reports chan report
+	opened  chan *socket       // to Run
+	done    chan struct{}      // closed when Run takes no more
+	sockets map[string]*socket // the loop's
+}
+
+func openHost(cfg Config) (host, error) {
+	ns, err := netns.Get()
+	if err != nil {
+		return nil, fmt.Errorf("find the network namespace: %w", err)
+	}
+	rtnl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open rtnetlink: %w", err), ns.Close())
+	}
+	monitor, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{Groups: unix.RTMGRP_LINK | unix.RTMGRP_IPV4_IFADDR | unix.RTMGRP_IPV6_IFADDR})
+	if err != nil {
+		rtnl.Close()
+		return nil, errors.Join(fmt.Errorf("watch interfaces: %w", err), ns.Close())
+	}
+	return &linux{cfg: cfg, ns: ns, rtnl: rtnl, monitor: monitor, reports: make(chan report), opened: make(chan *socket),
+		done: make(chan struct{}), sockets: map[string]*socket{}}, nil
+}
+
+func (h *linux) Reports() <-chan report { return h.reports }
+
+// Run owns the readers: one for interface changes, one per socket.
+func (h *linux) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.watch(ctx) })
+	var open []*socket
+	for {
+		select {
+		case s := <-h.opened:
+			open = append(open, s)
+			g.Go(func() error { h.listen(ctx, s); return nil })
+			continue
+		case <-ctx.Done():
+		}
+		break
+	}
+	close(h.done)
+	errs := []error{h.monitor.Close()}
+	for _, s := range open {
+		if err := s.conn.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	errs = append(errs, g.Wait(), h.ns.Close())
+	h.rtnl.Close()
+	return errors.Join(errs...)
+}
+
+func (h *linux) report(ctx context.Context, r report) {
+	select {
+	case h.reports <- r:
+	case <-ctx.Done():
+	}
+}
+
+// watch says "look again" for whatever the kernel tells about interfaces and addresses, and when it has told too much.
+func (h *linux) watch(ctx context.Context) error {
+	for {
+		_, err := h.monitor.Receive()
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.ENOBUFS) {
+			return fmt.Errorf("watch interfaces: %w", err)
+		}
+		h.report(ctx, report{changed: true})
+	}
+}
+
+// listen reads a socket until it is closed or its interface is gone: then the host has to be looked at anyway.
+func (h *linux) listen(ctx context.Context, s *socket) {
+	p, buf := newParser(), make([]byte, 2048)
+	for {
+		answers, err := s.read(p, buf)
+		if len(answers) > 0 {
+			h.report(ctx, report{answers: answers})
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (h *linux) Send(name string, frame []byte) error {
+	s := h.sockets[name]
+	if s == nil {
+		return fmt.Errorf("no packet socket on %s", name)
+	}
+	return s.send(frame)
+}
+
+func (h *linux) Look(addrs []netip.Addr) (view, error) {
+	v := view{ifaces: map[string]*iface{}, hops: map[netip.Addr]hop{}}
+	links, err := h.rtnl.LinkList()
+	if err != nil {
+		return view{}, fmt.Errorf("list interfaces: %w", err)
+	}
+	list, err := h.rtnl.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return view{}, fmt.Errorf("list addresses: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		a := l.Attrs()
+		names[a.Index] = a.Name
+		const running = unix.IFF_UP | unix.IFF_LOWER_UP
+		v.ifaces[a.Name] = &iface{name: a.Name, index: a.Index, mac: a.HardwareAddr, up: a.RawFlags&running == running}
+	}
+	for _, a := range list {
+		ip, ok := netip.AddrFromSlice(a.IP)
+		ones, bits := a.Mask.Size()
+		// A VIP that we hold is no address to ask from: it is a single, deprecated one.
+		if i := v.ifaces[names[a.LinkIndex]]; ok && i != nil && a.Flags&unix.IFA_F_DEPRECATED == 0 {
+			if ip = ip.Unmap(); bits == 128 && ip.Is4() {
+				ones -= 96
+			}
+			i.addrs = append(i.addrs, netip.PrefixFrom(ip, ones))
+		}
+	}
+	for _, a := range addrs {
+		if _, ok := v.hops[a]; !ok {
+			v.hops[a] = h.hop(a, v, names)
+		}
+	}
+	return v, h.open(v)
+}
+
+// hop is the way to an address: on a segment of the configured interfaces, else as the kernel would route.
+func (h *linux) hop(a netip.Addr, v view, names map[int]string) hop {
+	for _, name := range h.cfg.Interfaces {
+		if i := v.ifaces[name]; i != nil && slices.ContainsFunc(i.addrs, func(p netip.Prefix) bool { return p.Contains(a) && !p.IsSingleIP() }) {
+			return hop{iface: name, via: a}
+		}
+	}
+	routes, err := h.rtnl.RouteGet(a.AsSlice())
+	if err != nil || len(routes) == 0 {
+		return hop{via: a, err: fmt.Errorf("no route to %v: %w", a, err)}
+	}
+	name := names[routes[0].LinkIndex]
+	if i := v.ifaces[name]; i == nil || len(i.mac) != 6 {
+		return hop{via: a, err: fmt.Errorf("the way to %v is by %s, which has no Ethernet", a, name)}
+	}
+	if gw, ok := netip.AddrFromSlice(routes[0].Gw); ok {
+		return hop{iface: name, via: gw.Unmap()}
+	}
+	return hop{iface: name, via: a}
+}
+
+// open has a socket on each interface that a way uses, for the interface as it is now.
+func (h *linux) open(v view) error {
+	var errs []error
+	used := map[string]bool{}
+	for _, w := range v.hops {
+		used[w.iface] = w.iface != ""
+	}
+	for name, s := range h.sockets {
+		i := v.ifaces[name]
+		if i != nil && used[name] && i.index == s.iface.index && slices.Equal(i.mac, s.iface.mac) {
+			if !slices.Equal(i.addrs, s.iface.addrs) {
+				errs = append(errs, s.refilter(i))
+			}
+			continue
+		}
+		errs = append(errs, s.conn.Close())
+		delete(h.sockets, name)
+	}
+	for name, is := range used {
+		if i := v.ifaces[name]; is && h.sockets[name] == nil && i != nil && len(i.mac) == 6 {
+			errs = append(errs, h.openOn(i))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (s *socket) refilter(i *iface) error {
+	prog, err := filter(i.mac, i.own())
+	if err != nil {
+		return err
+	}
+	s.iface.addrs = i.addrs
+	return s.conn.SetBPF(prog)
+}
+
+// openOn opens a socket in our namespace, on a thread that is thrown away, and hands it to Run.
+func (h *linux) openOn(i *iface) error {
+	type opened struct {
+		s   *socket
+		err error
+	}
+	done := make(chan opened)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
+		if err := netns.Set(h.ns); err != nil {
+			done <- opened{err: fmt.Errorf("enter the network namespace: %w", err)}
+			return
+		}
+		s, err := openSocket(i)
+		done <- opened{s, err}
+	}()
+	o := <-done
+	if o.err != nil {
+		return o.err
+	}
+	select {
+	case h.opened <- o.s:
+		h.sockets[i.name] = o.s
+		return nil
+	case <-h.done:
+		return o.s.conn.Close()
+	}
+}

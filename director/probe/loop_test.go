@@ -1,0 +1,187 @@
+package probe
+
+import (
+	"context"
+	"encoding/binary"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tunneldirector/affinity"
+)
+
+// A stage is a host with one real server on it, in virtual time.
+type stage struct {
+	reports chan report
+	over    chan struct{}
+
+	mu      sync.Mutex // script and prober take turns over the rest
+	view    view
+	arp     bool          // the real server answers ARP
+	delay   time.Duration // of its answers
+	icmp    bool          // its UDP port is closed, and it may say so
+	sendErr error
+	sent    int
+}
+
+func (s *stage) Run(ctx context.Context) error { <-ctx.Done(); return nil }
+func (s *stage) Reports() <-chan report        { return s.reports }
+
+func (s *stage) Look([]netip.Addr) (view, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.view, nil
+}
+
+func (s *stage) report(r report) {
+	select {
+	case s.reports <- r:
+	case <-s.over:
+	}
+}
+
+func (s *stage) say(a answer) {
+	a.iface, a.at = "rs0", time.Now()
+	s.report(report{answers: []answer{a}})
+}
+
+// now changes the stage.
+func (s *stage) now(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+}
+
+func (s *stage) Send(_ string, frame []byte) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent++
+	if s.sendErr != nil {
+		return s.sendErr
+	}
+	switch etherType := binary.BigEndian.Uint16(frame[12:]); {
+	case etherType == 0x0806 && s.arp:
+		time.AfterFunc(s.delay, func() { s.say(answer{kind: askNeighbour, src: rs4, mac: rs}) })
+	case etherType == 0x0800 && s.icmp:
+		if a, ok := quoted4(frame[14:]); ok {
+			time.AfterFunc(s.delay, func() { s.say(a) })
+		}
+	}
+	return nil
+}
+
+// play runs a prober of one target over a stage, in a bubble.
+func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg, err := Config{Interfaces: []string{"rs0"}}.complete()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &stage{reports: make(chan report), over: make(chan struct{}), view: labView(), arp: true, delay: time.Millisecond}
+		p := newProber(cfg, s, slog.New(slog.DiscardHandler))
+		p.Set([]Target{{Index: 7, Name: "rs1", Addrs: []netip.Addr{rs4}, VIPs: []netip.Addr{vip4}, Check: check}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- p.Run(ctx) }()
+		if l := <-p.Links(); !l.Up || l.Interface != "rs0" {
+			t.Errorf("first link event %+v", l)
+		}
+		script(s, p)
+		cancel()
+		close(s.over)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func expect(t *testing.T, p *Prober, alive bool, within time.Duration, cause string) {
+	t.Helper()
+	from := time.Now()
+	select {
+	case e := <-p.Events():
+		if e.Alive != alive || e.Index != 7 || !strings.Contains(e.Cause, cause) {
+			t.Fatalf("event %+v, want alive %v because of %q", e, alive, cause)
+		}
+		t.Logf("alive %v after %v: %s", alive, time.Since(from), e.Cause)
+	case <-time.After(within):
+		t.Fatalf("no event within %v, want alive %v", within, alive)
+	}
+}
+
+func TestLoopDeathWithinASecond(t *testing.T) {
+	play(t, affinity.Check{}, func(s *stage, p *Prober) {
+		expect(t, p, true, time.Second, "ARP")
+		for range 20 { // whenever it dies
+			time.Sleep(77 * time.Millisecond)
+			s.now(func() { s.arp = false })
+			expect(t, p, false, 950*time.Millisecond, "no answer to ARP")
+			s.now(func() { s.arp = true })
+			expect(t, p, true, time.Second, "ARP")
+		}
+	})
+}
+
+func TestLoopClosedPortUnderRateLimit(t *testing.T) {
+	play(t, affinity.Check{Proto: 17, Port: 51820}, func(s *stage, p *Prober) {
+		expect(t, p, true, time.Second, "ARP")
+		s.now(func() { s.icmp = true })
+		expect(t, p, false, 950*time.Millisecond, "port closed")
+		for range 5 { // one ICMP error in two seconds
+			s.now(func() { s.icmp = false })
+			time.Sleep(2 * time.Second)
+			s.now(func() { s.icmp = true })
+			time.Sleep(250 * time.Millisecond)
+		}
+		s.now(func() { s.icmp = false })
+		select {
+		case e := <-p.Events():
+			t.Fatalf("flapped: %+v", e)
+		default:
+		}
+		expect(t, p, true, closedHold+time.Second, "ARP")
+	})
+}
+
+func TestLoopLateAnswersAndOwnFaults(t *testing.T) {
+	play(t, affinity.Check{}, func(s *stage, p *Prober) {
+		expect(t, p, true, time.Second, "ARP")
+		s.now(func() { s.sendErr = errBusy })
+		time.Sleep(5 * time.Second)
+		s.now(func() { s.sendErr = nil })
+		select {
+		case e := <-p.Events():
+			t.Fatalf("our own fault counted: %+v", e)
+		default:
+		}
+		s.now(func() { s.delay = 150 * time.Millisecond }) // more than Timeout
+		expect(t, p, false, 1200*time.Millisecond, "no answer")
+	})
+}
+
+func TestLoopLinkAndTargets(t *testing.T) {
+	play(t, affinity.Check{}, func(s *stage, p *Prober) {
+		expect(t, p, true, time.Second, "ARP")
+		v := labView()
+		v.ifaces["rs0"].up = false
+		s.now(func() { s.view = v })
+		s.report(report{changed: true})
+		if l := <-p.Links(); l.Up {
+			t.Errorf("link event %+v, want down", l)
+		}
+		expect(t, p, false, 950*time.Millisecond, "rs0 is down")
+		p.Set(nil)
+		time.Sleep(time.Second)
+		var before, after int
+		s.now(func() { before = s.sent })
+		time.Sleep(time.Second)
+		s.now(func() { after = s.sent })
+		if after != before {
+			t.Errorf("%d frames sent for nobody", after-before)
+		}
+	})
+}

@@ -1,0 +1,101 @@
+package probe
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+)
+
+// A kind is how a question is asked.
+type kind uint8
+
+const (
+	askNeighbour kind = iota // ARP or neighbour solicitation
+	askEcho                  // ICMP echo
+	askTCP
+	askUDP
+	askIKE
+)
+
+func (k kind) String() string { return [...]string{"neighbour", "echo", "tcp", "udp", "udp"}[k] }
+
+// A question is one thing that is asked in each round.
+type question struct {
+	kind     kind
+	dst      netip.Addr // the neighbour, the real server or the VIP
+	port     uint16     // of TCP and UDP
+	iface    string
+	hop      netip.Addr // the neighbour through which it goes
+	src      netip.Addr
+	required bool   // silence counts
+	problem  string // why it cannot be asked; counts as silence if it is required
+
+	frame []byte // to the MAC that is known, nil: to be built
+
+	// Of this round.
+	sent     time.Time // zero: not sent, for want of the neighbour's MAC
+	failed   string    // why it could not be sent
+	answered bool
+	rtt      time.Duration
+	// Of all rounds.
+	ever     bool      // it was answered once
+	closedAt time.Time // last port unreachable or RST
+}
+
+func (q *question) String() string {
+	switch q.kind {
+	case askTCP, askUDP, askIKE:
+		return fmt.Sprintf("%v to %v", q.kind, netip.AddrPortFrom(q.dst, q.port))
+	case askEcho:
+		return fmt.Sprintf("ICMP echo to %v", q.dst)
+	}
+	if q.dst.Is4() {
+		return fmt.Sprintf("ARP for %v", q.dst)
+	}
+	return fmt.Sprintf("neighbour solicitation for %v", q.dst)
+}
+
+// answer notes an answer that came at now.
+func (q *question) answer(now time.Time, timeout time.Duration) {
+	q.ever, q.closedAt = true, time.Time{}
+	if rtt := now.Sub(q.sent); !q.answered && rtt <= timeout {
+		q.answered, q.rtt = true, rtt
+	}
+}
+
+// judge says what a round's answers mean, at now.
+func judge(questions []*question, now time.Time) result {
+	r := result{outcome: answered}
+	worse := func(o outcome, cause string) {
+		if o > r.outcome {
+			r.outcome, r.cause = o, cause
+		}
+	}
+	evidence, waiting := "", false
+	for _, q := range questions {
+		switch {
+		case q.answered:
+			evidence, r.rtt = q.String()+" answered", q.rtt
+		case !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
+			worse(closed, fmt.Sprintf("%v: port closed", q))
+		case !q.required && !q.ever, q.kind == askNeighbour && !q.required:
+		case q.problem != "" || q.failed != "":
+			worse(missed, fmt.Sprintf("%v: %s", q, q.problem+q.failed))
+		case q.kind == askNeighbour || q.kind == askEcho:
+			worse(missed, fmt.Sprintf("no answer to %v on %s", q, q.iface))
+		case q.sent.IsZero():
+			waiting = true
+		default:
+			worse(silent, fmt.Sprintf("no answer to %v", q))
+		}
+	}
+	switch {
+	case waiting && r.outcome < missed:
+		return result{}
+	case r.outcome == answered && evidence == "":
+		return result{outcome: missed, cause: "nothing to ask: the real server has no address"}
+	case r.outcome == answered:
+		r.cause = evidence
+	}
+	return r
+}

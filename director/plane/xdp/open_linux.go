@@ -1,0 +1,157 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/plane"
+)
+
+// layout is the version of the maps' contents. Raise it with every change to types.h or the maps: what is pinned under
+// another one is never read, only replaced.
+const layout = "v1"
+
+// Open loads the program, adopts or makes its maps, and attaches it to the interfaces, which go on forwarding what they
+// forward. It works in the network namespace of the calling thread. After Open, Run keeps real servers reachable, and Replace says
+// what to forward.
+func Open(o Options) (*Plane, error) {
+	o = o.withDefaults()
+	if err := checkKernel(); err != nil {
+		return nil, err
+	}
+	p := &Plane{options: o, log: o.Logger, poke: make(chan struct{}, 1)}
+	if err := p.findInterfaces(); err != nil {
+		return nil, err
+	}
+	dir := filepath.Join(o.PinPath, fmt.Sprintf("%s-%d-%d", layout, o.MaxPins, o.MaxSubnets))
+	mounted, err := makePinPath(dir)
+	if err != nil {
+		return nil, err
+	}
+	if mounted {
+		p.log.Info("mounted bpffs", "path", bpffs)
+	}
+	if err := p.load(dir); err != nil {
+		return nil, err
+	}
+	p.hook = &hook{log: p.log, root: o.PinPath, dir: dir, prog: p.o.TdForward, links: map[int]link.Link{}}
+	if err := p.start(); err != nil {
+		p.hook.close()
+		return nil, errors.Join(err, p.o.Close(), p.ns.Close())
+	}
+	return p, nil
+}
+
+func (p *Plane) findInterfaces() (err error) {
+	if p.ns, err = netns.Get(); err != nil {
+		return fmt.Errorf("open plane xdp: find the network namespace: %w", err)
+	}
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open plane xdp: %w", err), p.ns.Close())
+	}
+	defer h.Close()
+	if p.ifaces, err = readIfaces(h, p.options.Interfaces); err != nil {
+		return errors.Join(err, p.ns.Close())
+	}
+	for _, i := range p.options.Interfaces {
+		if err := checkOffloads(i, p.options.FixOffloads); err != nil {
+			return errors.Join(err, p.ns.Close())
+		}
+	}
+	return nil
+}
+
+// load makes the maps that are not pinned yet, and the programs over them.
+func (p *Plane) load(dir string) error {
+	spec, err := loadForward()
+	if err != nil {
+		return fmt.Errorf("read the program: %w", err)
+	}
+	bigMaps(spec, p.options)
+	for _, m := range spec.Maps {
+		if !strings.HasPrefix(m.Name, ".") {
+			m.Pinning = ebpf.PinByName
+		}
+	}
+	err = spec.LoadAndAssign(&p.o, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}})
+	switch {
+	case errors.Is(err, ebpf.ErrMapIncompatible):
+		err = fmt.Errorf("the maps pinned in %s are not of this program; remove them (director uninstall): %w", dir, err)
+	case errors.Is(err, os.ErrPermission):
+		err = fmt.Errorf("the kernel refuses; CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed, and no lockdown: %w: %w", plane.ErrUnsupported, err)
+	case errors.Is(err, unix.ENOMEM):
+		err = fmt.Errorf("no memory for tables of %d pins and %d subnets; lower MaxPins and MaxSubnets, or raise the memory limit: %w",
+			p.options.MaxPins, p.options.MaxSubnets, err)
+	case errors.Is(err, ebpf.ErrNotSupported):
+		err = fmt.Errorf("%w: %w", plane.ErrUnsupported, err)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("load the program: %w", err), p.ns.Close())
+	}
+	return nil
+}
+
+// start reads what the maps hold and puts the program to work.
+func (p *Plane) start() error {
+	p.small = newSmall(&p.o, p.ifaces)
+	p.servers = newServers(&p.o)
+	p.pins = newPins(&p.o, p.small.number, p.small.known, p.small.ported)
+	p.subnets = newSubnets(&p.o)
+	if err := p.census(); err != nil {
+		return err
+	}
+	if err := p.writeInterfaces(); err != nil {
+		return err
+	}
+	if err := p.hook.hold(p.ifaces); err != nil {
+		return err
+	}
+	for name, mode := range p.Modes() {
+		p.log.Info("attached", "interface", name, "mode", mode)
+	}
+	return nil
+}
+
+func (p *Plane) writeInterfaces() error {
+	if err := grow(p.o.TdIfaces, encodeIfaces(p.ifaces)); err != nil {
+		return err
+	}
+	devices := map[uint32]uint32{}
+	for _, i := range p.ifaces {
+		devices[uint32(i.index)] = uint32(i.index)
+	}
+	if err := grow(p.o.TdDevices, devices); err != nil {
+		return err
+	}
+	if err := shrink(p.o.TdDevices, devices); err != nil {
+		return err
+	}
+	return shrink(p.o.TdIfaces, encodeIfaces(p.ifaces))
+}
+
+// Modes tells how the program runs on each interface: native or generic; "" where it does not.
+func (p *Plane) Modes() map[string]string {
+	modes := map[string]string{}
+	h, err := netlink.NewHandleAt(p.ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return modes
+	}
+	defer h.Close()
+	for _, i := range p.ifaces {
+		modes[i.Name] = ""
+		if l, err := h.LinkByIndex(i.index); err == nil {
+			modes[i.Name] = modeOf(l.Attrs().Xdp)
+		}
+	}
+	return modes
+}

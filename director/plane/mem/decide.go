@@ -151,7 +151,7 @@ func fromRing(d *plane.Decision, services []plane.Service, w way) (plane.Target,
 }
 
 func (m *Plane) subnetSide(d *plane.Decision, p plane.Packet, in plane.Interface) {
-	tenant, ok := m.tenant(in, p.VLAN)
+	tenant, ok := m.tenant(in, p)
 	if slices.Contains(m.config.Own, p.Dst) || in.Roles&plane.RoleSubnet == 0 || !ok { // 10
 		d.Reason = plane.PassLocal
 		return
@@ -169,11 +169,15 @@ func (m *Plane) subnetSide(d *plane.Decision, p plane.Packet, in plane.Interface
 	m.forward(d, p, t)
 }
 
-// tenant is the number of the tenant that a tag, or the lack of one, tells on an interface.
-func (m *Plane) tenant(in plane.Interface, vlan uint16) (uint16, bool) {
+// tenant is the number of the tenant that a tag, or the lack of one, tells on an interface; or of the one that p names
+// where it names no interface.
+func (m *Plane) tenant(in plane.Interface, p plane.Packet) (uint16, bool) {
 	name, ok := in.Tenant, true
-	if vlan != 0 {
-		name, ok = in.VLANs[vlan]
+	switch {
+	case p.Interface == "" && p.Tenant != "":
+		name = p.Tenant
+	case p.VLAN != 0:
+		name, ok = in.VLANs[p.VLAN]
 	}
 	if !ok || name == "" {
 		return 0, ok

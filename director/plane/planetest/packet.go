@@ -229,7 +229,11 @@ func (w *world) told(p *plane.Packet, tenant uint16) {
 			}
 		}
 	}
-	if len(ways) > 0 && !w.chance(6) {
+	switch {
+	case len(ways) == 0 || w.chance(6):
+	case w.chance(8): // Lookup only
+		p.Interface, p.VLAN, p.Tenant = "", 0, w.tags[tenant]
+	default:
 		to := pick(w, ways)
 		p.Interface, p.VLAN = to.iface, to.vlan
 	}

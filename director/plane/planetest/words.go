@@ -86,6 +86,7 @@ func sayPacket(p plane.Packet) string {
 		}
 	}
 	word(p.Interface != "", "by %s", p.Interface)
+	word(p.Tenant != "", "of tenant %s", p.Tenant)
 	word(p.VLAN != 0, "tag %d", p.VLAN)
 	word(p.Fragment != plane.Whole, "%s fragment", [...]string{"", "first", "later"}[p.Fragment])
 	word(p.Size != 0, "size %d", p.Size)

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// check holds the settings against each other.
+func (r *reader) check(c *Config) {
+	if c.Name == "" && r.quiet("name") {
+		r.faultAt("name", "is missing; a director needs a name that no peer has")
+	}
+	r.checkInterfaces(c)
+	r.checkAPI(c)
+	if c.Probe.Timeout > c.Probe.Interval {
+		r.faultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
+	}
+}
+
+// quiet tells whether nothing was said about a path yet.
+func (r *reader) quiet(path string) bool {
+	return !slices.ContainsFunc(r.faults, func(f Fault) bool { return strings.HasPrefix(f.Path, path) })
+}
+
+func (r *reader) checkInterfaces(c *Config) {
+	seen := map[string]int{}
+	have := map[string]bool{}
+	for i, x := range c.Interfaces {
+		path := fmt.Sprintf("interfaces[%d]", i)
+		rolesRead := r.quiet(path + ".roles")
+		if first, twice := seen[x.Name]; twice && x.Name != "" {
+			r.faultAt(path+".name", "%q stands in interfaces[%d] already; give one entry all its roles", x.Name, first)
+		}
+		seen[x.Name] = i
+		if x.Name == "" && r.quiet(path+".name") {
+			r.faultAt(path+".name", "is missing")
+		}
+		if len(x.Roles) == 0 && rolesRead {
+			r.faultAt(path+".roles", "is missing; one or more of %s, %s, %s", RoleTunnel, RoleSubnet, RoleRealServers)
+		}
+		for j, role := range x.Roles {
+			if slices.Contains(x.Roles[:j], role) {
+				r.faultAt(path+".roles", "%q stands twice", role)
+			}
+			have[role] = true
+		}
+		if slices.Contains(x.Roles, RoleSubnet) || !rolesRead {
+			continue
+		}
+		for _, key := range []string{"tenant", "vlans"} {
+			if r.lines[path+"."+key] > 0 {
+				r.faultAt(path+"."+key, "tells tenants apart on the subnet side; add the role %s or leave it out", RoleSubnet)
+			}
+		}
+	}
+	if c.Plane == PlaneMem || !r.quiet("interfaces") {
+		return
+	}
+	for _, role := range []string{RoleTunnel, RoleRealServers} {
+		if !have[role] {
+			r.faultAt("interfaces", "none has the role %s; plane %s needs one (plane mem does not)", role, c.Plane)
+		}
+	}
+}
+
+func (r *reader) checkAPI(c *Config) {
+	a := &c.API
+	for i, s := range a.Listen {
+		if slices.Contains(a.Listen[:i], s) {
+			r.faultAt(fmt.Sprintf("api.listen[%d]", i), "%q stands twice", s)
+		}
+		if s == c.Metrics.Listen {
+			r.faultAt("metrics.listen", "%q is in api.listen already, and /metrics is served there too", s)
+		}
+	}
+	if a.Socket.Path == "" && len(a.Listen) == 0 && r.quiet("api") {
+		r.faultAt("api", "nothing listens; give api.socket.path or api.listen")
+	}
+	if (a.TLS.Cert == "") != (a.TLS.Key == "") && r.quiet("api.tls") {
+		r.faultAt("api.tls", "needs both cert and key, or neither")
+	}
+	if a.TokensFile != "" || !r.quiet("api.tokens_file") {
+		return
+	}
+	const remedy = "without api.tokens_file only loopback addresses and the unix socket may listen; set it, or listen on 127.0.0.1 or [::1]"
+	for i, s := range a.Listen {
+		if !isLoopback(s) {
+			r.faultAt(fmt.Sprintf("api.listen[%d]", i), "%s is not loopback: %s", s, remedy)
+		}
+	}
+	if c.Metrics.Listen != "" && !isLoopback(c.Metrics.Listen) {
+		r.faultAt("metrics.listen", "%s is not loopback: %s", c.Metrics.Listen, remedy)
+	}
+}
+
+// Warnings are what a valid configuration had better not do.
+func (c Config) Warnings() []string {
+	var list []string
+	for i, s := range c.API.Listen {
+		if !isLoopback(s) && c.API.TLS.Cert == "" {
+			list = append(list, fmt.Sprintf("api.listen[%d]: tokens travel to %s in the clear; set api.tls", i, s))
+		}
+	}
+	if c.API.Socket.Path != "" && c.API.Socket.Mode&0o006 != 0 {
+		list = append(list, fmt.Sprintf("api.socket.mode: %#o lets every user of this machine be an operator; 0660 and a group is safer", c.API.Socket.Mode))
+	}
+	if v := c.Probe.Verdict().Seconds(); v > 5 {
+		list = append(list, fmt.Sprintf("probe: a dead real server is noticed after up to %.1f s", v))
+	}
+	return list
+}

@@ -1,0 +1,155 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+)
+
+// A Config is what is local to one director.
+type Config struct {
+	Name       string // of this director, unique among its peers
+	DataDir    string
+	Plane      string // auto, xdp or mem
+	Interfaces []Interface
+	API        API
+	Metrics    Metrics
+	Probe      Probe
+	Limits     Limits
+	Store      Store
+	Log        Log
+}
+
+// The planes.
+const (
+	PlaneAuto = "auto" // the best that the kernel has
+	PlaneXDP  = "xdp"
+	PlaneMem  = "mem" // forwards nothing: for trials of the API
+)
+
+// The roles of interfaces.
+const (
+	RoleTunnel      = "tunnel"      // sites dial VIPs through it
+	RoleSubnet      = "subnet"      // target hosts send to subnets through it
+	RoleRealServers = "realservers" // real servers are reached through it
+)
+
+// An Interface is a network interface that the data plane is to use.
+type Interface struct {
+	Name   string
+	Roles  []string
+	Tenant string            // of untagged packets on the subnet side; "" is the default tenant
+	VLANs  map[uint16]string // 802.1Q tag -> tenant, on the subnet side
+}
+
+// API says where the HTTP API listens and who may call it.
+type API struct {
+	Socket     Socket
+	Listen     []string // address:port
+	TLS        TLS
+	TokensFile string // "": no tokens; then there are only loopback addresses and the unix socket
+}
+
+// A Socket is a unix socket. Who may open it is an operator.
+type Socket struct {
+	Path  string // "": none
+	Mode  uint32 // permission bits
+	Group string // "": of the process
+}
+
+// TLS names the files of a certificate chain and its key; both or neither.
+type TLS struct{ Cert, Key string }
+
+// Metrics is a listener of its own for /metrics, without tokens.
+type Metrics struct{ Listen string } // address:port; "": none
+
+// A Probe says how real servers are measured.
+type Probe struct {
+	Interval   time.Duration // between two probes of a real server
+	Timeout    time.Duration // after which one is lost
+	DeadAfter  int           // probes lost in a row
+	AliveAfter int           // probes answered in a row, for one that returns
+}
+
+// Verdict is the longest time from a real server's death to the verdict.
+func (p Probe) Verdict() time.Duration { return time.Duration(p.DeadAfter)*p.Interval + p.Timeout }
+
+// Limits protect the network from its management, and size the kernel's tables.
+type Limits struct {
+	MaxDelete  int    // percent of an owner's tunnels that complete sets may delete in 24 h
+	MaxPins    uint32 // endpoints at VIPs: entries of the tunnel side's table
+	MaxSubnets uint32 // entries of the subnet side's table
+}
+
+// Store is about the table on disk.
+type Store struct {
+	Reserve uint64 // bytes of free disk below which writes are refused
+}
+
+// Log says what is logged, to standard error.
+type Log struct {
+	Level  slog.Level
+	Format string // text or json
+}
+
+// Default is what a file need not say.
+func Default() Config {
+	return Config{
+		DataDir: "/var/lib/tunneldirector",
+		Plane:   PlaneAuto,
+		API:     API{Socket: Socket{Path: "/run/tunneldirector/api.sock", Mode: 0o660}},
+		Probe:   Probe{Interval: 200 * time.Millisecond, Timeout: 150 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
+		Limits:  Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
+		Store:   Store{Reserve: 256 << 20},
+		Log:     Log{Level: slog.LevelInfo, Format: "text"},
+	}
+}
+
+// Parse reads a node's file. The error is Faults: all that is wrong with it.
+func Parse(data []byte) (Config, error) {
+	c := Default()
+	var r reader
+	docs := r.documents(data)
+	switch {
+	case len(docs) > 1:
+		docs[1].fault("is a second document; a node's file has one")
+	case len(docs) == 1:
+		docs[0].config(&c)
+	case len(r.faults) == 0:
+		r.fault("", 0, 0, "is empty; it needs at least name and interfaces")
+	}
+	if !slices.ContainsFunc(r.faults, func(f Fault) bool { return f.Path == "" }) {
+		r.check(&c)
+	}
+	if err := r.err(); err != nil {
+		return Config{}, err
+	}
+	return c, nil
+}
+
+// Read reads a node's file from disk.
+func Read(path string) (Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// readFile reads no more than maxFile and a little, so that a wrong path (a device, a disk image) does no harm.
+func readFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	return data, errors.Join(err, f.Close())
+}

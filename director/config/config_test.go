@@ -1,0 +1,245 @@
+package config
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const minimal = `
+name: d1
+interfaces:
+  - {name: eth0, roles: [tunnel, subnet, realservers]}
+`
+
+func TestDefaults(t *testing.T) {
+	got, err := Parse([]byte(minimal))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Name = "d1"
+	want.Interfaces = []Interface{{Name: "eth0", Roles: []string{RoleTunnel, RoleSubnet, RoleRealServers}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if v := got.Probe.Verdict(); v >= time.Second {
+		t.Errorf("a death is noticed after %s by default, want under 1 s", v)
+	}
+	if w := got.Warnings(); w != nil {
+		t.Errorf("warnings %q", w)
+	}
+}
+
+func TestEverySetting(t *testing.T) {
+	got, err := Parse([]byte(`
+name: d1
+data_dir: /srv/td/
+plane: xdp
+interfaces:
+  - name: eth0
+    roles: [tunnel, realservers]
+  - name: eth1.7
+    roles: [subnet]
+    tenant: acme
+    vlans: {100: globex, 200: default}
+api:
+  socket: {path: /run/x.sock, mode: "0600", group: netops}
+  listen: [192.0.2.1:8480, "[::]:443", localhost:80]
+  tls: {cert: /a.crt, key: /a.key}
+  tokens_file: /t.yaml
+metrics: {listen: 192.0.2.1:9480}
+probe: {interval: 1s, timeout: 300ms, dead_after: 3, alive_after: 1}
+limits: {max_delete: 25%, max_pins: 2_000_000, max_subnets: 5000}
+store: {reserve: 1GiB}
+log: {level: warn, format: json}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Config{
+		Name: "d1", DataDir: "/srv/td", Plane: PlaneXDP,
+		Interfaces: []Interface{
+			{Name: "eth0", Roles: []string{RoleTunnel, RoleRealServers}},
+			{Name: "eth1.7", Roles: []string{RoleSubnet}, Tenant: "acme", VLANs: map[uint16]string{100: "globex", 200: ""}},
+		},
+		API: API{
+			Socket: Socket{"/run/x.sock", 0o600, "netops"}, Listen: []string{"192.0.2.1:8480", "[::]:443", "localhost:80"},
+			TLS: TLS{"/a.crt", "/a.key"}, TokensFile: "/t.yaml",
+		},
+		Metrics: Metrics{"192.0.2.1:9480"},
+		Probe:   Probe{time.Second, 300 * time.Millisecond, 3, 1},
+		Limits:  Limits{25, 2_000_000, 5000},
+		Store:   Store{1 << 30},
+		Log:     Log{slog.LevelWarn, "json"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	const loopback = "without api.tokens_file only loopback addresses and the unix socket may listen; set it, or listen on 127.0.0.1 or [::1]"
+	tests := []struct {
+		name string
+		text string // after minimal, unless it starts with "!"
+		want []string
+	}{
+		{"empty", "!", []string{"is empty; it needs at least name and interfaces"}},
+		{"only a comment", "!# nothing\n", []string{"is empty; it needs at least name and interfaces"}},
+		{"not YAML", "!name: [d1\n", []string{"not YAML: sequence end token ']' not found (line 1, column 7)"}},
+		{"a list", "![a]", []string{"is a list, not a mapping (key: value) (line 1)"}},
+		{"two documents", "---\nname: d2\n", []string{"is a second document; a node's file has one (line 6)"}},
+		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, probe, limits, store, log (line 5, column 1)"}},
+		{"key twice", "name: d2\n", []string{"name: stands twice, first in line 2 (line 5, column 1)"}},
+		{"anchors", "store: &s {reserve: 1GiB}\n", []string{"store: is an anchor or alias (not read here: write it out), not a mapping (key: value) (line 5)"}},
+		{"name", "!name: a b\nplane: mem\n", []string{`name: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 1)`}},
+		{"name a number", "!name: 7\nplane: mem\n", []string{"name: is a number, not text; put it in quotes (line 1)"}},
+		{"no name", "!plane: mem\n", []string{"name: is missing; a director needs a name that no peer has (line 1)"}},
+		{"data_dir", "data_dir: var\n", []string{`data_dir: "var" is not an absolute path (line 5)`}},
+		{"plane", "plane: dpdk\n", []string{`plane: "dpdk" is not one of auto, xdp, mem (line 5)`}},
+		{"interfaces", "!name: d1\ninterfaces:\n  - name: eth0\n    roles: [tunnel, realservers]\n  - name: a/b\n    roles: [tunel]\n  - name: eth0\n  - roles: [subnet]\n    vlans: {0: a, 5: , x: b}\n" +
+			"  - name: eth4\n    roles: [tunnel, tunnel]\n    tenant: acme\n    vlans: {1: a}\n  -\n", []string{
+			`interfaces[1].name: "a/b" is not the name of a network interface (line 5)`,
+			`interfaces[1].roles[0]: "tunel" is not one of tunnel, subnet, realservers (line 6)`,
+			`interfaces[2].name: "eth0" stands in interfaces[0] already; give one entry all its roles (line 7)`,
+			"interfaces[2].roles: is missing; one or more of tunnel, subnet, realservers (line 7)",
+			"interfaces[3].name: is missing (line 8)",
+			`interfaces[3].vlans.0: "0" is not a VLAN tag between 1 and 4094 (line 9)`,
+			"interfaces[3].vlans.5: names no tenant (line 9)",
+			`interfaces[3].vlans.x: "x" is not a VLAN tag between 1 and 4094 (line 9)`,
+			`interfaces[4].roles: "tunnel" stands twice (line 11)`,
+			"interfaces[4].tenant: tells tenants apart on the subnet side; add the role subnet or leave it out (line 12)",
+			"interfaces[4].vlans: tells tenants apart on the subnet side; add the role subnet or leave it out (line 13)",
+			"interfaces[5]: is empty (line 14)"}},
+		{"roles", "!name: d1\ninterfaces:\n  - {name: eth0, roles: [subnet]}\n", []string{
+			"interfaces: none has the role tunnel; plane auto needs one (plane mem does not) (line 2)",
+			"interfaces: none has the role realservers; plane auto needs one (plane mem does not) (line 2)"}},
+		{"roles not a list", "!name: d1\ninterfaces:\n  - {name: eth0, roles: tunnel}\n", []string{"interfaces[0].roles: is text, not a list ([a, b]) (line 3)"}},
+		{"socket", "api:\n  socket: {path: run/x, mode: 0660, group: [a]}\n", []string{
+			`api.socket.path: "run/x" is not an absolute path (line 6)`,
+			"api.socket.mode: is a number, not text; put it in quotes (line 6)", "api.socket.group: is a list, not text; put it in quotes (line 6)"}},
+		{"socket mode", "api: {socket: {mode: \"1660\"}}\n", []string{`api.socket.mode: "1660" is not a file mode; write it in quotes and octal: "0660" (line 5)`}},
+		{"socket path too long", "api: {socket: {path: /" + strings.Repeat("x", 107) + "}}\n", []string{"api.socket.path: has 108 bytes; the path of a unix socket has at most 107 (line 5)"}},
+		{"nothing listens", "api: {socket: {path: none}}\n", []string{"api: nothing listens; give api.socket.path or api.listen (line 5)"}},
+		{"listen", "api:\n  listen: [example.org:80, 127.0.0.1, ':80', 127.0.0.1:80, 127.0.0.1:80]\n", []string{
+			`api.listen[0]: "example.org:80" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
+			`api.listen[1]: "127.0.0.1" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
+			`api.listen[2]: ":80" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
+			`api.listen[1]: "127.0.0.1:80" stands twice (line 6)`}},
+		{"open without tokens", "api:\n  listen: [127.0.0.1:80, '[::]:80', 192.0.2.1:80]\nmetrics:\n  listen: 0.0.0.0:90\n", []string{
+			"api.listen[1]: [::]:80 is not loopback: " + loopback + " (line 6)", "api.listen[2]: 192.0.2.1:80 is not loopback: " + loopback + " (line 6)",
+			"metrics.listen: 0.0.0.0:90 is not loopback: " + loopback + " (line 8)"}},
+		{"metrics on the API's socket", "api:\n  listen: [127.0.0.1:80]\nmetrics:\n  listen: 127.0.0.1:80\n",
+			[]string{`metrics.listen: "127.0.0.1:80" is in api.listen already, and /metrics is served there too (line 8)`}},
+		{"half of TLS", "api:\n  tls: {cert: /a}\n", []string{"api.tls: needs both cert and key, or neither (line 6)"}},
+		{"probe", "probe: {interval: 1ms, timeout: 5, dead_after: 1, alive_after: many}\n", []string{
+			"probe.interval: 1ms is not between 10ms and 1m0s (line 5)", "probe.timeout: 5 lacks a unit; write 200ms or 5s (line 5)",
+			"probe.dead_after: 1 is not between 2 and 100 (line 5)", "probe.alive_after: is text, not a whole number between 1 and 1000 (line 5)"}},
+		{"duration", "probe: {interval: soon}\n", []string{`probe.interval: "soon" is not a duration; write a number and a unit: 200ms or 5s (line 5)`}},
+		{"timeout over interval", "probe: {interval: 100ms}\n", []string{"probe.timeout: 150ms is longer than the interval 100ms; at most as long (line 5)"}},
+		{"limits", "limits: {max_delete: 101, max_pins: -5, max_subnets: 18446744073709551616}\n", []string{
+			"limits.max_delete: 101 is not between 0 and 100 (line 5)", "limits.max_pins: -5 is not between 1000 and 67108864 (line 5)",
+			"limits.max_subnets: is text, not a whole number between 1000 and 67108864 (line 5)"}},
+		{"percent", "limits: {max_delete: 300%}\n", []string{`limits.max_delete: "300%" is not a percentage between 0 and 100 (line 5)`}},
+		{"reserve", "store: {reserve: 256}\n", []string{"store.reserve: 256 lacks a unit; write 256MiB (line 5)"}},
+		{"reserve too small", "store: {reserve: 1MiB}\n", []string{"store.reserve: 1MiB is not between 64 MiB and 1.0 TiB (line 5)"}},
+		{"reserve no size", "store: {reserve: much}\n", []string{`store.reserve: "much" is not a size; write a number and a unit: 256MiB (line 5)`}},
+		{"log", "log: {level: loud, format: xml}\n", []string{`log.level: "loud" is not one of debug, info, warn, error (line 5)`, `log.format: "xml" is not one of text, json (line 5)`}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text, whole := strings.CutPrefix(tt.text, "!")
+			if !whole {
+				text = minimal + tt.text
+			}
+			c, err := Parse([]byte(text))
+			if diff := cmp.Diff(tt.want, words(t, err)); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(Config{}, c); diff != "" {
+				t.Errorf("half a configuration was returned: %s", diff)
+			}
+		})
+	}
+}
+
+// words are the texts of Faults.
+func words(t testing.TB, err error) (list []string) {
+	t.Helper()
+	var faults Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("error %v, want Faults", err)
+	}
+	for _, f := range faults {
+		list = append(list, f.Error())
+	}
+	return list
+}
+
+func TestManyFaultsAndLargeFiles(t *testing.T) {
+	got := words(t, func() error {
+		_, err := Parse([]byte(minimal + "log:\n" + strings.Repeat("  x: 1\n", 500)))
+		return err
+	}())
+	if len(got) != maxFaults+1 || got[maxFaults] != "and 400 more faults" {
+		t.Errorf("%d faults, the last %q", len(got), got[len(got)-1])
+	}
+	got = words(t, func() error { _, err := Parse(make([]byte, maxFile+1)); return err }())
+	if want := []string{"has 4194305 bytes; at most 4194304"}; !cmp.Equal(want, got) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c := Default()
+	c.API.Listen = []string{"127.0.0.1:1", "192.0.2.1:2"}
+	c.API.Socket.Mode = 0o666
+	c.Probe.DeadAfter = 50
+	want := []string{
+		"api.listen[1]: tokens travel to 192.0.2.1:2 in the clear; set api.tls",
+		"api.socket.mode: 0666 lets every user of this machine be an operator; 0660 and a group is safer",
+		"probe: a dead real server is noticed after up to 10.2 s",
+	}
+	if diff := cmp.Diff(want, c.Warnings()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestRead(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("error %v", err)
+	}
+	path := filepath.Join(dir, "bad.yaml")
+	if err := os.WriteFile(path, []byte("name: d1\nplane: x\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Read(path)
+	if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+":\n") || !strings.HasSuffix(err.Error(), `plane: "x" is not one of auto, xdp, mem (line 2)`) {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestExample(t *testing.T) {
+	c, err := Read("../../examples/director.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Name = "director-1"
+	want.Interfaces = []Interface{
+		{Name: "eth0", Roles: []string{RoleTunnel}},
+		{Name: "eth1", Roles: []string{RoleSubnet, RoleRealServers}, VLANs: map[uint16]string{100: "acme", 200: "globex"}},
+	}
+	want.API.Listen = []string{"127.0.0.1:8480"}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Errorf("the example says other defaults than there are: %s", diff)
+	}
+}

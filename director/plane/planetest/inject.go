@@ -1,6 +1,7 @@
 package planetest
 
 import (
+	"bytes"
 	"net"
 	"slices"
 
@@ -14,15 +15,11 @@ import (
 func siteMAC() net.HardwareAddr { return net.HardwareAddr{2, 0, 0, 5, 0, 9} }
 
 func (r *rig) inject(oracle *mem.Plane, p plane.Packet, want plane.Decision) error {
-	macs := frame.MACs{Src: siteMAC(), Dst: r.mac(p.Interface)}
-	if rs, host := r.server(p.From); rs != nil && host != nil {
-		macs.Src = host.MAC
-	}
-	in, err := frame.Build(p, macs)
+	in, err := r.frame(p)
 	if err != nil {
 		return err
 	}
-	out, err := r.opt.Inject(in, p.Interface)
+	out, err := r.opt.Inject(bytes.Clone(in), p.Interface)
 	if err != nil {
 		return err
 	}
@@ -34,6 +31,15 @@ func (r *rig) inject(oracle *mem.Plane, p plane.Packet, want plane.Decision) err
 	}
 	e.server, e.host = r.server(want.RealServer)
 	return e.check(out)
+}
+
+// frame is p's, from the machine that p is from to the interface.
+func (r *rig) frame(p plane.Packet) ([]byte, error) {
+	macs := frame.MACs{Src: siteMAC(), Dst: r.mac(p.Interface)}
+	if _, host := r.server(p.From); host != nil {
+		macs.Src = host.MAC
+	}
+	return frame.Build(p, macs)
 }
 
 func (r *rig) mac(iface string) net.HardwareAddr {

@@ -11,7 +11,8 @@
 //	}
 //
 // One plane lives through all histories of a Run; each begins by Replace with nothing. By Lookup the whole Decision is
-// compared, as mem fills it in. By Inject the verdict and every byte of the frame that comes out.
+// compared, as mem fills it in. By Inject the verdict and every byte of the frame that
+// comes out; and frames that no Packet can describe (cut short, of a wrong version, twice tagged) are dropped or passed up.
 //
 // A failure is shrunk to few steps and says how to replay it: PLANETEST_SEED=n runs that history alone,
 // PLANETEST_HISTORIES=n runs so many. A history depends on its seed and the Options, on nothing else.

@@ -102,8 +102,13 @@ func (w *world) toVIP() plane.Packet {
 	w.by(&p, plane.RoleTunnel)
 	if w.chance(5) && !w.opt.Caps.NoICMP {
 		p = w.icmp(p)
+	} else if w.chance(20) {
+		p.Proto, p.SrcPort, p.DstPort, p.ICMPType = 1, 0, 0, 8
+		if v6 {
+			p.Proto, p.ICMPType = 58, pick(w, []uint8{128, 135, 136})
+		}
 	}
-	if v6 := p.Dst.Is6(); !v6 && !w.opt.Caps.NoIPv6 && w.chance(60) { // a VIP mapped into IPv6 is no VIP
+	if !v6 && !w.opt.Caps.NoIPv6 && w.chance(60) { // a VIP mapped into IPv6 is no VIP
 		p.Dst, p.Src, p.Inner = netip.AddrFrom16(p.Dst.As16()), w.endpoint(true), nil
 	}
 	return p

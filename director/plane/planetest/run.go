@@ -114,6 +114,11 @@ func (r *rig) step(oracle *mem.Plane, s step) *failure {
 		if f := r.packet(oracle, &s.packets[i]); f != nil {
 			return f
 		}
+		if i == 0 {
+			if f := r.broken(oracle, &s.packets[i]); f != nil {
+				return f
+			}
+		}
 	}
 	return nil
 }

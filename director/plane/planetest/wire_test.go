@@ -22,6 +22,8 @@ type wire struct {
 	frame   []byte
 	servers []plane.RealServer
 	spoil   func(w *wire, out *Outcome)
+	// spoilFaulty is called for frames with a fault, spoil for all others.
+	spoilFaulty func(out *Outcome)
 }
 
 func (w *wire) Lookup(p plane.Packet) (plane.Decision, error) {
@@ -33,6 +35,13 @@ func (w *wire) Lookup(p plane.Packet) (plane.Decision, error) {
 func (w *wire) inject(frame []byte, _ string) (Outcome, error) {
 	out := Outcome{Verdict: Drop}
 	w.frame = frame
+	if v, fault := faulty(frame); fault {
+		out = Outcome{Verdict: v, Frame: frame}
+		if w.spoilFaulty != nil {
+			w.spoilFaulty(&out)
+		}
+		return out, nil
+	}
 	switch r := w.decided.Reason; {
 	case r == plane.None:
 		out = Outcome{Verdict: Redirect, Frame: w.send(frame)}
@@ -45,6 +54,16 @@ func (w *wire) inject(frame []byte, _ string) (Outcome, error) {
 		w.spoil(w, &out)
 	}
 	return out, nil
+}
+
+// faulty is rules 2 and 3.
+func faulty(frame []byte) (Verdict, bool) {
+	at := payload(frame)
+	if kind := binary.BigEndian.Uint16(frame[at-2:]); kind != 0x0800 && kind != 0x86dd {
+		return Pass, true
+	}
+	_, err := split(frame)
+	return Drop, err != nil || frame[at] == 0x44
 }
 
 // payload is where the IP packet begins.
@@ -295,4 +314,18 @@ func length(ip []byte) uint16 {
 		return binary.BigEndian.Uint16(ip[2:])
 	}
 	return 40 + binary.BigEndian.Uint16(ip[4:])
+}
+
+func TestFaultyFrames(t *testing.T) {
+	for name, spoil := range map[string]func(*Outcome){
+		"malformed passed up": func(out *Outcome) { out.Verdict = Pass },
+		"ARP dropped":         func(out *Outcome) { out.Verdict = Drop },
+		"passed but changed":  func(out *Outcome) { out.Frame = append(bytes.Clone(out.Frame), 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			if f := (&wire{spoilFaulty: spoil}).search(t); f == nil {
+				t.Error("not found")
+			}
+		})
+	}
 }

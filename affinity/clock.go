@@ -16,3 +16,6 @@ func (c *Clock) Observe(s Stamp) { c.last = max(c.last, s) }
 
 // Ahead is by how much the highest stamp is ahead of now: the wall clock was set back, or a peer's is fast.
 func (c *Clock) Ahead(now time.Time) time.Duration { return max(0, c.last.Time().Sub(now)) }
+
+// Last is the highest stamp given out or observed.
+func (c *Clock) Last() Stamp { return c.last }

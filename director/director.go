@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,8 +34,8 @@ type StoreState struct {
 
 // A Host is the director's own machine, as far as the loop must know it.
 type Host interface {
-	// Local lists the machine's addresses, VIPs not among them, and the prefixes that are connected to it.
-	Local() (own []netip.Addr, connected []netip.Prefix, err error)
+	// Local lists the machine's addresses, without these VIPs, and the prefixes that are connected to it.
+	Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error)
 	// Hold makes the VIPs local addresses behind a filter, and shuts the covering prefixes by tenant name.
 	Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error
 	// LinksUp tells whether all interfaces towards real servers have a carrier.
@@ -79,6 +80,8 @@ type Director struct {
 	// Read by anybody.
 	published atomic.Pointer[affinity.Table]
 	health    atomic.Pointer[health]
+	stamp     atomic.Uint64 // the clock's last
+	reserved  atomic.Pointer[[]netip.Prefix]
 	events    *events
 }
 
@@ -96,8 +99,12 @@ type request struct {
 // ErrStopped is returned to those who ask a director that is shutting down.
 var ErrStopped = errors.New("the director is shutting down")
 
-// maxStep is how many changes of different callers are committed together.
-const maxStep = 5000
+// A step is one commit. Store.Commit is atomic up to 5,000 records, and a change makes two at most, so a step takes
+// maxOps of one caller, and others' on top while they are few.
+const (
+	maxOps    = 2000
+	maxGather = 500
+)
 
 // Open reads the table from disk, makes the plane hold it and returns a director that is complete but does not act until
 // Run.
@@ -114,11 +121,11 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 		return nil, err
 	}
 	d.note(func(*health) {})
-	if err := d.hold(ctx); err != nil {
-		return nil, err
-	}
 	if err := d.replacePlane(ctx); err != nil {
 		return nil, fmt.Errorf("program the data plane: %w", err)
+	}
+	if err := d.hold(ctx); err != nil { // the VIPs come last: what they draw is forwarded at once
+		return nil, err
 	}
 	d.publish(d.work)
 	return d, nil
@@ -154,14 +161,27 @@ func (d *Director) load() error {
 
 func (d *Director) publish(t *affinity.Table) {
 	d.work = t
+	d.stamp.Store(uint64(d.clock.Last()))
 	d.published.Store(t)
 }
 
 // Table is the current state, immutable.
 func (d *Director) Table() *affinity.Table { return d.published.Load() }
 
-// Do applies changes in order, durably, and answers each.
+// Do applies changes in order and answers each. Up to 2,000 are one durable step; more are several.
 func (d *Director) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
+	var out []affinity.Result
+	for part := range slices.Chunk(ops, maxOps) {
+		results, err := d.ask(ctx, part)
+		if err != nil {
+			return out, err
+		}
+		out = append(out, results...)
+	}
+	return out, nil
+}
+
+func (d *Director) ask(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
 	r := &request{ops, make(chan []affinity.Result, 1)}
 	select {
 	case d.requests <- r:
@@ -214,7 +234,7 @@ func (d *Director) Run(ctx context.Context) error {
 // gather takes the requests that wait already: one commit serves them all.
 func (d *Director) gather(first *request) []*request {
 	batch, n := []*request{first}, len(first.ops)
-	for n < maxStep {
+	for n < maxGather {
 		select {
 		case r := <-d.requests:
 			batch = append(batch, r)
@@ -262,15 +282,16 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	}
 	tx.t.SetRevision(revision)
 	d.publish(tx.t)
-	if dirty.Config {
-		d.configChanged(ctx)
-	}
 	d.program(ctx, dirty)
+	if dirty.Config {
+		d.holdNow(ctx)
+		d.watchTargets()
+	}
 	d.events.add(tx.events, revision)
 	return nil
 }
 
-// lookAgain refreshes what others may have changed.
+// lookAgain judges what was held, and refreshes what others may have changed.
 func (d *Director) lookAgain(ctx context.Context) {
 	for _, v := range d.unsettled {
 		d.judge(ctx, v)
@@ -284,4 +305,5 @@ func (d *Director) lookAgain(ctx context.Context) {
 		d.o.Log.Info("own addresses changed", "own", d.local.own)
 		d.program(ctx, affinity.Dirty{Config: true})
 	}
+	d.holdNow(ctx)
 }

@@ -18,7 +18,7 @@ const replaceRest = 2 * time.Second
 
 // refreshHost reads the host's addresses.
 func (d *Director) refreshHost() error {
-	own, connected, err := d.o.Host.Local()
+	own, connected, err := d.o.Host.Local(d.work.VIPs())
 	if err != nil {
 		return fmt.Errorf("read the host's addresses: %w", err)
 	}
@@ -28,7 +28,9 @@ func (d *Director) refreshHost() error {
 	}
 	slices.SortFunc(reserved, netip.Prefix.Compare)
 	slices.SortFunc(own, netip.Addr.Compare)
-	d.local = local{own, slices.Compact(reserved)}
+	reserved = slices.Compact(reserved)
+	d.local = local{own, reserved}
+	d.reserved.Store(&reserved)
 	return nil
 }
 
@@ -41,15 +43,18 @@ func (d *Director) hold(ctx context.Context) error {
 	return d.o.Host.Hold(ctx, d.work.VIPs(), covers)
 }
 
-// configChanged tells host and prober what they must know of the records.
-func (d *Director) configChanged(ctx context.Context) {
+// holdNow holds the VIPs, and notes where that fails; it is called again every second.
+func (d *Director) holdNow(ctx context.Context) {
+	said := ""
 	if err := d.hold(ctx); err != nil {
-		d.o.Log.Error("hold the VIPs", "error", err)
-		d.note(func(h *health) { h.holdErr = err.Error() })
-	} else {
-		d.note(func(h *health) { h.holdErr = "" })
+		said = err.Error()
 	}
-	d.watchTargets()
+	if was := d.health.Load().holdErr; said != was {
+		if said != "" {
+			d.o.Log.Error("hold the VIPs", "error", said)
+		}
+		d.note(func(h *health) { h.holdErr = said })
+	}
 }
 
 // program brings the plane up to the published table at the keys that changed.

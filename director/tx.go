@@ -2,7 +2,7 @@ package director
 
 import (
 	"fmt"
-	"net/netip"
+	"slices"
 	"time"
 
 	"tunneldirector/affinity"
@@ -198,16 +198,5 @@ func (x *tx) deleteTunnel(op affinity.DeleteTunnel) affinity.Result {
 
 // equal tells whether two readings of the host are alike.
 func (l local) equal(o local) bool {
-	same := func(a, b []netip.Prefix) bool {
-		if len(a) != len(b) {
-			return false
-		}
-		for i := range a {
-			if a[i] != b[i] {
-				return false
-			}
-		}
-		return true
-	}
-	return len(l.own) == len(o.own) && same(l.reserved, o.reserved)
+	return slices.Equal(l.own, o.own) && slices.Equal(l.reserved, o.reserved)
 }

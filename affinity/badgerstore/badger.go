@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"strings"
 
 	"github.com/dgraph-io/badger/v4"
@@ -12,13 +13,13 @@ import (
 // memTable is the size of badger's write buffer. A log of the same size is on disk for each of up to memTables of them.
 const (
 	memTable  = 16 << 20
-	memTables = 3
+	memTables = 2
 	maxKey    = 1 << 10
 	maxValue  = 256 << 10
 )
 
-func badgerOptions(dir string, log *slog.Logger) badger.Options {
-	return badger.DefaultOptions(dir).
+func badgerOptions(dir string, log *slog.Logger, compact bool) badger.Options {
+	o := badger.DefaultOptions(dir).
 		WithLogger(badgerLog{log}).
 		WithBypassLockGuard(true). // the Store holds the same lock, and earlier
 		WithSyncWrites(true).
@@ -34,16 +35,20 @@ func badgerOptions(dir string, log *slog.Logger) badger.Options {
 		WithBlockCacheSize(0).
 		WithBloomFalsePositive(0). // nothing is ever looked up by key
 		WithChecksumVerificationMode(options.OnBlockRead)
+	if !compact {
+		o = o.WithNumCompactors(0).WithNumLevelZeroTablesStall(math.MaxInt)
+	}
+	return o
 }
 
 // openBadger opens badger; a panic of it is taken for damage.
-func openBadger(dir string, log *slog.Logger) (db *badger.DB, err error) {
+func openBadger(dir string, log *slog.Logger, compact bool) (db *badger.DB, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			db, err = nil, damaged("badger", fmt.Errorf("%.200v", p))
 		}
 	}()
-	db, err = badger.Open(badgerOptions(dir, log))
+	db, err = badger.Open(badgerOptions(dir, log, compact))
 	if err != nil {
 		return nil, damaged("badger", err)
 	}

@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,7 @@ func bulk(n int) []Record {
 // BenchmarkCommitOne is one durable record.
 func BenchmarkCommitOne(b *testing.B) {
 	s := openBench(b, b.TempDir())
-	defer s.Close()
+	defer closeBench(b, s)
 	recs := bulk(1)
 	for i := uint64(1); b.Loop(); i++ {
 		if err := s.Commit(recs, i); err != nil {
@@ -41,49 +42,73 @@ func BenchmarkCommitOne(b *testing.B) {
 	}
 }
 
-// BenchmarkCommitBatch is 200,000 records of about 110 bytes in one Commit.
+// BenchmarkCommitBatch is many records of about 110 bytes in one Commit to a new store.
 func BenchmarkCommitBatch(b *testing.B) {
-	recs := bulk(200_000)
-	for b.Loop() {
-		s := openBench(b, b.TempDir())
-		start := time.Now()
-		if err := s.Commit(recs, 1); err != nil {
-			b.Fatal(err)
-		}
-		b.ReportMetric(float64(len(recs))/time.Since(start).Seconds(), "records/s")
-		s.Close()
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			recs := bulk(n)
+			var took time.Duration
+			for b.Loop() {
+				s := openBench(b, b.TempDir())
+				start := time.Now()
+				if err := s.Commit(recs, 1); err != nil {
+					b.Fatal(err)
+				}
+				took += time.Since(start)
+				closeBench(b, s)
+			}
+			b.ReportMetric(float64(b.N*n)/took.Seconds(), "records/s")
+		})
 	}
 }
 
-// BenchmarkLoad opens a store of 200,000 records and reads it.
+// BenchmarkLoad opens a store and reads it all.
 func BenchmarkLoad(b *testing.B) {
-	dir := b.TempDir()
-	s := openBench(b, dir)
-	recs := bulk(200_000)
-	if err := s.Commit(recs, 1); err != nil {
+	for _, n := range []int{100_000, 1_000_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			dir := b.TempDir()
+			s := openBench(b, dir)
+			if err := s.Commit(bulk(n), 1); err != nil {
+				b.Fatal(err)
+			}
+			closeBench(b, s)
+			debug.FreeOSMemory()
+			before := resident(b)
+			var took time.Duration
+			for b.Loop() {
+				start := time.Now()
+				s := openBench(b, dir)
+				got := 0
+				if err := s.Load(func(Record) error { got++; return nil }); err != nil || got != n {
+					b.Fatalf("%d records, error %v", got, err)
+				}
+				took += time.Since(start)
+				b.ReportMetric(resident(b)-before, "MiB-resident")
+				closeBench(b, s)
+			}
+			b.ReportMetric(float64(b.N*n)/took.Seconds(), "records/s")
+		})
+	}
+}
+
+func closeBench(b *testing.B, s *Store) {
+	b.Helper()
+	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
-	s.Close()
-	for b.Loop() {
-		start := time.Now()
-		s := openBench(b, dir)
-		n := 0
-		if err := s.Load(func(Record) error { n++; return nil }); err != nil || n != len(recs) {
-			b.Fatalf("%d records, error %v", n, err)
-		}
-		b.ReportMetric(float64(len(recs))/time.Since(start).Seconds(), "records/s")
-		s.Close()
-	}
 }
 
-// resident is VmRSS in MiB.
-func resident() float64 {
-	b, _ := os.ReadFile("/proc/self/status")
-	_, rest, _ := strings.Cut(string(b), "VmRSS:")
-	f := strings.Fields(rest)
-	if len(f) == 0 {
-		return 0
+// resident is the process's memory in MiB, mapped files included.
+func resident(b *testing.B) float64 {
+	b.Helper()
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
 	}
-	kib, _ := strconv.ParseFloat(f[0], 64)
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
+	if err != nil {
+		b.Fatal(err)
+	}
 	return kib / 1024
 }

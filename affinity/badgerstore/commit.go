@@ -35,6 +35,11 @@ func (s *Store) Commit(recs []Record, revision uint64) error {
 	if err := s.space.admit(size); err != nil {
 		return fmt.Errorf("commit to store %s: %w", s.dir, err)
 	}
+	if s.frugal { // only this goroutine changes it
+		if err := s.thaw(); err != nil {
+			return fmt.Errorf("commit to store %s: open it again: %w", s.dir, err)
+		}
+	}
 	if err := s.write(recs, revision); err != nil {
 		return fmt.Errorf("commit %d records to store %s: %w", len(recs), s.dir, err)
 	}
@@ -48,6 +53,11 @@ func (s *Store) Commit(recs []Record, revision uint64) error {
 // write sends recs as transactions in order: one is built while the one before it is written. A new transaction waits
 // for all that were sent, so the next is begun before this one is sent.
 func (s *Store) write(recs []Record, revision uint64) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return errClosed
+	}
 	txn := s.db.NewTransaction(true)
 	defer func() { txn.Discard() }()
 	var sent chan error
@@ -151,6 +161,9 @@ func checkRecord(r *Record) error {
 // footprint is about what a record takes in badger's log.
 func footprint(r *Record) int64 { return int64(len(r.Key) + len(r.Value) + 48) }
 
+// timeGrain is more than the grain of file times: a change right after another may not be seen.
+const timeGrain = 100 * time.Millisecond
+
 // syncDir makes the names of new files durable: badger does not for its logs.
 func (s *Store) syncDir() error {
 	st, err := s.dirFile.Stat()
@@ -163,6 +176,8 @@ func (s *Store) syncDir() error {
 	if err := s.dirFile.Sync(); err != nil {
 		return err
 	}
-	s.synced = st.ModTime()
+	if time.Since(st.ModTime()) > timeGrain {
+		s.synced = st.ModTime()
+	}
 	return nil
 }

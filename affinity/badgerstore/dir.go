@@ -101,8 +101,8 @@ func syncPath(dir string) error {
 // allocated is how many bytes the store's files take on the disk, without the ballast: logs are sparse.
 func allocated(dir string) int64 { return sumBlocks(dir, "") }
 
-// roomToOpen is what opening or closing may write: the logs' content as tables, and one round of compaction.
-func roomToOpen(dir string) int64 { return sumBlocks(dir, ".mem") + 4*memTable }
+// roomToOpen is what opening or closing may write, compaction aside: the logs' content as tables, and new logs.
+func roomToOpen(dir string) int64 { return sumBlocks(dir, ".mem") + 2*memTable }
 
 func sumBlocks(dir, suffix string) int64 {
 	entries, err := os.ReadDir(dir)

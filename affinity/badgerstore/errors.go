@@ -7,7 +7,7 @@ import (
 
 // The errors of a store that a caller may want to tell apart. All come wrapped.
 var (
-	ErrFull        = errors.New("not enough room on the file system")
+	ErrFull        = errors.New("not enough room")
 	ErrInUse       = errors.New("in use by another process")
 	ErrNewerFormat = errors.New("made by a newer version")
 	ErrForeign     = errors.New("holds files that are not a store's")

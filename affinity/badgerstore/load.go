@@ -11,9 +11,14 @@ import (
 )
 
 // Load calls f with every record in the order of kind and key. The record's Value is valid during the call only;
-// ExpireAfter is what remains of it. An error of f ends it. A record that fails its checksum is an error that wraps
+// ExpireAfter is what remains of it. An error of f ends it; f must not call the Store. A record that fails its checksum is an error that wraps
 // ErrDamaged and names it.
 func (s *Store) Load(f func(Record) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return fmt.Errorf("load store %s: %w", s.dir, errClosed)
+	}
 	err := s.db.View(func(txn *badger.Txn) error {
 		o := badger.DefaultIteratorOptions
 		o.PrefetchValues = false // they are beside their keys

@@ -1,6 +1,7 @@
 package badgerstore
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -15,20 +16,23 @@ type FS interface {
 }
 
 // A space watches the room on the file system. Half of the reserve is the ballast file, the other half is free
-// blocks that only badger's background work may use; without the ballast all of it is.
+// blocks for what is in badger's write buffers; without the ballast all of it is. Beside that, all tables must fit a
+// second time: badger removes what it compacts only once the outcome is written.
 //
-//	            free < margin + need             free < reserve/8
+//	            free < margin + tables + need    free < reserve/8
 //	writable ───────────────────────▶ full ───────────────────────▶ full, ballast given up
 //	    ▲                              │                                   │
-//	    └── free >= margin + need ◀────┴───────── free >= reserve ─────────┘
+//	    └── free >= the same ◀─────────┴───── free >= reserve + tables ────┘
 type space struct {
 	dir     string
 	reserve int64
 	fs      FS
 
-	mu      sync.Mutex // guards what follows
-	ballast bool
-	why     error // of the last look; nil: writable
+	mu       sync.Mutex // guards what follows
+	tables   func() int64
+	ballast  bool
+	unable   bool // the file system cannot allocate a ballast
+	refusing bool // as of the last look; for the log
 }
 
 func newSpace(o Options) *space {
@@ -49,7 +53,7 @@ func (s *space) margin() int64 {
 }
 
 // admit refuses a commit of size bytes in the log unless there is room for it: in the log, as a table, and as that
-// table's successor in compaction.
+// table's successor in compaction; and for a compaction of all that there is.
 func (s *space) admit(size int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,21 +61,43 @@ func (s *space) admit(size int64) error {
 	return err
 }
 
-// check sees whether need bytes may be written, and remembers the answer for need 0.
+// check sees whether need bytes may be written.
 func (s *space) check(need int64) (int64, error) {
 	free, err := s.fs.Free(s.dir)
 	if err != nil {
 		return 0, err
 	}
-	s.why = s.full("write", free, s.margin())
-	return free, s.full("write", free, s.margin()+need)
+	need += s.margin()
+	var under int64 // what compactions under way have written already
+	if s.tables != nil {
+		now := s.tables()
+		if need += now; free < need {
+			under = max(0, sumBlocks(s.dir, ".sst")-now)
+		}
+	}
+	return free, s.full("write", free, need-under)
+}
+
+// setTables tells s how to learn what compaction may write at once.
+func (s *space) setTables(f func() int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.tables = f
+}
+
+// tight tells whether there is not room for need bytes of background work.
+func (s *space) tight(need int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.check(need)
+	return err != nil
 }
 
 func (s *space) full(act string, free, need int64) error {
 	if free >= need {
 		return nil
 	}
-	return fmt.Errorf("%w of %s to %s: %.1f MiB free, %.1f MiB needed; remove other files there or enlarge it",
+	return fmt.Errorf("%w on the file system of %s to %s: %.1f MiB free, %.1f MiB needed; remove other files there or enlarge it",
 		ErrFull, s.dir, act, float64(free)/(1<<20), float64(need)/(1<<20))
 }
 
@@ -79,23 +105,28 @@ func (s *space) full(act string, free, need int64) error {
 func (s *space) look(log *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before := s.why
 	free, err := s.check(0)
-	switch {
-	case err == nil && !s.ballast:
-		err = reserve(s.path(), s.reserve/2)
-		if s.ballast = err == nil; err != nil {
-			log.Warn("store has no ballast", "dir", s.dir, "error", err)
-		}
-	case err != nil && s.ballast && free < s.reserve/8:
-		log.Warn("store gives up its ballast", "dir", s.dir, "free", free)
-		s.drop()
+	if err != nil && !errors.Is(err, ErrFull) {
+		log.Warn("store's free space cannot be read", "dir", s.dir, "error", err)
+		return
 	}
 	switch {
-	case before == nil && s.why != nil:
-		log.Error("store refuses writes", "dir", s.dir, "error", s.why)
-	case before != nil && s.why == nil:
+	case err == nil && s.refusing:
 		log.Info("store takes writes again", "dir", s.dir, "free", free)
+	case err != nil && !s.refusing:
+		log.Error("store refuses writes", "dir", s.dir, "error", err)
+	}
+	s.refusing = err != nil
+	switch {
+	case s.refusing && s.ballast && free < s.reserve/8:
+		log.Warn("store gives up its ballast", "dir", s.dir, "free", free)
+		s.drop()
+	case !s.refusing && !s.ballast && !s.unable:
+		err := reserve(s.path(), s.reserve/2)
+		s.ballast, s.unable = err == nil, err != nil
+		if err != nil {
+			log.Warn("store goes without ballast", "dir", s.dir, "error", err)
+		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,16 +17,13 @@ import (
 	"tunneldirector/affinity"
 )
 
-// The sizes of the reserve, in bytes.
-const (
-	DefaultReserve = 256 << 20
-	MinReserve     = 128 << 20 // what badger's background work may need at once
-)
+// DefaultReserve is the smallest reserve, too, in bytes: half of it must hold what badger's write buffers become.
+const DefaultReserve = 256 << 20
 
 // Options say where and how a Store is kept.
 type Options struct {
 	Dir     string       // made if it is not there
-	Reserve int64        // bytes of the file system that writes leave free; 0: DefaultReserve, at least MinReserve
+	Reserve int64        // bytes of the file system that writes leave free, beside room for a compaction; 0: DefaultReserve, the least
 	Logger  *slog.Logger // nil: none
 	FS      FS           // nil: the real one
 }
@@ -49,7 +47,6 @@ type Meta struct {
 // A Store is an open directory of records.
 type Store struct {
 	dir      string
-	db       *badger.DB
 	lock     *dirLock
 	space    *space
 	log      *slog.Logger
@@ -58,7 +55,13 @@ type Store struct {
 	id       string
 	boot     uint64
 	revision atomic.Uint64
+
+	mu     sync.RWMutex // guards what follows: written by open, thaw and Close
+	db     *badger.DB   // nil: closed
+	frugal bool         // opened with little room: badger does not compact
 }
+
+var errClosed = errors.New("the store is closed")
 
 // Open opens the store in o.Dir, or makes one. Errors wrap ErrInUse, ErrNewerFormat, ErrDamaged, ErrForeign or ErrFull.
 // It blocks while badger replays its logs; ctx is looked at between the steps.
@@ -72,9 +75,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if o.Reserve == 0 {
 		o.Reserve = DefaultReserve
 	}
-	if o.Reserve < MinReserve {
-		return nil, fmt.Errorf("open store %s: reserve of %d MiB is below the %d MiB that the disk's background work may need",
-			o.Dir, o.Reserve>>20, MinReserve>>20)
+	if o.Reserve < DefaultReserve {
+		return nil, fmt.Errorf("open store %s: a reserve of %d bytes is below the %d that background work may need",
+			o.Dir, o.Reserve, DefaultReserve)
 	}
 	if err := prepareDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("open store %s: %w", o.Dir, err)
@@ -107,9 +110,11 @@ func (s *Store) open(ctx context.Context) error {
 	if s.dirFile, err = os.Open(s.dir); err != nil {
 		return err
 	}
-	if s.db, err = openBadger(s.dir, s.log); err != nil {
+	s.frugal = s.space.tight(sumBlocks(s.dir, ".sst") + 2*sumBlocks(s.dir, ".mem"))
+	if s.db, err = openBadger(s.dir, s.log, !s.frugal); err != nil {
 		return err
 	}
+	s.space.setTables(s.tables)
 	if err := s.readMeta(); err != nil {
 		return err
 	}
@@ -128,14 +133,52 @@ func (s *Store) writeBoot() error {
 	return err
 }
 
+// thaw opens badger again with compaction, once there is room.
+func (s *Store) thaw() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil || !s.frugal {
+		return nil
+	}
+	s.log.Info("store compacts again", "dir", s.dir)
+	err := s.db.Close()
+	s.db = nil
+	if err != nil {
+		return err
+	}
+	if s.db, err = openBadger(s.dir, s.log, true); err != nil {
+		return err
+	}
+	s.frugal = false
+	return nil
+}
+
+// tables is how many bytes of tables there are, which is what compaction may write before it removes a byte.
+func (s *Store) tables() int64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.db == nil {
+		return 0
+	}
+	var n int64
+	for _, l := range s.db.Levels() {
+		n += l.Size
+	}
+	return n
+}
+
 // Meta says which store this is, and its revision.
 func (s *Store) Meta() Meta {
 	return Meta{ID: s.id, Boot: s.boot, Format: Format, Revision: s.revision.Load()}
 }
 
+// watchEvery is short so that the ballast is given up before a fast writer has taken all: a compaction under way may
+// need it. A look costs a system call.
+const watchEvery = 100 * time.Millisecond
+
 // Run watches the room on the disk until ctx ends.
 func (s *Store) Run(ctx context.Context) error {
-	tick := time.NewTicker(time.Second)
+	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -170,21 +213,32 @@ func (s *Store) Close() error {
 	if room := s.space.makeRoom("close", roomToOpen(s.dir)); room != nil {
 		s.log.Warn("store closed without a flush", "dir", s.dir, "error", room)
 	} else {
-		err = s.db.Close()
+		err = s.closeBadger()
 	}
+	s.mu.Lock()
 	s.db = nil
+	s.mu.Unlock()
 	if err = errors.Join(err, s.abandon()); err != nil {
 		return fmt.Errorf("close store %s: %w", s.dir, err)
 	}
 	return nil
 }
 
+func (s *Store) closeBadger() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db == nil {
+		return nil
+	}
+	err := s.db.Close()
+	s.db = nil
+	return err
+}
+
 // abandon releases what is held, as far as it is.
 func (s *Store) abandon() error {
 	var errs []error
-	if s.db != nil {
-		errs = append(errs, s.db.Close())
-	}
+	errs = append(errs, s.closeBadger())
 	if s.dirFile != nil {
 		errs = append(errs, s.dirFile.Close())
 	}

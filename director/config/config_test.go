@@ -192,7 +192,7 @@ func TestManyFaultsAndLargeFiles(t *testing.T) {
 		t.Errorf("%d faults, the last %q", len(got), got[len(got)-1])
 	}
 	got = words(t, func() error { _, err := Parse(make([]byte, maxFile+1)); return err }())
-	if want := []string{"has 4194305 bytes; at most 4194304"}; !cmp.Equal(want, got) {
+	if want := []string{"has 1048577 bytes; at most 1048576"}; !cmp.Equal(want, got) {
 		t.Errorf("%q", got)
 	}
 }

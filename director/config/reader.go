@@ -12,7 +12,7 @@ import (
 )
 
 // maxFile is the largest file that is read. A person wrote it.
-const maxFile = 4 << 20
+const maxFile = 1 << 20
 
 // maxFaults bounds the report about a file of another kind.
 const maxFaults = 100

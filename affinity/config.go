@@ -105,7 +105,7 @@ func (t *Table) relay(needed bool, which func(*Tunnel) bool, change func()) {
 // DeleteService leaves a tombstone on disk.
 func (t *Table) DeleteService(s *Service) {
 	packed, err := s.Encode()
-	t.record(KindService, s.Name, packed, err)
+	t.bury(KindService, s.Name, packed, err)
 	delete(t.services, s.Name)
 	t.dirty.Config = true
 }
@@ -121,7 +121,7 @@ func (t *Table) PutTenant(n *Tenant) {
 // DeleteTenant leaves a tombstone on disk.
 func (t *Table) DeleteTenant(n *Tenant) {
 	packed, err := n.Encode()
-	t.record(KindTenant, n.Name, packed, err)
+	t.bury(KindTenant, n.Name, packed, err)
 	delete(t.tenants, n.Name)
 	t.dirty.Config = true
 }
@@ -137,7 +137,7 @@ func (t *Table) PutRealServer(r *RealServer) {
 // DeleteRealServer leaves a tombstone on disk. Its lives go when no pin names them: see DropLife.
 func (t *Table) DeleteRealServer(r *RealServer) {
 	packed, err := r.Encode()
-	t.record(KindRealServer, r.Name, packed, err)
+	t.bury(KindRealServer, r.Name, packed, err)
 	delete(t.servers, r.Name)
 	t.dirty.Config = true
 }

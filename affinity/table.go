@@ -13,9 +13,10 @@ import (
 
 // A Change is a record as it is to be stored. Value nil: delete it outright.
 type Change struct {
-	Kind  Kind
-	Key   string
-	Value []byte
+	Kind      Kind
+	Key       string
+	Value     []byte
+	Tombstone bool // the record says that something was deleted; it need not live forever
 }
 
 // A Table is the wanted state. The zero value is not usable: call NewTable.
@@ -112,11 +113,16 @@ func (t *Table) Revision() uint64 { return t.revision }
 // SetRevision is for the owner, before it publishes.
 func (t *Table) SetRevision(r uint64) { t.revision = r }
 
+func (t *Table) bury(k Kind, key string, value []byte, err error) {
+	t.record(k, key, value, err)
+	t.log[len(t.log)-1].Tombstone = true
+}
+
 func (t *Table) record(k Kind, key string, value []byte, err error) {
 	if err != nil { // a record of our own types always encodes
 		panic(fmt.Sprintf("encode %s %s: %v", k, key, err))
 	}
-	t.log = append(t.log, Change{k, key, value})
+	t.log = append(t.log, Change{Kind: k, Key: key, Value: value})
 }
 
 // Len is the number of tunnels.
@@ -172,7 +178,7 @@ func (t *Table) DeleteTunnel(tun *Tunnel) {
 	id := t.forget(tun.ID)
 	t.tunnels.Delete(id)
 	packed, err := tun.Encode()
-	t.record(KindTunnel, id, packed, err)
+	t.bury(KindTunnel, id, packed, err)
 	t.tombs.Set(id, string(packed))
 	if _, own := t.pins.Get(GroupID(id)); own {
 		t.DropPin(GroupID(id))

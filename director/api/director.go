@@ -36,15 +36,9 @@ type View interface {
 	Events(ctx context.Context, since uint64) ([]Event, error)
 }
 
-// ErrGone answers a question for events that are not kept any more, or never were.
+// ErrGone answers a question for events that are not kept any more, or never were. Events are numbered by the table's
+// revisions; between a revision and its events being told, a question for what comes after it may be answered so too.
 var ErrGone = errors.New("these events are not known here")
-
-// A Sequencer is a View whose events are numbered otherwise than the table's revisions. Numbers rise, and are not used
-// again under one store id. Without it, an event's number is the table's revision in which it shows.
-type Sequencer interface {
-	// LastEvent is the number of the newest event.
-	LastEvent() uint64
-}
 
 // A Planner is a Director that takes complete sets.
 type Planner interface {
@@ -58,11 +52,6 @@ type Planner interface {
 type Rebalancer interface {
 	// RebalancePlan lists the moves, Repin{Idle: true}, that would even out a service ("": all), the most useful first.
 	RebalancePlan(ctx context.Context, service string) ([]affinity.Op, error)
-}
-
-// A Freezer is a Director whose automatic moves can be stopped. It outlives restarts.
-type Freezer interface {
-	Freeze(ctx context.Context, by string, on bool) error
 }
 
 // Evidence is whether a tunnel is up and how we know.

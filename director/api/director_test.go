@@ -202,6 +202,11 @@ func (l *lab) more(op affinity.Op) (affinity.Result, *affinity.Refusal) {
 		r := *old
 		r.Admin, r.Header = op.Admin, l.header()
 		l.t.PutRealServer(&r)
+	case affinity.SetFreeze:
+		l.frozenBy = ""
+		if op.On {
+			l.frozenBy = op.By.Name
+		}
 	case affinity.Repin:
 		return l.repin(op)
 	default:
@@ -310,16 +315,6 @@ func (l *lab) Scratch(context.Context) (*affinity.Table, []netip.Prefix, error) 
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.t.Clone(), reserved, nil
-}
-
-func (l *lab) Freeze(_ context.Context, by string, on bool) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.frozenBy = by
-	if !on {
-		l.frozenBy = ""
-	}
-	return nil
 }
 
 func (l *lab) RebalancePlan(context.Context, string) ([]affinity.Op, error) {

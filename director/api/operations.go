@@ -67,12 +67,8 @@ type freezeOutput struct{ Body Frozen }
 
 func (s *Server) freeze(on bool) func(context.Context, *struct{}) (*freezeOutput, error) {
 	return func(ctx context.Context, _ *struct{}) (*freezeOutput, error) {
-		f, ok := s.d.(Freezer)
-		if !ok {
-			return nil, unsupported("freezing")
-		}
-		if err := f.Freeze(ctx, callerOf(ctx).name, on); err != nil {
-			return nil, asProblem(err)
+		if _, err := s.do(ctx, affinity.SetFreeze{By: callerOf(ctx).actor(), On: on}); err != nil {
+			return nil, err
 		}
 		return &freezeOutput{Frozen{on}}, nil
 	}

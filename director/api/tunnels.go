@@ -195,10 +195,6 @@ func gather(f *filter, t *affinity.Table, each func(add func(*affinity.Tunnel) b
 
 // revisionNow is the point to watch from for what happens after now.
 func (s *Server) revisionNow() string {
-	if q, ok := s.d.View().(Sequencer); ok {
-		seq := q.LastEvent()
-		return revision(s.d.Table(), seq)
-	}
 	t := s.d.Table()
 	return revision(t, t.Revision())
 }

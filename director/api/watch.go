@@ -34,7 +34,7 @@ func (s *Server) watch(ctx context.Context, in *watchInput) (*huma.StreamRespons
 		return nil, gone(fmt.Sprintf("revision %s is of another store", clip(since)))
 	}
 	// Whether the revision is known is asked before the status is sent.
-	first, err := s.events(ctx, seq, 50*time.Millisecond)
+	first, err := s.firstEvents(ctx, seq)
 	if errors.Is(err, ErrGone) {
 		return nil, gone(fmt.Sprintf("the events after revision %s are not kept any more, or are still to come", clip(since)))
 	}
@@ -52,6 +52,34 @@ func (s *Server) watch(ctx context.Context, in *watchInput) (*huma.StreamRespons
 			s.o.Log.Info("watcher cut off", "token", callerOf(ctx).name, "error", err)
 		}
 	}}, nil
+}
+
+// firstEvents asks whether a revision is known, and for what is there already. A revision that the table has but whose
+// events are still being told is waited for.
+func (s *Server) firstEvents(ctx context.Context, seq uint64) ([]Event, error) {
+	for patience := 100; ; patience-- {
+		known := seq <= s.d.Table().Revision()
+		events, err := s.events(ctx, seq, 50*time.Millisecond)
+		if !errors.Is(err, ErrGone) || !known || patience == 0 || s.passed(ctx, seq) {
+			return events, err
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// passed tells whether what came after a revision is not kept any more, rather than still to come: the newest has been
+// told.
+func (s *Server) passed(ctx context.Context, seq uint64) bool {
+	newest := s.d.Table().Revision()
+	if seq >= newest {
+		return false
+	}
+	_, err := s.events(ctx, newest, time.Millisecond)
+	return err == nil
 }
 
 // parseRevision reads STORE:NUMBER.

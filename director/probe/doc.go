@@ -17,7 +17,7 @@
 // second per asker, so a closed port stays closed for closedHold after the last of them, or until an answer.
 //
 // Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and
-// would take the answers for martians. A classic BPF filter wakes the socket for answers to probes only. Answers are to
+// would take the answers for martians. A classic BPF filter lets answers to probes in and nothing else, so that user traffic costs nothing but the filter. Answers are to
 // the director's own address on the interface: the XDP plane passes those up (PassLocal), so that they reach the socket; the
 // stack then drops them, since their source is an address of its own. Source ports are PortBase plus the real server's index.
 //

@@ -4,28 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"slices"
 
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
-// A linux is a host: packet sockets, and rtnetlink for what they stand on.
+// A linux is a host: packet sockets, and rtnetlink for what they stand on. All but Run belongs to the loop.
 type linux struct {
 	cfg     Config
 	ns      netns.NsHandle // where sockets are opened, whichever thread it happens on
 	rtnl    *netlink.Handle
 	monitor *mdnetlink.Conn
-	reports chan report
-	opened  chan *socket       // to Run
-	done    chan struct{}      // closed when Run takes no more
-	sockets map[string]*socket // the loop's
+	changed chan struct{}
+	sockets map[string]*socket
 }
 
 func openHost(cfg Config) (host, error) {
@@ -42,48 +39,15 @@ func openHost(cfg Config) (host, error) {
 		rtnl.Close()
 		return nil, errors.Join(fmt.Errorf("watch interfaces: %w", err), ns.Close())
 	}
-	return &linux{cfg: cfg, ns: ns, rtnl: rtnl, monitor: monitor, reports: make(chan report), opened: make(chan *socket),
-		done: make(chan struct{}), sockets: map[string]*socket{}}, nil
+	return &linux{cfg: cfg, ns: ns, rtnl: rtnl, monitor: monitor, changed: make(chan struct{}, 1), sockets: map[string]*socket{}}, nil
 }
 
-func (h *linux) Reports() <-chan report { return h.reports }
+func (h *linux) Changed() <-chan struct{} { return h.changed }
 
-// Run owns the readers: one for interface changes, one per socket.
-func (h *linux) Run(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.watch(ctx) })
-	var open []*socket
-	for {
-		select {
-		case s := <-h.opened:
-			open = append(open, s)
-			g.Go(func() error { h.listen(ctx, s); return nil })
-			continue
-		case <-ctx.Done():
-		}
-		break
-	}
-	close(h.done)
-	errs := []error{h.monitor.Close()}
-	for _, s := range open {
-		if err := s.conn.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	errs = append(errs, g.Wait(), h.ns.Close())
-	h.rtnl.Close()
-	return errors.Join(errs...)
-}
-
-func (h *linux) report(ctx context.Context, r report) {
-	select {
-	case h.reports <- r:
-	case <-ctx.Done():
-	}
-}
-
-// watch says "look again" for whatever the kernel tells about interfaces and addresses, and when it has told too much.
-func (h *linux) watch(ctx context.Context) error {
+// Watch pokes Changed for whatever the kernel tells about interfaces and addresses, and when it has told too much.
+func (h *linux) Watch(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { h.monitor.Close() })
+	defer stop()
 	for {
 		_, err := h.monitor.Receive()
 		if ctx.Err() != nil {
@@ -92,22 +56,29 @@ func (h *linux) watch(ctx context.Context) error {
 		if err != nil && !errors.Is(err, unix.ENOBUFS) {
 			return fmt.Errorf("watch interfaces: %w", err)
 		}
-		h.report(ctx, report{changed: true})
+		select {
+		case h.changed <- struct{}{}:
+		default: // poked already
+		}
 	}
 }
 
-// listen reads a socket until it is closed or its interface is gone: then the host has to be looked at anyway.
-func (h *linux) listen(ctx context.Context, s *socket) {
-	p, buf := newParser(), make([]byte, 2048)
-	for {
-		answers, err := s.read(p, buf)
-		if len(answers) > 0 {
-			h.report(ctx, report{answers: answers})
-		}
-		if err != nil {
-			return
-		}
+func (h *linux) Receive(f func(answer)) {
+	for _, s := range h.sockets {
+		s.receive(f)
 	}
+}
+
+func (h *linux) Close() error {
+	errs := []error{h.ns.Close()}
+	if err := h.monitor.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+		errs = append(errs, err)
+	}
+	for _, s := range h.sockets {
+		errs = append(errs, s.close())
+	}
+	h.rtnl.Close()
+	return errors.Join(errs...)
 }
 
 func (h *linux) Send(name string, frame []byte) error {
@@ -190,7 +161,7 @@ func (h *linux) open(v view) error {
 			}
 			continue
 		}
-		errs = append(errs, s.conn.Close())
+		errs = append(errs, s.close())
 		delete(h.sockets, name)
 	}
 	for name, is := range used {
@@ -201,40 +172,29 @@ func (h *linux) open(v view) error {
 	return errors.Join(errs...)
 }
 
-func (s *socket) refilter(i *iface) error {
-	prog, err := filter(i.mac, i.own())
-	if err != nil {
-		return err
-	}
-	s.iface.addrs = i.addrs
-	return s.conn.SetBPF(prog)
-}
-
-// openOn opens a socket in our namespace, on a thread that is thrown away, and hands it to Run.
+// openOn opens a socket in our namespace, on a thread that is thrown away.
 func (h *linux) openOn(i *iface) error {
-	type opened struct {
-		s   *socket
-		err error
-	}
-	done := make(chan opened)
+	done := make(chan error)
+	var s *socket
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with this goroutine
-		if err := netns.Set(h.ns); err != nil {
-			done <- opened{err: fmt.Errorf("enter the network namespace: %w", err)}
-			return
+		err := netns.Set(h.ns)
+		if err == nil {
+			s, err = openSocket(i)
 		}
-		s, err := openSocket(i)
-		done <- opened{s, err}
+		done <- err
 	}()
-	o := <-done
-	if o.err != nil {
-		return o.err
+	if err := <-done; err != nil {
+		return err
 	}
-	select {
-	case h.opened <- o.s:
-		h.sockets[i.name] = o.s
-		return nil
-	case <-h.done:
-		return o.s.conn.Close()
+	h.sockets[i.name] = s
+	return nil
+}
+
+// own are an interface's addresses.
+func (i *iface) own() (out []netip.Addr) {
+	for _, p := range i.addrs {
+		out = append(out, p.Addr())
 	}
+	return out
 }

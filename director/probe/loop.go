@@ -75,8 +75,8 @@ func (l *loop) run(ctx context.Context) error {
 			return nil
 		case targets := <-l.set:
 			l.replace(targets, time.Now())
-		case r := <-l.host.Reports():
-			l.report(r)
+		case <-l.host.Changed():
+			l.look(time.Now())
 		case <-ticker.C:
 			l.tick(time.Now())
 		case events <- event:
@@ -87,25 +87,9 @@ func (l *loop) run(ctx context.Context) error {
 	}
 }
 
-func (l *loop) report(r report) {
-	for _, a := range r.answers {
-		l.answer(a)
-	}
-	if r.changed {
-		l.look(time.Now())
-	}
-}
-
-// tick does what is due. Answers that wait to be read come first.
+// tick reads what has come in, then does what is due.
 func (l *loop) tick(now time.Time) {
-	for more := true; more; {
-		select {
-		case r := <-l.host.Reports():
-			l.report(r)
-		default:
-			more = false
-		}
-	}
+	l.host.Receive(l.answer)
 	if now.Sub(l.looked) >= lookEvery {
 		l.look(now)
 	}
@@ -115,7 +99,7 @@ func (l *loop) tick(now time.Time) {
 		case !t.waiting:
 			l.send(t, now)
 		case late > l.cfg.Timeout/2 && !t.graced:
-			// We were held up, and so may be the goroutine that reads answers.
+			// We were held up, and so may be the whole machine, answers included.
 			t.graced, t.due = true, now.Add(l.cfg.Timeout/2)
 		default:
 			l.judge(t, now)
@@ -227,7 +211,7 @@ func (l *loop) judge(t *target, now time.Time) {
 	if !t.machine.step(r, l.cfg) {
 		return
 	}
-	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause, At: now, RTT: r.rtt}
+	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause(), At: now, RTT: r.rtt}
 	if len(t.questions) > 0 {
 		e.MAC = l.macs[neighbourKey{t.questions[0].iface, t.questions[0].hop}]
 	}

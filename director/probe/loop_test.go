@@ -16,8 +16,7 @@ import (
 
 // A stage is a host with one real server on it, in virtual time.
 type stage struct {
-	reports chan report
-	over    chan struct{}
+	changed chan struct{}
 
 	mu      sync.Mutex // script and prober take turns over the rest
 	view    view
@@ -26,10 +25,12 @@ type stage struct {
 	icmp    bool          // its UDP port is closed, and it may say so
 	sendErr error
 	sent    int
+	came    []answer
 }
 
-func (s *stage) Run(ctx context.Context) error { <-ctx.Done(); return nil }
-func (s *stage) Reports() <-chan report        { return s.reports }
+func (s *stage) Watch(ctx context.Context) error { <-ctx.Done(); return nil }
+func (s *stage) Changed() <-chan struct{}        { return s.changed }
+func (s *stage) Close() error                    { return nil }
 
 func (s *stage) Look([]netip.Addr) (view, error) {
 	s.mu.Lock()
@@ -37,16 +38,19 @@ func (s *stage) Look([]netip.Addr) (view, error) {
 	return s.view, nil
 }
 
-func (s *stage) report(r report) {
-	select {
-	case s.reports <- r:
-	case <-s.over:
+func (s *stage) Receive(f func(answer)) {
+	s.mu.Lock()
+	came := s.came
+	s.came = nil
+	s.mu.Unlock()
+	for _, a := range came {
+		f(a)
 	}
 }
 
 func (s *stage) say(a answer) {
 	a.iface, a.at = "rs0", time.Now()
-	s.report(report{answers: []answer{a}})
+	s.now(func() { s.came = append(s.came, a) })
 }
 
 // now changes the stage.
@@ -81,7 +85,7 @@ func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &stage{reports: make(chan report), over: make(chan struct{}), view: labView(), arp: true, delay: time.Millisecond}
+		s := &stage{changed: make(chan struct{}), view: labView(), arp: true, delay: time.Millisecond}
 		p := newProber(cfg, s, slog.New(slog.DiscardHandler))
 		p.Set([]Target{{Index: 7, Name: "rs1", Addrs: []netip.Addr{rs4}, VIPs: []netip.Addr{vip4}, Check: check}})
 		ctx, cancel := context.WithCancel(t.Context())
@@ -92,7 +96,6 @@ func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) 
 		}
 		script(s, p)
 		cancel()
-		close(s.over)
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
@@ -169,7 +172,7 @@ func TestLoopLinkAndTargets(t *testing.T) {
 		v := labView()
 		v.ifaces["rs0"].up = false
 		s.now(func() { s.view = v })
-		s.report(report{changed: true})
+		s.changed <- struct{}{}
 		if l := <-p.Links(); l.Up {
 			t.Errorf("link event %+v, want down", l)
 		}

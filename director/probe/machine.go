@@ -13,11 +13,27 @@ const (
 	closed                  // the host said that nobody listens at the terminator's port
 )
 
-// A result is a round's outcome, and why.
+// A result is a round's outcome, and why: which question, and what about it. It is put in words only if somebody is told.
 type result struct {
-	outcome outcome
-	cause   string
-	rtt     time.Duration
+	outcome  outcome
+	question *question // nil: there was none
+	problem  string
+	rtt      time.Duration
+}
+
+func (r result) cause() string {
+	switch q := r.question; {
+	case q == nil:
+		return "nothing to ask: the real server has no address"
+	case r.outcome == answered:
+		return q.String() + " answered"
+	case r.outcome == closed:
+		return q.String() + ": port closed"
+	case r.problem != "":
+		return q.String() + ": " + r.problem
+	default:
+		return "no answer to " + q.String() + " on " + q.iface
+	}
 }
 
 type verdict uint8

@@ -10,22 +10,23 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A host is the machine that is probed from. Look and Send are called from one goroutine, while Run runs.
+// A host is the machine that is probed from. All but Watch belongs to one goroutine.
 type host interface {
-	// Run reads answers and watches interfaces until ctx ends.
-	Run(ctx context.Context) error
+	// Watch pokes Changed when the interfaces may have changed, until ctx ends.
+	Watch(ctx context.Context) error
+	Changed() <-chan struct{}
+	network
+}
+
+// A network is what the probes go by.
+type network interface {
 	// Look reads the interfaces' state and the ways to addrs, and opens what is needed to send by them.
 	Look(addrs []netip.Addr) (view, error)
 	// Send sends a frame by an interface that Look told of.
 	Send(iface string, frame []byte) error
-	// Reports brings what Run finds.
-	Reports() <-chan report
-}
-
-// A report is a bunch of answers, or says that the host has changed: look again.
-type report struct {
-	answers []answer
-	changed bool
+	// Receive calls f for each answer that has come in, and does not wait for more.
+	Receive(f func(answer))
+	Close() error
 }
 
 // errBusy is wrapped by Send if a frame was not sent for a fault of our own, which says nothing about a real server.
@@ -77,7 +78,7 @@ func (p *Prober) Links() <-chan Link { return p.links }
 // Run probes until ctx ends, and lets go of everything that Open took.
 func (p *Prober) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return p.host.Run(ctx) })
+	g.Go(func() error { return p.host.Watch(ctx) })
 	g.Go(func() error { return newLoop(p).run(ctx) })
-	return g.Wait()
+	return errors.Join(g.Wait(), p.host.Close())
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"golang.org/x/net/bpf"
 
@@ -89,8 +90,8 @@ func TestJudge(t *testing.T) {
 		{"nothing", nil, missed, "no address"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if r := judge(tt.qs, now); r.outcome != tt.want || !strings.Contains(r.cause, tt.cause) {
-				t.Errorf("judged %d %q, want %d with %q", r.outcome, r.cause, tt.want, tt.cause)
+			if r := judge(tt.qs, now); r.outcome != tt.want || !strings.Contains(r.cause(), tt.cause) {
+				t.Errorf("judged %d %q, want %d with %q", r.outcome, r.cause(), tt.want, tt.cause)
 			}
 		})
 	}
@@ -230,6 +231,36 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("an answer from nobody: %+v", a)
 		}
 	})
+}
+
+func TestFrameIPIP(t *testing.T) {
+	for _, a := range [][4]netip.Addr{{vip4, dir4, rs4, dir4}, {vip6, dir6, rs6, dir6}} {
+		tg := Target{Index: 7, Addrs: []netip.Addr{rs4, rs6}, Method: affinity.IPIP}
+		q := &question{kind: askIKE, dst: a[0], src: a[1], port: 4500}
+		e := envelope{mac: ours, to: rs, port: PortBase + 7, cookie: 5, outer: tg.outerAddr(q), local: a[3]}
+		b, err := e.packet(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		p := gopacket.NewPacket(b, layers.LayerTypeEthernet, gopacket.Default)
+		for _, l := range p.Layers() {
+			if n, ok := l.(gopacket.NetworkLayer); ok {
+				got = append(got, n.NetworkFlow().String())
+			}
+		}
+		want := []string{a[3].String() + "->" + a[2].String(), a[1].String() + "->" + a[0].String()}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+		u, ok := p.Layer(layers.LayerTypeUDP).(*layers.UDP)
+		if !ok || u.SrcPort != PortBase+7 || len(u.Payload) != 32 || u.Payload[4+17] != 0x30 {
+			t.Errorf("inside: %+v; want IKE of version 3 after the non-ESP marker", u)
+		}
+		if echo, err := e.packet(&question{kind: askEcho, dst: a[2], src: a[1]}); err != nil || len(echo) > 14+40+8+4 {
+			t.Errorf("echo of %d bytes (%v): it must not be inside IPIP", len(echo), err)
+		}
+	}
 }
 
 func TestConfigRefuses(t *testing.T) {

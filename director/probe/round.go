@@ -65,37 +65,36 @@ func (q *question) answer(now time.Time, timeout time.Duration) {
 
 // judge says what a round's answers mean, at now.
 func judge(questions []*question, now time.Time) result {
-	r := result{outcome: answered}
-	worse := func(o outcome, cause string) {
+	r, waiting := result{outcome: answered}, false
+	worse := func(o outcome, q *question, problem string) {
 		if o > r.outcome {
-			r.outcome, r.cause = o, cause
+			r.outcome, r.question, r.problem = o, q, problem
 		}
 	}
-	evidence, waiting := "", false
 	for _, q := range questions {
 		switch {
 		case q.answered:
-			evidence, r.rtt = q.String()+" answered", q.rtt
+			if r.outcome == answered {
+				r.question, r.rtt = q, q.rtt
+			}
 		case !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
-			worse(closed, fmt.Sprintf("%v: port closed", q))
-		case !q.required && !q.ever, q.kind == askNeighbour && !q.required:
+			worse(closed, q, "")
+		case !q.required && (!q.ever || q.kind == askNeighbour):
 		case q.problem != "" || q.failed != "":
-			worse(missed, fmt.Sprintf("%v: %s", q, q.problem+q.failed))
+			worse(missed, q, q.problem+q.failed)
 		case q.kind == askNeighbour || q.kind == askEcho:
-			worse(missed, fmt.Sprintf("no answer to %v on %s", q, q.iface))
+			worse(missed, q, "")
 		case q.sent.IsZero():
 			waiting = true
 		default:
-			worse(silent, fmt.Sprintf("no answer to %v", q))
+			worse(silent, q, "")
 		}
 	}
 	switch {
 	case waiting && r.outcome < missed:
 		return result{}
-	case r.outcome == answered && evidence == "":
-		return result{outcome: missed, cause: "nothing to ask: the real server has no address"}
-	case r.outcome == answered:
-		r.cause = evidence
+	case r.question == nil:
+		r.outcome = missed
 	}
 	return r
 }

@@ -151,6 +151,8 @@ const (
 func run(t testing.TB, p *Plane, by string, frame []byte) (action uint32, out []byte) {
 	t.Helper()
 	i := p.ifaces[slices.IndexFunc(p.ifaces, func(i iface) bool { return i.Name == by })]
+	runtime.LockOSThread() // a subtest is another goroutine; its thread ends with it
+	must(t, netns.Set(p.ns))
 	buf := make([]byte, len(frame)+256)
 	o := ebpf.RunOptions{Data: frame, DataOut: buf, Context: xdpContext{DataEnd: uint32(len(frame)), Ingress: uint32(i.index)}}
 	action, err := p.o.TdForward.Run(&o)

@@ -204,10 +204,11 @@ func (t *table[K, V]) removeAll(have map[K]V) error {
 type replacement[K, V comparable] struct {
 	t    *table[K, V]
 	rest map[K]V
+	late change[K, V] // did not fit beside what is to go
 }
 
 func (t *table[K, V]) replace() (*replacement[K, V], error) {
-	r := &replacement[K, V]{t, make(map[K]V, t.n.Load())}
+	r := &replacement[K, V]{t: t, rest: make(map[K]V, t.n.Load())}
 	return r, t.all(func(k K, v V) bool {
 		r.rest[k] = v
 		return true
@@ -231,11 +232,23 @@ func (r *replacement[K, V]) want(c *change[K, V]) error {
 		}
 		out.add(k, r.t.merged(olds, k, c.values[i]))
 	}
-	if err := r.t.write(&out, olds); err != nil || len(again.keys) == 0 {
+	err := r.t.write(&out, olds)
+	if errors.Is(err, unix.E2BIG) && len(r.rest) > 0 {
+		for i, k := range out.keys {
+			r.late.add(k, out.values[i])
+		}
+		err = nil
+	}
+	if err != nil || len(again.keys) == 0 {
 		return err
 	}
 	return r.t.set(&again)
 }
 
 // finish deletes what was not wanted.
-func (r *replacement[K, V]) finish() error { return r.t.removeAll(r.rest) }
+func (r *replacement[K, V]) finish() error {
+	if err := r.t.removeAll(r.rest); err != nil {
+		return err
+	}
+	return r.t.set(&r.late)
+}

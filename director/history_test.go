@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"tunneldirector/affinity"
@@ -14,7 +16,7 @@ import (
 // TestHistories replays random pushes, deaths, returns, repins, full disks and restarts, and holds the rules of the design
 // against the table and the plane after every step.
 func TestHistories(t *testing.T) {
-	for seed := uint64(1); seed <= 25; seed++ {
+	for seed := uint64(1); seed <= histories(25); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.base(4, func(rs *affinity.RealServer) { rs.Capacity = 20 })
@@ -26,6 +28,14 @@ func TestHistories(t *testing.T) {
 			})
 		})
 	}
+}
+
+// histories is how many to replay: n, or what the environment variable HISTORIES says.
+func histories(n uint64) uint64 {
+	if more, err := strconv.ParseUint(os.Getenv("HISTORIES"), 10, 64); err == nil {
+		return more
+	}
+	return n
 }
 
 type history struct {

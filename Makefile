@@ -1,0 +1,54 @@
+# Tunnel Director. `make help` lists what there is.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BIN     := bin/director
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.versionString=$(VERSION)"
+
+.PHONY: help build demo test check unit generate bench soak fuzz clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: $(BIN) ## bin/director, a static binary
+
+.PHONY: $(BIN)
+$(BIN):
+	@command -v $(GO) >/dev/null || { echo "Go is missing. Get the version that go.mod names from https://go.dev/dl/ and put it on the PATH."; exit 2; }
+	$(BUILD) -o $@ ./cmd/director
+
+demo: ## the main job on real packets, in a lab of network namespaces (root, 90 s); figures in build/demo.json
+	@mkdir -p build
+	@[ "$$(id -u)" = 0 ] || { echo "make demo makes network namespaces and loads XDP programs, which takes root: sudo make demo"; exit 2; }
+	$(MAKE) --no-print-directory build
+	$(BUILD) -o build/demo ./examples/demo
+	./build/demo -director $(BIN) -out build/demo.json
+
+test: check unit ## everything that has to hold: formatting, linters, all tests with the race detector
+
+check: ## formatting, vet, staticcheck, and that generated files are as their sources say
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt differs:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) mod verify
+	@if command -v clang >/dev/null; then ./.ci/generated; else echo "no clang here: the committed eBPF objects were not compared with their sources (apt-get install clang llvm libbpf-dev)"; fi
+
+unit: ## all tests, with the race detector; kernel tests take root and are skipped without it
+	@[ "$$(id -u)" = 0 ] || echo "not root: the tests on the kernel are skipped; run them by: sudo make unit"
+	$(GO) test -race -timeout 15m $(TESTFLAGS) ./...
+
+generate: ## compile the eBPF programs again (clang, llvm, libbpf-dev)
+	$(GO) generate ./...
+
+bench: build ## figures as ratios against a floor or a peer of the same run (root, some minutes); also build/bench.json
+	@mkdir -p build
+	$(GO) run ./integration/bench -director $(BIN) -out build/bench.json
+
+soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop
+	PLANETEST_HISTORIES=10000 $(GO) test -timeout 4h -run 'Planetest|TestMem' ./director/plane/...
+	HISTORIES=2000 $(GO) test -timeout 1h -run Histories ./director
+
+fuzz: ## a minute of each fuzz test
+	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 60s $$p || exit 1; done; done
+
+clean: ## remove what was built
+	rm -rf bin build

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/director/plane"
+	"tunneldirector/director/vip"
+)
+
+// host is this machine as the director's Host.
+type host struct {
+	interfaces []plane.Interface
+	filter     *vip.Filter
+	holder     *vip.Holder
+	prober     *prober // nil: links are taken for up
+	log        *slog.Logger
+}
+
+func openHost(interfaces []plane.Interface, p *prober, log *slog.Logger) (*host, error) {
+	var tunnel []string
+	for _, i := range interfaces {
+		if i.Roles&plane.RoleTunnel != 0 {
+			tunnel = append(tunnel, i.Name)
+		}
+	}
+	filter, err := vip.OpenFilter()
+	if err != nil {
+		return nil, err
+	}
+	holder, err := vip.OpenHolder(vip.Config{Tunnel: tunnel}, filter, log)
+	if err != nil {
+		return nil, err
+	}
+	return &host{interfaces, filter, holder, p, log}, nil
+}
+
+// Local lists addresses and connected prefixes. Link-local and loopback ones belong to no table.
+func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error) {
+	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return nil, nil, fmt.Errorf("list addresses: %w", err)
+	}
+	for _, x := range list {
+		a, ok := netip.AddrFromSlice(x.IP)
+		bits, _ := x.Mask.Size()
+		a = a.Unmap()
+		if !ok || a.IsLoopback() || a.IsLinkLocalUnicast() || slices.Contains(vips, a) {
+			continue
+		}
+		own = append(own, a)
+		if p := netip.PrefixFrom(a, bits).Masked(); !p.IsSingleIP() && !slices.Contains(connected, p) {
+			connected = append(connected, p)
+		}
+	}
+	return own, connected, nil
+}
+
+// Hold makes the VIPs local, behind the filter.
+func (h *host) Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error {
+	w := vip.Wanted{VIPs: vips, SubnetInterfaces: map[string][]netip.Prefix{}}
+	for _, i := range h.interfaces {
+		if i.Roles&plane.RoleSubnet == 0 {
+			continue
+		}
+		all := slices.Clone(covers[i.Tenant])
+		for _, tenant := range i.VLANs {
+			all = append(all, covers[tenant]...)
+		}
+		slices.SortFunc(all, netip.Prefix.Compare)
+		w.SubnetInterfaces[i.Name] = slices.Compact(all)
+	}
+	ch, err := h.holder.Hold(ctx, w, vips)
+	if ch.Any() {
+		h.log.Info("VIPs and filter set", "vips", vips, "added", ch.AddressesAdded, "removed", ch.AddressesRemoved, "filter_built", ch.Built)
+	}
+	return err
+}
+
+// LinksUp tells whether all interfaces towards real servers have a carrier.
+func (h *host) LinksUp() bool { return h.prober == nil || h.prober.linksUp() }
+
+func (h *host) close() {
+	_ = h.holder.Close()
+	_ = h.filter.Close()
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director"
+	"tunneldirector/director/config"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/probe"
+)
+
+// prober is probe.Prober as the director's Prober. What it measures is real servers by name, whatever their incarnation:
+// the probe's index is a number of ours.
+type prober struct {
+	p      *probe.Prober
+	report func(context.Context, director.Verdict)
+	toRS   map[string]bool // interfaces towards real servers
+
+	mu      sync.Mutex // guards what follows
+	numbers map[string]affinity.Index
+	links   map[string]bool
+	rtt     map[string]time.Duration
+}
+
+func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
+	pc := probe.Config{Interval: c.Interval, Timeout: c.Timeout, DeadAfter: c.DeadAfter, AliveAfter: c.AliveAfter}
+	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}, rtt: map[string]time.Duration{}}
+	for _, i := range interfaces {
+		pc.Interfaces = append(pc.Interfaces, i.Name)
+		if i.Roles&plane.RoleRealServers != 0 {
+			p.toRS[i.Name] = true
+		}
+	}
+	var err error
+	p.p, err = probe.Open(pc, log)
+	return p, err
+}
+
+// Watch replaces the targets.
+func (p *prober) Watch(targets []director.Target) {
+	p.mu.Lock()
+	wanted := map[string]bool{}
+	for _, t := range targets {
+		wanted[t.Name] = true
+	}
+	maps.DeleteFunc(p.numbers, func(name string, _ affinity.Index) bool { return !wanted[name] })
+	taken := map[affinity.Index]bool{}
+	for _, n := range p.numbers {
+		taken[n] = true
+	}
+	next := affinity.Index(1)
+	list := make([]probe.Target, len(targets))
+	for i, t := range targets {
+		n, known := p.numbers[t.Name]
+		if !known {
+			for taken[next] {
+				next++
+			}
+			n = next
+			p.numbers[t.Name], taken[n] = n, true
+		}
+		list[i] = probe.Target{Index: n, Name: t.Name, Addrs: t.Addrs, VIPs: t.VIPs, Check: t.Check, Method: t.Method}
+	}
+	p.mu.Unlock()
+	p.p.Set(list)
+}
+
+// Answering counts the real servers that answered lately.
+func (p *prober) Answering() (answering, targets int) { return p.p.Answering() }
+
+// RTT is the last round trip to a real server.
+func (p *prober) RTT(name string) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rtt[name]
+}
+
+func (p *prober) linksUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name := range p.toRS {
+		if up, known := p.links[name]; known && !up {
+			return false
+		}
+	}
+	return true
+}
+
+// Run probes until ctx ends.
+func (p *prober) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return p.p.Run(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case l := <-p.p.Links():
+				p.mu.Lock()
+				p.links[l.Interface] = l.Up
+				p.mu.Unlock()
+			case e := <-p.p.Events():
+				p.mu.Lock()
+				p.rtt[e.Name] = e.RTT
+				p.mu.Unlock()
+				p.report(ctx, director.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})
+			}
+		}
+	})
+	return g.Wait()
+}

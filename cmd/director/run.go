@@ -1,0 +1,215 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/affinity/badgerstore"
+	"tunneldirector/director"
+	"tunneldirector/director/api"
+	"tunneldirector/director/config"
+	"tunneldirector/director/plane"
+)
+
+const configFlag = "config"
+
+func configFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: configFlag, Aliases: []string{"c"}, Value: "/etc/tunneldirector/director.yaml", Usage: "the node's `FILE`", EnvVars: []string{"TUNNELDIRECTOR_CONFIG"}}
+}
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "be a director",
+		Description: "Reads the node's file, loads the table from disk, makes the kernel forward by it, holds the VIPs and serves\n" +
+			"the API until SIGTERM or SIGINT. When the daemon ends, for whatever reason, forwarding goes on; the next\n" +
+			"start adopts what it finds. `director uninstall` takes it out of the kernel.\n\n" +
+			"Example: director run --config /etc/tunneldirector/director.yaml",
+		Flags: []cli.Flag{configFileFlag()},
+		Action: func(c *cli.Context) error {
+			cfg, err := config.Read(c.String(configFlag))
+			if err != nil {
+				return err
+			}
+			tokens, err := readTokens(cfg)
+			if err != nil {
+				return err
+			}
+			// Nothing was touched up to here.
+			ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			return run(ctx, cfg, tokens, newLogger(cfg.Log, c.App.ErrWriter))
+		},
+	}
+}
+
+func readTokens(cfg config.Config) (api.Tokens, error) {
+	if cfg.API.TokensFile == "" {
+		return nil, nil
+	}
+	return config.ReadTokens(cfg.API.TokensFile)
+}
+
+func newLogger(c config.Log, w io.Writer) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.Level}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}
+
+// run is the daemon.
+func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) (err error) {
+	for _, w := range cfg.Warnings() {
+		log.Warn("configuration", "says", w)
+	}
+	disk, err := badgerstore.Open(ctx, badgerstore.Options{Dir: cfg.DataDir, Reserve: int64(cfg.Store.Reserve), Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, disk.Close()) }()
+	kernel, err := openKernel(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, kernel.close()) }()
+	d, err := director.Open(ctx, director.Options{Name: cfg.Name, Version: version(), Store: store{disk}, Plane: kernel.plane, PlaneKind: kernel.kind,
+		PlaneDetail: kernel.detail, Host: kernel.host, Prober: kernel.probes(), MaxTunnels: int(cfg.Limits.MaxPins), Log: log})
+	if err != nil {
+		return err
+	}
+	kernel.report(d.Report)
+	server := api.New(d, api.Options{Name: cfg.Name, Version: version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
+	listeners, err := listen(cfg.API)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return disk.Run(ctx) })
+	g.Go(func() error { return kernel.run(ctx) })
+	g.Go(func() error { return d.Run(ctx) })
+	g.Go(func() error { return server.Serve(ctx, listeners) })
+	if cfg.Metrics.Listen != "" {
+		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
+	}
+	log.Info("director runs", "name", cfg.Name, "version", version(), "plane", kernel.kind, "api", addresses(listeners))
+	err = g.Wait()
+	log.Info("director stops; the kernel goes on forwarding")
+	return err
+}
+
+func addresses(listeners []net.Listener) []string {
+	var out []string
+	for _, l := range listeners {
+		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// serveMetrics answers /metrics on an address of its own.
+func serveMetrics(ctx context.Context, address string, h http.Handler) error {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", h)
+	s := &http.Server{Addr: address, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve metrics on %s: %w", address, err)
+	}
+	return nil
+}
+
+// listen opens what the API is served on. A unix socket left behind by a dead director is replaced, a living one's is not.
+func listen(c config.API) ([]net.Listener, error) {
+	var out []net.Listener
+	fail := func(err error) ([]net.Listener, error) {
+		for _, l := range out {
+			_ = l.Close()
+		}
+		return nil, err
+	}
+	if c.Socket.Path != "" {
+		l, err := listenUnix(c.Socket)
+		if err != nil {
+			return fail(err)
+		}
+		out = append(out, l)
+	}
+	for _, address := range c.Listen {
+		l, err := listenTCP(address, c.TLS)
+		if err != nil {
+			return fail(err)
+		}
+		out = append(out, l)
+	}
+	return out, nil
+}
+
+func listenUnix(s config.Socket) (net.Listener, error) {
+	if c, err := net.Dial("unix", s.Path); err == nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("listen on %s: another director answers there; stop it first, or give this one another api.socket.path", s.Path)
+	}
+	if err := os.MkdirAll(filepath.Dir(s.Path), 0o755); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", s.Path, err)
+	}
+	if err := os.Remove(s.Path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("listen on %s: %w", s.Path, err)
+	}
+	old := syscall.Umask(0o177) // nobody else until the mode is set
+	l, err := net.Listen("unix", s.Path)
+	syscall.Umask(old)
+	if err != nil {
+		return nil, err
+	}
+	if s.Group != "" {
+		err = chgrp(s.Path, s.Group)
+	}
+	if err = errors.Join(err, os.Chmod(s.Path, os.FileMode(s.Mode))); err != nil {
+		_ = l.Close()
+		return nil, fmt.Errorf("listen on %s: %w", s.Path, err)
+	}
+	return l, nil
+}
+
+func chgrp(path, group string) error {
+	g, err := user.LookupGroup(group)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(g.Gid)
+	if err != nil {
+		return err
+	}
+	return os.Chown(path, -1, gid)
+}
+
+// planeInterfaces are the configured interfaces as the planes know them.
+func planeInterfaces(list []config.Interface) []plane.Interface {
+	roles := map[string]plane.Role{config.RoleTunnel: plane.RoleTunnel, config.RoleSubnet: plane.RoleSubnet, config.RoleRealServers: plane.RoleRealServers}
+	var out []plane.Interface
+	for _, i := range list {
+		p := plane.Interface{Name: i.Name, Tenant: i.Tenant, VLANs: i.VLANs}
+		for _, r := range i.Roles {
+			p.Roles |= roles[r]
+		}
+		out = append(out, p)
+	}
+	return slices.Clip(out)
+}

@@ -6,7 +6,13 @@
 // Badger writes through memory maps, where a full disk is not an error but SIGBUS, which ends the process and, since
 // opening writes too, ends it again at each restart. So the Store never gets there: it refuses writes while there
 // still is room for what badger does in the background, and holds a ballast file, which it gives up so that closing
-// and opening work on a disk that somebody else filled.
+// and opening work on a disk that somebody else filled. What it cannot prevent is that somebody else takes the last
+// block within the second or two of a compaction: that still ends the process, loses nothing, and the next Open says
+// what is wrong. A file system or a quota of its own rules it out.
+//
+// Opening verifies every checksum of badger's tables, and loading those of the values. Two kinds of damage look like the
+// torn end that a crash leaves and are taken for it: a bad byte within a log that is not yet a table, and a manifest
+// cut at its end.
 //
 // All values are smaller than badger's value threshold: its value log stays empty and needs no collection, and
 // overwritten versions go away in compaction.

@@ -239,12 +239,12 @@ func (f *filling) commit(n int) error {
 
 // refused sees that err says so, that trying again and again does no harm, and that all can be read.
 func (f *filling) refused(err error) error {
-	for range 300 {
+	for range 60 {
 		// Compaction may make room for some.
 		if err != nil && (!errors.Is(err, ErrFull) || !strings.Contains(err.Error(), f.s.dir) || !strings.Contains(err.Error(), "remove other files")) {
 			return fmt.Errorf("refused with %w", err)
 		}
-		err = f.commit(1000)
+		err = f.commit(500)
 	}
 	return f.check()
 }

@@ -1,0 +1,157 @@
+package daemon
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"tunneldirector/director/api"
+	"tunneldirector/integration/lab"
+)
+
+// Options say how a daemon is run.
+type Options struct {
+	Binary string    // of the director
+	Dir    string    // for its configuration; exists
+	Data   string    // data directory; "": in Dir
+	Log    io.Writer // what it writes; nil: nowhere
+}
+
+// A Daemon is the director's program on a lab's director.
+type Daemon struct {
+	Client *api.Client
+
+	lab  *lab.Lab
+	opts Options
+	p    *lab.Process // nil: not started yet
+}
+
+const socket = "tunneldirector/api.sock" // below the machine's /run
+
+// New writes the configuration.
+func New(l *lab.Lab, o Options) (*Daemon, error) {
+	if o.Data == "" {
+		o.Data = filepath.Join(o.Dir, "data")
+	}
+	d := &Daemon{lab: l, opts: o}
+	err := os.WriteFile(d.file("director.yaml"), []byte(nodeFile(l, o.Data)), 0o644)
+	if err == nil {
+		err = os.WriteFile(d.file("records.yaml"), []byte(records(l)), 0o644)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configure the director: %w", err)
+	}
+	// On an interface where real servers are, the director must not answer ARP for a VIP.
+	if err := l.Director.Sysctl(map[string]string{"ipv4/conf/" + l.Director.RS.Name + "/arp_ignore": "1"}); err != nil {
+		return nil, err
+	}
+	d.Client, err = api.NewClient(api.ClientOptions{Socket: filepath.Join(l.Director.RunDir(), socket)})
+	return d, err
+}
+
+func (d *Daemon) file(name string) string { return filepath.Join(d.opts.Dir, name) }
+
+// Start starts the daemon and waits until it says that it is ready.
+func (d *Daemon) Start(ctx context.Context) error {
+	d.p = d.lab.Command(d.lab.Director.Namespace, d.opts.Binary, "run", "--config", d.file("director.yaml"))
+	d.p.Cmd.Stdout, d.p.Cmd.Stderr = d.opts.Log, d.opts.Log
+	if err := d.p.Start(); err != nil {
+		return err
+	}
+	return d.Until(ctx, func() error {
+		if err := d.alive(); err != nil {
+			return final{err}
+		}
+		return d.Client.Ready(ctx)
+	})
+}
+
+// alive is an error if the process has ended.
+func (d *Daemon) alive() error {
+	select {
+	case <-d.p.Done():
+		return fmt.Errorf("the director ended: %w; its log says why", errors.Join(errors.New("unasked"), d.p.Wait()))
+	default:
+		return nil
+	}
+}
+
+// Stop asks the daemon to end, as an operator does, and waits.
+func (d *Daemon) Stop() error {
+	if err := d.alive(); err != nil {
+		return err
+	}
+	return d.p.Stop(syscall.SIGTERM, 15*time.Second)
+}
+
+// Kill kills the daemon; it gets no chance to say a word.
+func (d *Daemon) Kill() error {
+	if err := d.alive(); err != nil {
+		return err
+	}
+	d.p.Kill()
+	return nil
+}
+
+// Command runs the director's command line on the director's machine and returns what it printed.
+func (d *Daemon) Command(args ...string) (string, error) {
+	var out, faults bytes.Buffer
+	p := d.lab.Command(d.lab.Director.Namespace, d.opts.Binary, args...)
+	p.Cmd.Stdout, p.Cmd.Stderr = &out, &faults
+	if err := p.Run(); err != nil {
+		return out.String(), fmt.Errorf("director %s: %w: %s", args[0], err, bytes.TrimSpace(faults.Bytes()))
+	}
+	return out.String(), nil
+}
+
+// Apply makes the lab's service, tenant and real servers known by `director apply`, and waits until all real servers
+// are seen alive.
+func (d *Daemon) Apply(ctx context.Context) error {
+	if _, err := d.Command("apply", d.file("records.yaml")); err != nil {
+		return err
+	}
+	return d.Until(ctx, func() error {
+		list, err := d.Client.RealServers(ctx)
+		if err != nil {
+			return err
+		}
+		if len(list) != len(d.lab.RealServers) {
+			return final{fmt.Errorf("applied %d real servers, the director knows %d", len(d.lab.RealServers), len(list))}
+		}
+		for _, r := range list {
+			if r.State != "alive" {
+				return fmt.Errorf("real server %s is %s: %s", r.Name, r.State, r.Cause)
+			}
+		}
+		return nil
+	})
+}
+
+// A final error is one that waiting does not mend.
+type final struct{ error }
+
+func (f final) Unwrap() error { return f.error }
+
+// Until asks every 20 ms until there is no error, or ctx ends: then the last error is returned.
+func (d *Daemon) Until(ctx context.Context, ask func() error) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		var f final
+		if err == nil || errors.As(err, &f) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waited until %w: %w", ctx.Err(), err)
+		}
+	}
+}

@@ -12,7 +12,7 @@ import (
 )
 
 // ticksPerInterval is how finely rounds are spread over an interval: what falls into one tick costs one wake-up.
-const ticksPerInterval = 20
+const ticksPerInterval = 10
 
 // lookEvery is how often the host is looked at though nothing said that it changed (routes are not watched).
 const lookEvery = 10 * time.Second
@@ -64,6 +64,10 @@ func (l *loop) run(ctx context.Context) error {
 		var links chan Link
 		var event Event
 		var link Link
+		tick := ticker.C
+		if len(l.targets) == 0 {
+			tick = nil // nobody to probe, nothing to wake for
+		}
 		if len(l.pending) > 0 {
 			events, event = l.events, l.pending[0]
 		}
@@ -77,7 +81,7 @@ func (l *loop) run(ctx context.Context) error {
 			l.replace(targets, time.Now())
 		case <-l.host.Changed():
 			l.look(time.Now())
-		case <-ticker.C:
+		case <-tick:
 			l.tick(time.Now())
 		case events <- event:
 			l.pending = l.pending[1:]
@@ -208,7 +212,9 @@ func (l *loop) judge(t *target, now time.Time) {
 	if t.void {
 		r = result{}
 	}
-	if !t.machine.step(r, l.cfg) {
+	changed := t.machine.step(r, l.cfg)
+	l.count()
+	if !changed {
 		return
 	}
 	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause(), At: now, RTT: r.rtt}
@@ -216,6 +222,16 @@ func (l *loop) judge(t *target, now time.Time) {
 		e.MAC = l.macs[neighbourKey{t.questions[0].iface, t.questions[0].hop}]
 	}
 	l.pending = append(l.pending, e)
+}
+
+func (l *loop) count() {
+	n := uint64(0)
+	for _, t := range l.targets {
+		if t.machine.answering() {
+			n++
+		}
+	}
+	l.counts.Store(n<<32 | uint64(len(l.targets)))
 }
 
 // jitter keeps targets from falling into step: up to 5 % more or less.
@@ -238,6 +254,7 @@ func (l *loop) replace(targets []Target, now time.Time) {
 		l.targets = append(l.targets, t)
 		l.byPort[t.port()] = t
 	}
+	l.count()
 	l.look(now)
 }
 

@@ -122,7 +122,7 @@ func TestLoopDeathWithinASecond(t *testing.T) {
 		for range 20 { // whenever it dies
 			time.Sleep(77 * time.Millisecond)
 			s.now(func() { s.arp = false })
-			expect(t, p, false, 950*time.Millisecond, "no answer to ARP")
+			expect(t, p, false, 960*time.Millisecond, "no answer to ARP")
 			s.now(func() { s.arp = true })
 			expect(t, p, true, time.Second, "ARP")
 		}
@@ -133,7 +133,7 @@ func TestLoopClosedPortUnderRateLimit(t *testing.T) {
 	play(t, affinity.Check{Proto: 17, Port: 51820}, func(s *stage, p *Prober) {
 		expect(t, p, true, time.Second, "ARP")
 		s.now(func() { s.icmp = true })
-		expect(t, p, false, 950*time.Millisecond, "port closed")
+		expect(t, p, false, 960*time.Millisecond, "port closed")
 		for range 5 { // one ICMP error in two seconds
 			s.now(func() { s.icmp = false })
 			time.Sleep(2 * time.Second)
@@ -176,7 +176,7 @@ func TestLoopLinkAndTargets(t *testing.T) {
 		if l := <-p.Links(); l.Up {
 			t.Errorf("link event %+v, want down", l)
 		}
-		expect(t, p, false, 950*time.Millisecond, "rs0 is down")
+		expect(t, p, false, 960*time.Millisecond, "rs0 is down")
 		p.Set(nil)
 		time.Sleep(time.Second)
 		var before, after int

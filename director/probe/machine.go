@@ -82,3 +82,6 @@ func (m *machine) step(r result, c Config) (changed bool) {
 	}
 	return m.verdict != before
 }
+
+// answering tells whether the real server is alive and answered one of its last two rounds.
+func (m *machine) answering() bool { return m.verdict == alive && m.bad < 2 }

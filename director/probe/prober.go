@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -40,6 +41,7 @@ type Prober struct {
 	set    chan []Target
 	events chan Event
 	links  chan Link
+	counts atomic.Uint64 // answering << 32 | targets
 }
 
 // Open prepares to probe from the network namespace of the calling thread. Nothing is sent before Run.
@@ -67,6 +69,13 @@ func (p *Prober) Set(targets []Target) {
 	default:
 	}
 	p.set <- targets
+}
+
+// Answering counts the targets that are alive and answered one of their last two rounds, of how many. When one is found
+// dead, those that fell silent together with it do not count any more. It may be called from any goroutine.
+func (p *Prober) Answering() (answering, targets int) {
+	n := p.counts.Load()
+	return int(n >> 32), int(uint32(n))
 }
 
 // Events brings changes of verdicts, in order. They wait, in memory, for a reader.

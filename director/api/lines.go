@@ -47,6 +47,9 @@ func (l *lineReader) next() ([]byte, lineKind, error) {
 		case len(l.buf) == 0:
 			return nil, 0, err
 		case errors.Is(err, io.EOF): // a last line without a newline
+			if len(l.buf) > l.max {
+				kind = lineOverlong
+			}
 			return bytes.TrimSpace(l.buf), kind, nil
 		default:
 			return bytes.TrimSpace(l.buf), lineCut, err

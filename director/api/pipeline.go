@@ -86,14 +86,14 @@ type pipeline struct {
 func (p *pipeline) run(ctx context.Context) error {
 	p.work = make(chan *chunk, parseWorkers)
 	p.ordered = make(chan *chunk, parseWorkers)
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // a client that is gone ends the body; what it sent counts
 	defer cancel()
 	var g errgroup.Group
 	var bodyErr error
 	g.Go(func() error {
 		defer close(p.work)
 		defer close(p.ordered)
-		bodyErr = p.read(ctx)
+		bodyErr = p.read()
 		return nil
 	})
 	for range parseWorkers {
@@ -131,7 +131,7 @@ func (p *pipeline) run(ctx context.Context) error {
 }
 
 // read cuts the body into chunks. What came before an error is handed on.
-func (p *pipeline) read(ctx context.Context) error {
+func (p *pipeline) read() error {
 	lines := newLineReader(p.body, maxObject)
 	c := newChunk()
 	send := func() {
@@ -157,9 +157,6 @@ func (p *pipeline) read(ctx context.Context) error {
 			send()
 		case lines.waiting() && p.underway.Load() == 0:
 			send()
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 	}
 }

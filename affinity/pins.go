@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/tidwall/btree"
@@ -81,6 +82,22 @@ func (t *Table) DropPin(g GroupID) {
 	t.changePin(g, func() { t.pins.Delete(g) })
 }
 
+// Lift takes a placement off without noting a change, so that loads are as if the group were not placed. SetPin or
+// Unlift has to follow.
+func (t *Table) Lift(g GroupID) (Pin, bool) {
+	p, ok := t.Pin(g)
+	if ok {
+		t.changePin(g, func() { t.pins.Delete(g) })
+	}
+	return p, ok
+}
+
+// ForgetPin notes that what Lift took is gone for good.
+func (t *Table) ForgetPin(g GroupID) { t.record(KindPin, string(g), nil, nil) }
+
+// Unlift puts back what Lift took.
+func (t *Table) Unlift(p Pin) { t.changePin(p.Group, func() { t.insertPin(p) }) }
+
 func (t *Table) insertPin(p Pin) {
 	in := pinned{p.Header.Stamp, p.Since, intern(p.Header.Origin), nil, p.Header.Epoch, p.Primary, p.Backup, p.Why}
 	if p.Note != "" {
@@ -135,6 +152,11 @@ func (t *Table) GroupTunnels(g GroupID) []*Tunnel {
 		return true
 	})
 	return out
+}
+
+// PlacedBy are the tunnels that a group's pin holds for: all of the group but the split ones.
+func (t *Table) PlacedBy(g GroupID) []*Tunnel {
+	return slices.DeleteFunc(t.GroupTunnels(g), func(tun *Tunnel) bool { return t.placedBy(tun.ID, tun.GroupID()) != g })
 }
 
 // Pins calls f for each pin whose group is after the given one, in order, until it returns false.

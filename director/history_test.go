@@ -16,7 +16,7 @@ import (
 // TestHistories replays random pushes, deaths, returns, repins, full disks and restarts, and holds the rules of the design
 // against the table and the plane after every step.
 func TestHistories(t *testing.T) {
-	for seed := uint64(1); seed <= histories(25); seed++ {
+	for seed := uint64(1); seed <= histories(15); seed++ {
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
 			inWorld(t, func(w *world) {
 				w.base(4, func(rs *affinity.RealServer) { rs.Capacity = 20 })

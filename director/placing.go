@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -15,11 +16,10 @@ func (x *tx) ensurePlaced(tun *affinity.Tunnel) {
 	if had && pin.Primary != 0 && x.serves(pin.Primary, tun) {
 		return
 	}
-	why := affinity.WhyPlaced
 	if !had {
 		pin.Group = tun.GroupID()
 	}
-	x.place(pin.Group, why)
+	x.place(pin.Group, affinity.WhyPlaced)
 }
 
 // serves tells whether the real server at an index terminates a tunnel's service.
@@ -30,41 +30,50 @@ func (x *tx) serves(i affinity.Index, tun *affinity.Tunnel) bool {
 
 // place chooses primary and backup of a group anew. If there is no room the group is unplaced, and its pin says why.
 func (x *tx) place(g affinity.GroupID, why affinity.Why) {
-	tunnels := x.t.GroupTunnels(g)
-	if len(tunnels) == 0 {
-		return
-	}
-	view := x.view(tunnels)
-	choice, err := place.Choose(view, x.demand(tunnels))
-	pin, _ := x.t.Pin(g)
-	if err != nil {
-		if pin.Primary == 0 && pin.Note == err.Error() {
-			return
+	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+		choice, err := place.Choose(v, d)
+		if err != nil {
+			next := affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: err.Error()}
+			return next, old.Primary != 0 || old.Note != next.Note
 		}
-		x.pin(affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: err.Error()})
-		return
-	}
-	x.d.turn++
-	x.pin(affinity.Pin{Group: g, Primary: choice.Primary, Backup: choice.Backup, Why: why, Note: strings.Join(choice.Notes, "; ")})
+		x.d.turn++
+		return affinity.Pin{Group: g, Primary: choice.Primary, Backup: choice.Backup, Why: why, Note: strings.Join(choice.Notes, "; ")}, true
+	})
 }
 
-// backup chooses only the backup anew.
-func (x *tx) backup(pin affinity.Pin, why affinity.Why) {
-	tunnels := x.t.GroupTunnels(pin.Group)
+// backup makes primary the group's primary, and chooses the backup anew.
+func (x *tx) backup(g affinity.GroupID, primary affinity.Index, why affinity.Why) {
+	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+		next := affinity.Pin{Group: g, Primary: primary, Why: why}
+		next.Backup, next.Note = place.ChooseBackup(v, d, primary)
+		return next, next.Primary != old.Primary || next.Backup != old.Backup || next.Note != old.Note
+	})
+}
+
+// replan lets choose find a group's placement as if it had none yet, and writes it if that says so.
+func (x *tx) replan(g affinity.GroupID, choose func(place.View, place.Demand, affinity.Pin) (affinity.Pin, bool)) {
+	tunnels := x.t.PlacedBy(g)
 	if len(tunnels) == 0 {
 		return
 	}
-	b, note := place.ChooseBackup(x.view(tunnels), x.demand(tunnels), pin.Primary)
-	if b == pin.Backup && note == pin.Note && why == affinity.WhyBackup {
-		return
+	old, had := x.t.Lift(g)
+	next, change := choose(x.view(tunnels), x.demand(tunnels), old)
+	switch {
+	case change || !had:
+		x.write(old, had, next)
+	default:
+		x.t.Unlift(old)
 	}
-	pin.Backup, pin.Note, pin.Why = b, note, why
-	x.pin(pin)
 }
 
-// pin writes a placement and tells of it.
+// pin writes a placement as it is given.
 func (x *tx) pin(p affinity.Pin) {
 	old, had := x.t.Pin(p.Group)
+	x.write(old, had, p)
+}
+
+// write stores a placement in the place of another, and tells of it.
+func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
 	p.Header = x.header()
 	p.Header.Epoch = old.Header.Epoch + 1
 	p.Since = old.Since
@@ -101,16 +110,40 @@ func (x *tx) view(tunnels []*affinity.Tunnel) place.View {
 	if s, ok := x.t.Service(tunnels[0].Service); ok {
 		v.Mean, v.Policy = x.t.ServiceLoad(s.Num).Mean(), s.Policy
 	}
-	for _, rs := range x.t.RealServers() {
-		life, ok := x.t.LifeOf(rs.Name)
-		if !ok || slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return !slices.Contains(rs.Services, tun.Service) }) {
-			continue
+	all := servers(x.t)
+	serves := func(s place.Server) bool {
+		rs, ok := x.t.RealServer(s.Name)
+		return ok && !slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return !slices.Contains(rs.Services, tun.Service) })
+	}
+	for _, s := range all {
+		if serves(s) {
+			v.Servers = append(v.Servers, s)
+		} else {
+			v.Others = append(v.Others, s)
 		}
-		v.Servers = append(v.Servers, place.Server{Index: life.Index, Name: rs.Name, Host: rs.Host, Zone: rs.Zone,
-			Weight: rs.Weight, Capacity: rs.Capacity, Alive: life.Alive,
-			Open: life.Alive && rs.Admin == affinity.Active && rs.Weight > 0, Load: x.t.Load(life.Index)})
 	}
 	return v
+}
+
+// servers are all real servers as placement sees them: each one's current incarnation, and dead ones that tunnels are still
+// pinned to.
+func servers(t *affinity.Table) []place.Server {
+	var out []place.Server
+	for _, l := range t.Lives() {
+		current, _ := t.LifeOf(l.RealServer)
+		s := place.Server{Index: l.Index, Name: l.RealServer, Host: l.RealServer, Alive: l.Alive, Load: t.Load(l.Index)}
+		if rs, ok := t.RealServer(l.RealServer); ok {
+			s.Host, s.Zone, s.Weight, s.Capacity = rs.Host, rs.Zone, rs.Weight, rs.Capacity
+			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0
+		}
+		if current == l || s.Load.Tunnels > 0 {
+			out = append(out, s)
+		}
+	}
+	slices.SortFunc(out, func(a, b place.Server) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Index, b.Index))
+	})
+	return out
 }
 
 func (x *tx) demand(tunnels []*affinity.Tunnel) place.Demand {
@@ -126,7 +159,7 @@ func (x *tx) demand(tunnels []*affinity.Tunnel) place.Demand {
 		if p, ok := x.t.Pin(g); ok && p.Primary != 0 {
 			d.Apart = append(d.Apart, p.Primary)
 			if p.Backup != 0 {
-				d.Apart = append(d.Apart, p.Backup)
+				d.Aside = append(d.Aside, p.Backup)
 			}
 		}
 	})
@@ -185,6 +218,7 @@ func (x *tx) checkTenants(old, next *affinity.Tunnel) *affinity.Refusal {
 	return nil
 }
 
+// repin moves a whole group, split tunnels too, to a real server by name or to the best one.
 func (x *tx) repin(op affinity.Repin) affinity.Result {
 	object := "group " + groupName(op.Group)
 	tunnels := x.t.GroupTunnels(op.Group)
@@ -192,45 +226,60 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 		return refused(affinity.Refuse(affinity.NotFound, object, affinity.Fault{Field: "group", Value: groupName(op.Group),
 			Problem: "is neither a group nor a tunnel", Remedy: "director tunnel list"}))
 	}
-	if tunnels[0].Group != "" { // the group moves, and split tunnels join it
-		op.Group = tunnels[0].GroupID()
-		tunnels = x.t.GroupTunnels(op.Group)
-		for _, tun := range tunnels {
-			x.t.DropPin(affinity.GroupID(tun.ID))
-		}
-	}
+	g := tunnels[0].GroupID()
+	tunnels = x.t.GroupTunnels(g)
 	if op.Idle && slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return x.d.up(x.t, tun) }) {
-		return affinity.Result{Group: op.Group, Warnings: []string{"up: left alone"}}
+		return affinity.Result{Group: g, Warnings: []string{"up: left alone"}}
 	}
-	view, demand := x.view(tunnels), x.demand(tunnels)
-	if op.To != "" {
-		view.Servers = slices.DeleteFunc(view.Servers, func(s place.Server) bool { return s.Name != op.To })
-		if len(view.Servers) == 0 {
-			return refused(affinity.Refuse(affinity.NotFound, object, affinity.Fault{Field: "to", Value: op.To,
-				Problem: "is not a live real server of service " + tunnels[0].Service, Remedy: "director realserver list"}))
+	var refusal *affinity.Refusal
+	before := len(x.events)
+	joined := x.liftSplit(g, tunnels)
+	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+		next, r := chooseAt(v, d, op, object, tunnels[0].Service)
+		next.Group, refusal = g, r
+		return next, r == nil && next.Primary != old.Primary
+	})
+	for _, p := range joined {
+		if refusal != nil {
+			x.t.Unlift(p)
+		} else {
+			x.t.ForgetPin(p.Group)
 		}
 	}
-	before, _ := x.t.Pin(op.Group)
-	demand.Load = x.without(demand.Load, before, &view)
-	choice, err := place.Choose(view, demand)
-	if err != nil {
-		return refused(affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Value: op.To, Problem: err.Error(), Remedy: "choose another real server, undrain it or raise its capacity"}))
+	if refusal != nil {
+		return refused(refusal)
 	}
-	if choice.Primary == before.Primary {
-		return affinity.Result{Group: op.Group, Pin: before}
-	}
-	x.pin(affinity.Pin{Group: op.Group, Primary: choice.Primary, Why: op.Why})
-	pin, _ := x.t.Pin(op.Group)
-	x.backup(pin, op.Why)
-	return x.answer(tunnels[0], affinity.Result{Changed: true})
+	return x.answer(tunnels[0], affinity.Result{Changed: len(x.events) > before || len(joined) > 0})
 }
 
-// without takes the group's own load off the real server where it is, so that it does not count twice.
-func (x *tx) without(load affinity.Load, pin affinity.Pin, v *place.View) affinity.Load {
-	for i := range v.Servers {
-		if v.Servers[i].Index == pin.Primary {
-			v.Servers[i].Load = v.Servers[i].Load.Sub(load)
+// liftSplit takes the pins of split tunnels off.
+func (x *tx) liftSplit(g affinity.GroupID, tunnels []*affinity.Tunnel) (lifted []affinity.Pin) {
+	for _, tun := range tunnels {
+		if own := affinity.GroupID(tun.ID); own != g {
+			if p, ok := x.t.Lift(own); ok {
+				lifted = append(lifted, p)
+			}
 		}
 	}
-	return load
+	return lifted
+}
+
+// chooseAt finds a placement at the real server that is asked for; "" is any.
+func chooseAt(v place.View, d place.Demand, op affinity.Repin, object, service string) (affinity.Pin, *affinity.Refusal) {
+	at := v
+	if op.To != "" {
+		at.Servers = slices.DeleteFunc(slices.Clone(v.Servers), func(s place.Server) bool { return s.Name != op.To })
+		if len(at.Servers) == 0 {
+			return affinity.Pin{}, affinity.Refuse(affinity.NotFound, object, affinity.Fault{Field: "to", Value: op.To,
+				Problem: "is not a real server of service " + service + " that was ever alive", Remedy: "director realserver list"})
+		}
+	}
+	choice, err := place.Choose(at, d)
+	if err != nil {
+		return affinity.Pin{}, affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Value: op.To, Problem: err.Error(),
+			Remedy: "choose another real server, undrain it or raise its capacity"})
+	}
+	p := affinity.Pin{Primary: choice.Primary, Why: op.Why}
+	p.Backup, p.Note = place.ChooseBackup(v, d, choice.Primary)
+	return p, nil
 }

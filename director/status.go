@@ -127,24 +127,14 @@ func (v view) realServers(t *affinity.Table, stats plane.Stats) []api.RealServer
 	return out
 }
 
-// nPlusOne asks of each service whether the death of any host can be borne.
+// nPlusOne asks whether the death of any host can be borne.
 func nPlusOne(t *affinity.Table) api.NPlusOne {
-	out := api.NPlusOne{OK: true}
+	var all affinity.Load
 	for _, s := range t.Services() {
-		v := place.View{Pair: t.PairLoad, Mean: t.ServiceLoad(s.Num).Mean()}
-		for _, rs := range t.RealServers() {
-			if l, ok := t.LifeOf(rs.Name); ok && slices.Contains(rs.Services, s.Name) {
-				v.Servers = append(v.Servers, place.Server{Index: l.Index, Name: rs.Name, Host: rs.Host, Zone: rs.Zone, Weight: rs.Weight,
-					Capacity: rs.Capacity, Alive: l.Alive, Open: l.Alive && rs.Admin == affinity.Active && rs.Weight > 0, Load: t.Load(l.Index)})
-			}
-		}
-		r := place.NPlusOne(v)
-		out.OK = out.OK && r.OK
-		for _, m := range r.Missing {
-			out.Missing = append(out.Missing, "service "+s.Name+": "+m)
-		}
+		all = all.Add(t.ServiceLoad(s.Num))
 	}
-	return out
+	r := place.NPlusOne(place.View{Servers: servers(t), Pair: t.PairLoad, Mean: all.Mean()})
+	return api.NPlusOne{OK: r.OK, Missing: r.Missing}
 }
 
 // addAlarms says what needs a person, and whether the director is ready.

@@ -105,12 +105,9 @@ func (x *tx) mend(p affinity.Pin) {
 	case p.Primary == 0:
 		x.place(p.Group, affinity.WhyPlaced)
 	case primary:
-		x.backup(p, affinity.WhyBackup)
+		x.backup(p.Group, p.Primary, affinity.WhyBackup)
 	case backup:
-		next := affinity.Pin{Group: p.Group, Primary: p.Backup, Why: affinity.WhyFailed}
-		x.pin(next)
-		next, _ = x.t.Pin(p.Group)
-		x.backup(next, affinity.WhyFailed)
+		x.backup(p.Group, p.Backup, affinity.WhyFailed)
 	default:
 		x.place(p.Group, affinity.WhyOrphan)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -29,6 +30,8 @@ func TestHold(t *testing.T) {
 	h := openHolder(t, f)
 	both := []netip.Addr{vip4, vip6}
 	w := Wanted{VIPs: both}
+	site.onLink("198.51.100.1/32")
+	site.onLink("2001:db8:1::1/128")
 
 	var heard chan [][]byte
 	site.do(func() { heard = listen(t, "eth0") })
@@ -119,6 +122,37 @@ func listen(t *testing.T, ifname string) chan [][]byte {
 		}
 	}()
 	return out
+}
+
+// Why IPv6 VIPs are not on lo: nobody would answer for them.
+func TestKernelAnswersOnLink(t *testing.T) {
+	dir, site, _, _ := filterLab(t)
+	site.onLink("198.51.100.1/32")
+	site.onLink("2001:db8:1::1/128")
+	dir.give("lo", "198.51.100.1/32")
+	dir.give("lo", "2001:db8:1::1/128")
+	if !site.echo(vip4.String(), 10) {
+		t.Error("no answer to ARP for an address on lo")
+	}
+	if site.echo(vip6.String(), 5) {
+		t.Error("neighbour solicitations are answered for addresses on lo: IPv6 VIPs could be there")
+	}
+	dir.give("tun0", "2001:db8:1::1/128")
+	if !site.echo(vip6.String(), 20) {
+		t.Error("no answer to neighbour solicitations for an address on the interface")
+	}
+}
+
+// onLink makes s look for an address among its neighbours on eth0.
+func (s space) onLink(prefix string) {
+	s.t.Helper()
+	s.do(func() {
+		dst, err := netlink.ParseIPNet(prefix)
+		must(s.t, err)
+		l, err := netlink.LinkByName("eth0")
+		must(s.t, err)
+		must(s.t, netlink.RouteAdd(&netlink.Route{Dst: dst, LinkIndex: l.Attrs().Index}))
+	})
 }
 
 func TestHoldRefusesForeign(t *testing.T) {

@@ -47,8 +47,10 @@ func New(l *lab.Lab, o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure the director: %w", err)
 	}
-	// On an interface where real servers are, the director must not answer ARP for a VIP.
-	if err := l.Director.Sysctl(map[string]string{"ipv4/conf/" + l.Director.RS.Name + "/arp_ignore": "1"}); err != nil {
+	if err := l.Director.Sysctl(map[string]string{
+		"ipv4/conf/" + l.Director.RS.Name + "/arp_ignore": "1", // towards real servers it must not answer ARP for a VIP
+		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", // what the plane and the filter let through would leave
+	}); err != nil {
 		return nil, err
 	}
 	d.Client, err = api.NewClient(api.ClientOptions{Socket: filepath.Join(l.Director.RunDir(), socket)})

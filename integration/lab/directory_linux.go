@@ -24,14 +24,15 @@ type directory struct {
 
 // newDirectory takes the first free name of this process.
 func newDirectory() (*directory, error) {
-	if err := os.MkdirAll(Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make %s: %w", Dir, err)
-	}
 	for n := 1; ; n++ {
 		d := &directory{name: fmt.Sprintf("td-%d-%d", os.Getpid(), n)}
 		d.path = filepath.Join(Dir, d.name)
+		if err := os.MkdirAll(Dir, 0o700); err != nil {
+			return nil, fmt.Errorf("make %s: %w", Dir, err)
+		}
 		err := os.Mkdir(d.path, 0o700)
-		if errors.Is(err, os.ErrExist) {
+		// Whoever tidies up may remove Dir between the two steps, if it is empty.
+		if errors.Is(err, os.ErrExist) || errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		if err != nil {

@@ -25,6 +25,8 @@ type small struct {
 	// locals is what td_locals is to hold.
 	locals map[forwardLocalKey]forwardLocal
 	vlans  map[forwardVlanKey]uint32
+	// tenants are numbers by name.
+	tenants map[string]uint16
 }
 
 func newSmall(o *forwardObjects, ifaces []iface) *small {
@@ -144,12 +146,12 @@ func addRules(v *forwardLocal, s plane.Service) error {
 	return nil
 }
 
-// vlansOf says which tenant is told by which tag of which interface; tag 0 is none.
+// vlansOf learns the tenants' numbers and says which tenant is told by which tag of which interface; tag 0 is none.
 func (s *small) vlansOf(tenants []plane.Tenant) map[forwardVlanKey]uint32 {
-	number := map[string]uint32{"": 0}
+	s.tenants = map[string]uint16{"": 0}
 	for _, t := range tenants {
 		if t.Name != "" {
-			number[t.Name] = uint32(t.Num)
+			s.tenants[t.Name] = t.Num
 		}
 	}
 	want := map[forwardVlanKey]uint32{}
@@ -163,8 +165,8 @@ func (s *small) vlansOf(tenants []plane.Tenant) map[forwardVlanKey]uint32 {
 		}
 		names[0] = i.Tenant
 		for tag, name := range names {
-			if n, ok := number[name]; ok {
-				want[forwardVlanKey{Ifindex: uint32(i.index), Vlan: uint32(tag)}] = n
+			if n, ok := s.tenants[name]; ok {
+				want[forwardVlanKey{Ifindex: uint32(i.index), Vlan: uint32(tag)}] = uint32(n)
 			}
 		}
 	}

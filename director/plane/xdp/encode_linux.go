@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"net/netip"
 
-	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 )
 
@@ -97,16 +96,14 @@ func encodeServer(s plane.RealServer) forwardServer {
 	return v
 }
 
-// reachedBy is the address whose neighbour gets packets of one family: the real server's own of that family; under DR,
-// where only the MAC counts, else the other one.
+// reachedBy is the address whose neighbour gets packets of one family: the real server's own of that family, else the other
+// one. Under DR only the MAC address counts; under tunnel it tells at least where packets come from.
 func reachedBy(s plane.RealServer, v6 bool) (a netip.Addr) {
 	for _, own := range s.Addrs {
 		if own.Is6() == v6 {
 			return own
 		}
-		if s.Method == affinity.DR {
-			a = own
-		}
+		a = own
 	}
 	return a
 }

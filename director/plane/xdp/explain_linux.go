@@ -3,6 +3,7 @@ package xdp
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -10,6 +11,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/frame"
 )
 
 // An answer is struct answer of types.h: what the twin is asked and what it decided.
@@ -45,17 +47,18 @@ func (p *Plane) Lookup(q plane.Packet) (plane.Decision, error) {
 	}
 	switch {
 	case q.OtherMAC:
+		return plane.Decision{Reason: plane.PassMAC}, nil // whatever else it says, and no frame may be able to say that
 	case !q.Src.IsValid() || !q.Dst.IsValid():
 		return plane.Decision{Reason: plane.PassNotIP}, nil
 	case q.Src.Is4() != q.Dst.Is4(): // no frame can say so
 		return plane.Decision{Reason: plane.DropMalformed}, nil
 	}
-	frame, err := p.question(q, in)
+	ask, err := p.question(q, in)
 	if err != nil {
 		return plane.Decision{}, err
 	}
-	out := make([]byte, len(frame)+64)
-	run := ebpf.RunOptions{Data: frame, DataOut: out, Context: xdpContext{Data: answerSize, DataEnd: uint32(len(frame))}}
+	out := make([]byte, len(ask)+64)
+	run := ebpf.RunOptions{Data: ask, DataOut: out, Context: xdpContext{Data: answerSize, DataEnd: uint32(len(ask))}}
 	if _, err := p.o.TdExplain.Run(&run); err != nil {
 		return plane.Decision{}, fmt.Errorf("look up packet %v -> %v: run the program: %w", q.Src, q.Dst, err)
 	}
@@ -69,28 +72,72 @@ func (p *Plane) question(q plane.Packet, in iface) ([]byte, error) {
 		return nil, fmt.Errorf("look up interface %s: %w", in.Name, err)
 	}
 	dst, src := now.Mac, [6]byte{0x02, 0, 0, 0, 0, 0xfe}
-	if q.OtherMAC {
-		dst[5] ^= 0xff
-		if q.Dst.Is4() != q.Src.Is4() || !q.Dst.IsValid() {
-			q.Src, q.Dst = netip.IPv4Unspecified(), netip.IPv4Unspecified()
-		}
-	}
 	if q.From != 0 {
-		var l forwardLink
-		if err := p.o.TdLinks.Lookup(linkIndex(q.From, q.Dst.Is6()), &l); err != nil {
-			return nil, fmt.Errorf("look up the MAC address of real server %d: %w", q.From, err)
+		mac, known, err := p.macOf(q.From, q.Dst.Is6())
+		if err != nil {
+			return nil, err
 		}
-		if l.Known != 0 {
-			src = l.Mac
+		if known {
+			src = mac
 		}
 	}
-	frame, err := buildFrame(q, dst, src)
+	bytes, err := frame.Build(q, frame.MACs{Src: src[:], Dst: dst[:]})
 	if err != nil {
 		return nil, err
 	}
-	meta := make([]byte, answerSize, answerSize+len(frame))
+	meta := make([]byte, answerSize, answerSize+len(bytes))
 	binary.NativeEndian.PutUint32(meta, uint32(in.index))
-	return append(meta, frame...), nil
+	if q.Interface == "" && q.Tenant != "" {
+		number, ok := p.tenantNumber(q.Tenant)
+		if meta[6] = askTenant; !ok {
+			meta[6] = askNoTenant
+		}
+		binary.NativeEndian.PutUint16(meta[14:], number)
+	}
+	return append(meta, bytes...), nil
+}
+
+// What a question's flags may say instead of the interface and the tag.
+const (
+	askTenant   = 8
+	askNoTenant = 16
+)
+
+// tenantNumber is what the program takes a tenant's name for: what it knows by an interface is read from there, so that a
+// restart changes no answer.
+func (p *Plane) tenantNumber(name string) (uint16, bool) {
+	for _, i := range p.ifaces {
+		names := maps.Clone(i.VLANs)
+		if names == nil {
+			names = map[uint16]string{}
+		}
+		names[0] = i.Tenant
+		for tag, n := range names {
+			var number uint32
+			if n == name && p.o.TdVlans.Lookup(forwardVlanKey{Ifindex: uint32(i.index), Vlan: uint32(tag)}, &number) == nil {
+				return uint16(number), true
+			}
+		}
+	}
+	number, ok := p.numbers.Load().tenant[name]
+	return number, ok
+}
+
+// macOf is the MAC address by which the program knows a real server.
+func (p *Plane) macOf(i affinity.Index, v6 bool) (mac [6]byte, known bool, err error) {
+	var s forwardServer
+	var l forwardLink
+	if err = p.o.TdServers.Lookup(uint32(i), &s); err == nil {
+		err = p.o.TdLinks.Lookup(linkIndex(i, v6), &l)
+	}
+	if err != nil {
+		return mac, false, fmt.Errorf("look up the MAC address of real server %d: %w", i, err)
+	}
+	tag := s.Tag4
+	if v6 {
+		tag = s.Tag6
+	}
+	return l.Mac, l.Known != 0 && l.Tag == tag, nil
 }
 
 func linkIndex(i affinity.Index, v6 bool) uint32 {

@@ -17,6 +17,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/frame"
 )
 
 // needRoot skips without root, but not in CI.
@@ -103,7 +104,6 @@ func oneNamespace(t testing.TB, interfaces []plane.Interface, change func(*Optio
 	}
 	p, err := Open(o)
 	must(t, err)
-	t.Cleanup(func() { must(t, p.Close()) })
 	return p
 }
 
@@ -158,6 +158,11 @@ func run(t testing.TB, p *Plane, by string, frame []byte) (action uint32, out []
 	action, err := p.o.TdForward.Run(&o)
 	must(t, err)
 	return action, o.DataOut
+}
+
+// buildFrame is q on its way to the interface that has MAC dst.
+func buildFrame(q plane.Packet, dst, src [6]byte) ([]byte, error) {
+	return frame.Build(q, frame.MACs{Src: src[:], Dst: dst[:]})
 }
 
 func macOf(p *Plane, name string) [6]byte {

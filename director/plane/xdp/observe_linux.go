@@ -20,10 +20,11 @@ const reasons = 64 // REASONS of types.h
 type numbering struct {
 	number map[netip.Addr]uint16
 	vip    map[uint16]netip.Addr
+	tenant map[string]uint16 // of the last configuration
 }
 
 func (p *Plane) publish() {
-	n := &numbering{maps.Clone(p.small.vips), map[uint16]netip.Addr{}}
+	n := &numbering{maps.Clone(p.small.vips), map[uint16]netip.Addr{}, maps.Clone(p.small.tenants)}
 	for a, i := range n.number {
 		n.vip[i] = a
 	}

@@ -177,11 +177,13 @@ static __always_inline int decide_subnet(struct packet *p, const struct iface *i
 {
 	if (own || !(iface->roles & ROLE_SUBNET))
 		return PASS_LOCAL;
-	struct vlan_key k = { .ifindex = p->ifindex, .vlan = p->vlan };
-	__u32 *tenant = bpf_map_lookup_elem(&td_vlans, &k);
-	if (!tenant)
-		return PASS_LOCAL;
-	p->tenant = *tenant;
+	if (!(p->ask & ASK_TENANT)) {
+		struct vlan_key k = { .ifindex = p->ifindex, .vlan = p->vlan };
+		__u32 *tenant = bpf_map_lookup_elem(&td_vlans, &k);
+		if (!tenant || p->ask)
+			return PASS_LOCAL;
+		p->tenant = *tenant;
+	}
 	if (!subnet_find(p, t))
 		return PASS_LOCAL;
 	p->side = SIDE_SUBNET;

@@ -74,7 +74,7 @@ int td_explain(struct xdp_md *ctx)
 
 	if ((void *)(a + 1) > data)
 		return XDP_ABORTED;
-	struct packet p = { .ifindex = a->ifindex };
+	struct packet p = { .ifindex = a->ifindex, .ask = a->flags, .tenant = a->tenant };
 	int reason = walk(ctx, &p, &iface, &w);
 	a->reason = reason;
 	a->side = p.side;

@@ -57,6 +57,8 @@ struct packet {
 	__u16 endpoint_port, service_port;
 	__u8 proto, fragment, ports, icmp_error;
 
+	__u8 ask; /* the twin's question names the tenant */
+
 	/* the decision */
 	__u8 side, backup, hashed, matched;
 	__u16 index, service, tenant, key_port;

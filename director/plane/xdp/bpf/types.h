@@ -48,6 +48,9 @@ enum {
 	FIRST = 1,
 	LATER = 2,
 
+	ASK_TENANT    = 8,
+	ASK_NO_TENANT = 16, /* one that nobody knows */
+
 	MAX_RULES    = 64,
 	MAX_SERVICES = 64,
 	MAX_SERVERS  = 4096,
@@ -182,12 +185,12 @@ struct rate {
 	__u64 sent;
 };
 
-/* What the twin is asked (ifindex) and answers, in the frame's metadata: 32 bytes, the most that Linux 6.1 takes. */
+/* What the twin is asked (ifindex, and in flags whether tenant counts rather than interface and tag) and answers, in the frame's metadata: 32 bytes, the most that Linux 6.1 takes. */
 struct answer {
 	__u32 ifindex;
 	__u8 reason;
 	__u8 side;
-	__u8 flags; /* 1: the backup, 2: hashed, 4: a key matched */
+	__u8 flags; /* asked: ASK_...; answered: 1: the backup, 2: hashed, 4: a key matched */
 	__u8 bits;
 	__u16 index;
 	__u16 service;

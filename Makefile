@@ -1,8 +1,7 @@
 # Tunnel Director. `make help` lists what there is.
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 BIN     := bin/director
-BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w -X main.versionString=$(VERSION)"
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
 .PHONY: help build demo test check unit generate bench soak fuzz clean
 

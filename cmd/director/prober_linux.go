@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tunneldirector/affinity"
-	"tunneldirector/director"
+	loop "tunneldirector/director"
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/probe"
@@ -20,7 +20,7 @@ import (
 // the probe's index is a number of ours.
 type prober struct {
 	p      *probe.Prober
-	report func(context.Context, director.Verdict)
+	report func(context.Context, loop.Verdict)
 	toRS   map[string]bool // interfaces towards real servers
 
 	mu      sync.Mutex // guards what follows
@@ -44,7 +44,7 @@ func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) 
 }
 
 // Watch replaces the targets.
-func (p *prober) Watch(targets []director.Target) {
+func (p *prober) Watch(targets []loop.Target) {
 	p.mu.Lock()
 	wanted := map[string]bool{}
 	for _, t := range targets {
@@ -110,7 +110,7 @@ func (p *prober) Run(ctx context.Context) error {
 				p.mu.Lock()
 				p.rtt[e.Name] = e.RTT
 				p.mu.Unlock()
-				p.report(ctx, director.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})
+				p.report(ctx, loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})
 			}
 		}
 	})

@@ -21,7 +21,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tunneldirector/affinity/badgerstore"
-	"tunneldirector/director"
+	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
@@ -89,8 +89,8 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
-	d, err := director.Open(ctx, director.Options{Name: cfg.Name, Version: version(), Store: store{disk}, Plane: kernel.plane, PlaneKind: kernel.kind,
-		PlaneDetail: kernel.detail, Host: kernel.host, Prober: kernel.probes(), MaxTunnels: int(cfg.Limits.MaxPins), Log: log})
+	d, err := loop.Open(ctx, loop.Options{Name: cfg.Name, Version: version(), Store: store{disk}, Plane: kernel.plane, PlaneKind: kernel.kind,
+		PlaneDetail: kernel.detail, Host: kernel.host, Prober: kernel.prober, MaxTunnels: int(cfg.Limits.MaxPins), Log: log})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/affinity/badgerstore"
-	"tunneldirector/director"
+	loop "tunneldirector/director"
 )
 
 // tombstonesLive is how long a deleted tunnel is remembered (design.md).
@@ -40,9 +40,9 @@ func (s store) Identity() (string, uint64) {
 }
 
 // State tells whether there is room.
-func (s store) State() director.StoreState {
+func (s store) State() loop.StoreState {
 	st := s.Store.State()
-	out := director.StoreState{Used: uint64(st.Used), Free: uint64(st.Free)}
+	out := loop.StoreState{Used: uint64(st.Used), Free: uint64(st.Free)}
 	if st.Why != nil {
 		out.NotWritable = st.Why.Error()
 	}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+
+	loop "tunneldirector/director"
+	"tunneldirector/director/config"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/mem"
+)
+
+// kernel is what the daemon uses of this machine: one data plane, and what measures and holds for it.
+type kernel struct {
+	kind   string
+	plane  plane.Plane
+	host   loop.Host
+	prober loop.Prober                               // nil with mem
+	report func(func(context.Context, loop.Verdict)) // whom to tell verdicts; before run
+	detail func() []string                           // of the interfaces, for people
+	run    func(context.Context) error
+	close  func() error
+}
+
+// memKernel forwards nothing, probes nobody and holds no address.
+func memKernel(interfaces []plane.Interface) *kernel {
+	return &kernel{
+		kind: config.PlaneMem, plane: mem.New(interfaces), host: nowhere{},
+		report: func(func(context.Context, loop.Verdict)) {},
+		detail: func() []string { return []string{"forwards nothing"} },
+		run: func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		},
+		close: func() error { return nil },
+	}
+}
+
+// nowhere is a Host without addresses.
+type nowhere struct{}
+
+func (nowhere) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error)            { return nil, nil, nil }
+func (nowhere) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) error { return nil }
+func (nowhere) LinksUp() bool                                                       { return true }

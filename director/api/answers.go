@@ -83,6 +83,7 @@ func newAnswers(w http.ResponseWriter) *answers {
 
 func (a *answers) write(w http.ResponseWriter, rc *http.ResponseController) {
 	defer close(a.done)
+	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the connection goes on to the next request
 	broken := false
 	for b := range a.blocks {
 		if broken {

@@ -77,9 +77,8 @@ func FuzzBatchNDJSON(f *testing.F) {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
 	}
-	l := furnished()
+	s := New(fuzzDirector{furnished()}, Options{})
 	f.Fuzz(func(t *testing.T, data []byte, cut bool) {
-		s := New(fuzzDirector{l}, Options{})
 		rec := newRecorder()
 		out := newAnswers(rec)
 		var src io.Reader = bytes.NewReader(data)

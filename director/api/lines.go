@@ -80,12 +80,16 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		return 0, stopped
 	}
 	n, err := b.r.Read(p)
-	if err != nil && !errors.Is(err, io.EOF) {
-		b.mu.Lock()
-		if b.stopped != nil {
-			err = b.stopped
-		}
-		b.mu.Unlock()
+	if err == nil {
+		return n, nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case errors.Is(err, io.EOF):
+		_ = b.setDeadline(time.Time{}) // else the request would be cancelled when it passes
+	case b.stopped != nil:
+		err = b.stopped
 	}
 	return n, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
 )
@@ -85,25 +86,23 @@ func (s *Server) describe(o op) {
 	}}
 }
 
-// serveOpenAPI makes the description once, when all operations are known, and serves it to anyone.
+// serveOpenAPI serves the description to anyone. It is made when first asked for, from what New registered.
 func (s *Server) serveOpenAPI() {
 	doc := s.huma.OpenAPI()
 	delete(doc.Components.Schemas.Map(), "ErrorModel") // huma's own, never sent
 	delete(doc.Components.Schemas.Map(), "ErrorDetail")
-	asJSON, err := json.MarshalIndent(doc, "", " ")
-	if err != nil {
-		panic(fmt.Sprintf("describe the API: %v", err)) // a fault of this program, seen by every test
-	}
-	asYAML, err := doc.YAML()
-	if err != nil {
-		panic(fmt.Sprintf("describe the API: %v", err))
-	}
-	serve := func(path, media string, data []byte) {
+	serve := func(path, media string, encode func() ([]byte, error)) {
+		once := sync.OnceValues(encode)
 		s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, _ *http.Request) {
+			data, err := once()
+			if err != nil {
+				writeProblem(w, problem(http.StatusInternalServerError, kindInternal, "describe the API: "+err.Error()))
+				return
+			}
 			w.Header().Set("Content-Type", media)
 			_, _ = w.Write(data) // the client may be gone
 		})
 	}
-	serve("/openapi.json", "application/openapi+json", asJSON)
-	serve("/openapi.yaml", "application/openapi+yaml", asYAML)
+	serve("/openapi.json", "application/openapi+json", func() ([]byte, error) { return json.MarshalIndent(doc, "", " ") })
+	serve("/openapi.yaml", "application/openapi+yaml", doc.YAML)
 }

@@ -98,6 +98,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	writeProblem(w, problem(http.StatusMethodNotAllowed, "method-not-allowed", r.Method+" is not for this path; "+allow+" are"))
 }
 
+// Metrics answers GET /metrics alone, for a listener of its own.
+func (s *Server) Metrics() http.Handler { return s.metrics }
+
 // recover keeps one broken request from ending the daemon, whose kernel state does not depend on it.
 func (s *Server) recover(w http.ResponseWriter, r *http.Request) {
 	v := recover()
@@ -177,7 +180,9 @@ func closeAll(listeners []net.Listener) {
 // readObject reads a single object's body.
 func readObject(ctx context.Context, into any) error {
 	r, w := requestOf(ctx)
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(objectTimeout)) // a recorder has none
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Now().Add(objectTimeout))  // a recorder has none
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // else the request would be cancelled when it passes
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
 	var tooLarge *http.MaxBytesError
 	switch {

@@ -113,6 +113,7 @@ func (s *Server) events(ctx context.Context, since uint64, wait time.Duration) (
 
 // follow sends events until the client is gone, falls behind, or the server stops.
 func (s *Server) follow(ctx context.Context, st *stream, events []Event, seq uint64) error {
+	defer func() { _ = st.rc.SetWriteDeadline(time.Time{}) }() // the connection goes on to the next request
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stop := stopping(ctx)

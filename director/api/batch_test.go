@@ -254,3 +254,30 @@ func TestClientsItemsFail(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A client that sends everything before it reads, as simple ones do, gets its answer too: thousands of refusals wait.
+func TestClientThatReadsLast(t *testing.T) {
+	srv := serve(t, furnished(), Options{})
+	conn, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	const n = 20_000
+	body := tunnelLine(1) + "\n" + strings.Repeat(`{"id":"x","service":"nothing-by-this-name"}`+"\n", n)
+	fmt.Fprintf(conn, "POST /v1/tunnels/batch?progress=true HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n", len(body))
+	if _, err := io.WriteString(conn, body); err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readOutcome(t, data); got.summary.Refused != n || got.summary.Created != 1 || !got.summary.Complete || len(refusedLines(got)) != n {
+		t.Errorf("%+v, %d lines", got.summary, len(got.lines))
+	}
+}

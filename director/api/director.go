@@ -40,6 +40,11 @@ type View interface {
 // revisions; between a revision and its events being told, a question for what comes after it may be answered so too.
 var ErrGone = errors.New("these events are not known here")
 
+// A Programmer is a View that can tell cheaply whether the data plane holds what the table says. Without it, it does.
+type Programmer interface {
+	Programmed() bool
+}
+
 // A Planner is a Director that takes complete sets.
 type Planner interface {
 	// Stamp is not below the stamp of any record that there is now.

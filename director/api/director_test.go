@@ -26,7 +26,9 @@ type lab struct {
 	frozenBy string
 	steps    int // calls of Do
 	ready    bool
-	fail     error // of Do as a whole
+	fail     error         // of Do as a whole
+	behind   bool          // the data plane
+	stamped  chan struct{} // a complete set begins; nil: nobody waits for it
 }
 
 func newLab() *lab {
@@ -308,6 +310,10 @@ func (l *lab) deleteTunnel(op affinity.DeleteTunnel) (affinity.Result, *affinity
 func (l *lab) Stamp() affinity.Stamp {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.stamped != nil {
+		close(l.stamped)
+		l.stamped = nil
+	}
 	return l.clock.Next(time.Now())
 }
 
@@ -343,6 +349,13 @@ func (v *labView) Status(context.Context) (Status, error) {
 		st.RealServers = append(st.RealServers, RealServerStatus{Name: r.Name, State: "alive", Weight: r.Weight, RTTMicros: 120})
 	}
 	return st, nil
+}
+
+func (v *labView) Programmed() bool {
+	l := (*lab)(v)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return !l.behind
 }
 
 func (v *labView) Explain(_ context.Context, q Question) (Explanation, error) {

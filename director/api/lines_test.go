@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +10,6 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-
-	"tunneldirector/affinity"
 )
 
 type errReader struct{}
@@ -95,32 +92,4 @@ func TestNearestField(t *testing.T) {
 			t.Errorf("%s: %v, want %q", field, p, want)
 		}
 	}
-}
-
-// 133 bytes, as in the baselines.
-var benchLine = []byte(`{"id":"site-004242","service":"ipsec","endpoints":["203.0.113.5"],"subnets":["100.64.40.32/28"],"bandwidth_bps":2000000,"state":"up"}`)
-
-func BenchmarkParseLine(b *testing.B) {
-	parse := parseItem(affinity.Actor{Name: "nms"})
-	b.Run("ours", func(b *testing.B) {
-		b.SetBytes(int64(len(benchLine)))
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, _, p := parse(benchLine); p != nil {
-				b.Fatal(p)
-			}
-		}
-	})
-	b.Run("encoding-json", func(b *testing.B) { // strict about unknown fields only, and without the addresses
-		b.SetBytes(int64(len(benchLine)))
-		b.ReportAllocs()
-		for b.Loop() {
-			var w BatchItem
-			d := json.NewDecoder(bytes.NewReader(benchLine))
-			d.DisallowUnknownFields()
-			if err := d.Decode(&w); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

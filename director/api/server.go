@@ -25,7 +25,7 @@ type Options struct {
 	Tokens           Tokens // nil: unix sockets and loopback only, whose callers are operators
 	Log              *slog.Logger
 	MaxDeletePercent int // of an owner's tunnels that complete sets may delete in 24 h; 0: 10
-	MaxSetLines      int // of a complete set; 0: 4,000,000
+	MaxSetLines      int // of a complete set, which is in memory while it is compared, half a KiB a line; 0: 2,000,000
 	Heartbeat        time.Duration
 }
 
@@ -56,7 +56,7 @@ func New(d Director, o Options) *Server {
 		o.MaxDeletePercent = 10
 	}
 	if o.MaxSetLines == 0 {
-		o.MaxSetLines = 4_000_000
+		o.MaxSetLines = 2_000_000
 	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second

@@ -232,3 +232,13 @@ func TestNotReady(t *testing.T) {
 		t.Errorf("%d %s", code, data)
 	}
 }
+
+// A push that is durable but not in the kernel says so.
+func TestNotProgrammed(t *testing.T) {
+	l := furnished()
+	l.behind = true
+	srv := serve(t, l, Options{})
+	if code, _, data := ask(t, srv, "PUT", "/v1/tunnels/a", `{"service":"ipsec"}`); code != 201 || !strings.Contains(string(data), `"programmed":[]`) {
+		t.Errorf("%d %s", code, data)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -118,10 +117,12 @@ func TestSetLeavesNewerAlone(t *testing.T) {
 	if _, err := c.Batch(t.Context(), batchOf(tunnelLines(0, 20)), false, nil); err != nil {
 		t.Fatal(err)
 	}
+	begun := make(chan struct{})
+	l.stamped = begun
 	sum, err := c.PutSet(t.Context(), SetOptions{Count: 20}, func(yield func(Tunnel, error) bool) {
 		for i, line := range tunnelLines(0, 20) {
 			if i == 10 { // meanwhile, by another request
-				time.Sleep(5 * time.Millisecond) // the set's request is not sent before its body begins
+				<-begun
 				for _, tun := range []Tunnel{{ID: "late", Service: "ipsec"}, {ID: "site-0003", Service: "ipsec", Bandwidth: 77}} {
 					if _, err := c.PutTunnel(t.Context(), tun); err != nil {
 						t.Error(err)

@@ -88,12 +88,20 @@ func (s *Server) putTunnel(ctx context.Context, in *idPath) (*putOutput, error) 
 	}
 	states[0].Warnings = res.Warnings
 	out := &putOutput{Status: http.StatusOK, Body: PutAnswer{
-		TunnelState: states[0], Changed: res.Changed || res.Created, Revision: revision(t, res.Revision), Programmed: []string{s.o.Name},
+		TunnelState: states[0], Changed: res.Changed || res.Created, Revision: revision(t, res.Revision), Programmed: s.programmed(),
 	}}
 	if res.Created {
 		out.Status = http.StatusCreated
 	}
 	return out, nil
+}
+
+// programmed names the directors whose data planes have what was acknowledged.
+func (s *Server) programmed() []string {
+	if v, ok := s.d.View().(Programmer); ok && !v.Programmed() {
+		return []string{}
+	}
+	return []string{s.o.Name}
 }
 
 // do asks for one change.

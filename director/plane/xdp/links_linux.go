@@ -102,6 +102,21 @@ func (p *Plane) Run(ctx context.Context) error {
 	}
 }
 
+// lookOnce fills a new layout's links from the neighbours that the kernel has, before it takes over. Run may do the same
+// at the same time: both write what the kernel says.
+func (p *Plane) lookOnce() error {
+	h, err := netlink.NewHandleAt(p.ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("look for real servers: %w", err)
+	}
+	defer h.Close()
+	k, err := newKeeper(p, h)
+	if err != nil {
+		return err
+	}
+	return k.look(p.wanted.Load())
+}
+
 // subscribe gives one channel for all events of links, addresses, routes and neighbours.
 func subscribe(ns netns.NsHandle) (<-chan struct{}, func(), error) {
 	done := make(chan struct{})

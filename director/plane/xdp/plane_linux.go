@@ -244,6 +244,12 @@ func (p *Plane) replaced(c *plane.Config) error {
 	if err := p.settle(c); err != nil {
 		return err
 	}
+	if !p.hook.later {
+		return nil
+	}
+	if err := p.lookOnce(); err != nil {
+		return err
+	}
 	return p.hook.swap()
 }
 

@@ -3,6 +3,7 @@ package affinity
 import (
 	"slices"
 	"strings"
+	"unique"
 
 	"github.com/tidwall/btree"
 )
@@ -10,7 +11,7 @@ import (
 // pinned is a Pin as it is kept in memory: without its key, and small.
 type pinned struct {
 	stamp, since    Stamp
-	origin          string
+	origin          unique.Handle[string] // director names stand in every record
 	note            *string
 	epoch           uint32
 	primary, backup Index
@@ -18,7 +19,7 @@ type pinned struct {
 }
 
 func (p pinned) pin(g GroupID) Pin {
-	out := Pin{Header: Header{Stamp: p.stamp, Origin: p.origin, Epoch: p.epoch, Format: Format},
+	out := Pin{Header: Header{Stamp: p.stamp, Origin: p.origin.Value(), Epoch: p.epoch, Format: Format},
 		Group: g, Primary: p.primary, Backup: p.backup, Since: p.since, Why: p.why}
 	if p.note != nil {
 		out.Note = *p.note
@@ -99,7 +100,7 @@ func (t *Table) ForgetPin(g GroupID) { t.record(KindPin, string(g), nil, nil) }
 func (t *Table) Unlift(p Pin) { t.changePin(p.Group, func() { t.insertPin(p) }) }
 
 func (t *Table) insertPin(p Pin) {
-	in := pinned{p.Header.Stamp, p.Since, intern(p.Header.Origin), nil, p.Header.Epoch, p.Primary, p.Backup, p.Why}
+	in := pinned{p.Header.Stamp, p.Since, unique.Make(p.Header.Origin), nil, p.Header.Epoch, p.Primary, p.Backup, p.Why}
 	if p.Note != "" {
 		in.note = &p.Note
 	}

@@ -1,0 +1,244 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func completionCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "completion", Usage: "print a script that completes command lines", ArgsUsage: "bash|zsh|fish",
+		Description: describe(`
+Prints a script for the shell. Commands, flags and, where a director is reachable, the names of real
+servers, services, tenants and tunnels are completed.`,
+			"source <(director completion bash)",
+			"director completion zsh > /usr/share/zsh/site-functions/_director",
+			"director completion fish > ~/.config/fish/completions/director.fish"),
+		Action: func(c *cli.Context) error {
+			if err := (count{1, 1}).check(c); err != nil {
+				return err
+			}
+			script, ok := completionScripts()[c.Args().First()]
+			if !ok {
+				return usage("director completion %s: is not bash, zsh or fish", c.Args().First())
+			}
+			_, err := fmt.Fprint(c.App.Writer, script)
+			return err
+		},
+	}
+}
+
+// completeCommand is what the scripts call: it prints what the last of the words may be, a word and a tab and what it
+// means on each line.
+func completeCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "__complete", Hidden: true, Usage: "tell what a command line may go on with", ArgsUsage: "WORD...", SkipFlagParsing: true,
+		Description: describe(`For the scripts of director completion.`, "director __complete -- realserver drain r"),
+		Action: func(c *cli.Context) error {
+			words := c.Args().Slice()
+			if len(words) > 0 && words[0] == "--" {
+				words = words[1:]
+			}
+			return completer{env: env, app: c.App}.run(c.Context, words)
+		},
+	}
+}
+
+// A choice is what a word may be.
+type choice struct{ word, means string }
+
+type completer struct {
+	env *Env
+	app *cli.App
+}
+
+func (k completer) run(ctx context.Context, words []string) error {
+	if len(words) == 0 {
+		words = []string{""}
+	}
+	for _, ch := range k.choices(ctx, words[:len(words)-1], words[len(words)-1]) {
+		if !strings.HasPrefix(ch.word, words[len(words)-1]) {
+			continue
+		}
+		if _, err := fmt.Fprintf(k.env.Stdout, "%s\t%s\n", ch.word, ch.means); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choices are what may follow some words, not all of which begin as the word does.
+func (k completer) choices(ctx context.Context, before []string, word string) []choice {
+	a := arranger{root: k.app.Flags, subcommands: k.app.Commands}
+	for i := 0; i < len(before); i++ {
+		if arg := before[i]; len(arg) > 1 && arg[0] == '-' {
+			following := before[i+1:]
+			if len(following) == 0 {
+				if f := k.open(&a, arg); f != "" {
+					return k.values(ctx, before, f, word)
+				}
+			}
+			i += a.flag(arg, following)
+		} else {
+			a.word(arg)
+		}
+	}
+	switch {
+	case strings.HasPrefix(word, "-"):
+		return flagChoices(append(slices.Clone(a.commandFlags()), k.app.Flags...))
+	case len(a.subcommands) > 0:
+		var out []choice
+		for _, c := range a.subcommands {
+			if !c.Hidden {
+				out = append(out, choice{c.Name, c.Usage})
+			}
+		}
+		return out
+	case a.command == nil:
+		return nil
+	}
+	return k.values(ctx, before, argumentOf(strings.Join(a.path, " "), len(a.rest)), word)
+}
+
+// open is the name of a flag whose value comes next; "" if none does.
+func (k completer) open(a *arranger, arg string) string {
+	name, _, hasValue := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	f := findFlag(a.commandFlags(), name)
+	if f == nil {
+		f = findFlag(a.root, name)
+	}
+	if f == nil || hasValue || !takesValue(f) {
+		return ""
+	}
+	return f.Names()[0]
+}
+
+func flagChoices(flags []cli.Flag) []choice {
+	var out []choice
+	for _, f := range flags {
+		if d, ok := f.(cli.DocGenerationFlag); ok && f.Names()[0] != "help" {
+			out = append(out, choice{"--" + f.Names()[0], strings.ReplaceAll(d.GetUsage(), "`", "")})
+		}
+	}
+	return append(out, choice{"--help", "show help"})
+}
+
+// argumentOf says what the nth argument of a command is, by the name of a flag of the same kind.
+func argumentOf(path string, n int) string {
+	noun, verb, _ := strings.Cut(path, " ")
+	switch {
+	case noun == "completion" && n == 0:
+		return "shell"
+	case noun == "repin" && n == 0, noun == "tunnel" && slices.Contains([]string{"get", "show", "add", "put"}, verb) && n == 0, noun == "tunnel" && (verb == "rm" || verb == "delete"):
+		return "tunnel"
+	case (noun == "realserver" || noun == "rs") && verb == "weight" && n == 0, (noun == "realserver" || noun == "rs") && slices.Contains([]string{"drain", "undrain", "rm", "delete"}, verb):
+		return "realserver"
+	case noun == "service" && verb != "list":
+		return "service"
+	case noun == "tenant" && verb != "list":
+		return "tenant"
+	}
+	return ""
+}
+
+// values are the values of a flag or an argument. Names come from the director, if it answers soon.
+func (k completer) values(ctx context.Context, before []string, name, word string) []choice {
+	fixed := map[string][]string{
+		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
+		"fragment": {"first", "later"}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
+	}
+	var out []choice
+	for _, v := range fixed[name] {
+		out = append(out, choice{word: v})
+	}
+	if len(out) > 0 {
+		return out
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	client := k.client(before)
+	if client == nil {
+		return nil
+	}
+	return namesFrom(ctx, client, name, word)
+}
+
+// client talks to the director that the words before name; nil if that does not work.
+func (k completer) client(before []string) *api.Client {
+	var found *talk
+	probe := &cli.Command{Name: "probe", Hidden: true, Action: func(c *cli.Context) error {
+		var err error
+		found, err = k.env.talk(c, count{})
+		return err
+	}}
+	a := arranger{root: k.app.Flags, subcommands: k.app.Commands}
+	for i := 0; i < len(before); i++ {
+		if arg := before[i]; len(arg) > 1 && arg[0] == '-' {
+			i += a.flag(arg, before[i+1:])
+		} else {
+			a.word(arg)
+		}
+	}
+	app := &cli.App{Name: "director", Flags: globalFlags(), Commands: []*cli.Command{probe}, Writer: discard{}, ErrWriter: discard{},
+		ExitErrHandler: func(*cli.Context, error) {}, HideVersion: true}
+	if err := app.Run(append(append([]string{"director"}, a.global...), "probe")); err != nil || found == nil {
+		return nil
+	}
+	return found.client
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+const maxChoices = 100
+
+// namesFrom asks for the names of a kind of object. Errors are no names: completion stays silent.
+func namesFrom(ctx context.Context, c *api.Client, kind, word string) []choice {
+	var out []choice
+	switch kind {
+	case "realserver", "to":
+		list, _ := c.RealServers(ctx)
+		for _, r := range list {
+			out = append(out, choice{r.Name, r.State + " " + r.Admin})
+		}
+	case "service":
+		list, _ := c.Services(ctx)
+		for _, s := range list {
+			out = append(out, choice{s.Name, strings.Join(s.VIPs, " ")})
+		}
+	case "tenant":
+		list, _ := c.Tenants(ctx)
+		for _, n := range list {
+			out = append(out, choice{n.Name, strings.Join(n.Covers, " ")})
+		}
+	case "tunnel", "separate-from":
+		out = tunnelsFrom(ctx, c, word)
+	}
+	return out
+}
+
+// tunnelsFrom are the first tunnels whose ids begin with word. A cursor is where the page before ended.
+func tunnelsFrom(ctx context.Context, c *api.Client, word string) []choice {
+	var out []choice
+	cursor := ""
+	if word != "" {
+		if s, err := c.Tunnel(ctx, word); err == nil {
+			out = append(out, choice{s.ID, s.Service})
+		}
+		cursor = base64.RawURLEncoding.EncodeToString([]byte(word))
+	}
+	page, _ := c.TunnelPage(ctx, api.TunnelFilter{Limit: maxChoices}, cursor)
+	for _, s := range page.Tunnels {
+		out = append(out, choice{s.ID, s.Service})
+	}
+	return out
+}

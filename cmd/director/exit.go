@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+// The exit codes. The help lists them: see exitCodes.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitRefused     = 3
+	exitUnreachable = 4
+	exitPartly      = 5
+	exitNotReady    = 6
+	exitInterrupted = 130 // as shells call a command that SIGINT ended
+)
+
+const exitCodes = `0    done
+1    failed: the message says at what
+2    wrong usage: nothing was asked of the director
+3    refused by the director: each fault is told with field, value, problem and remedy
+4    the director cannot be reached
+5    done in part: some items were refused, each is told
+6    status --check: not ready, or there are alarms
+130  interrupted (Ctrl-C)`
+
+// A codedError ends the program with its code. Without a message it was told already.
+type codedError struct {
+	code int
+	err  error
+}
+
+func (e *codedError) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func (e *codedError) Unwrap() error { return e.err }
+
+func coded(code int, err error) error { return &codedError{code, err} }
+
+// A usageError is about the command line.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// exitCode is the code that an error ends the program with.
+func exitCode(err error) int {
+	var u usageError
+	var c *codedError
+	var own cli.ExitCoder
+	var p *api.Problem
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &u):
+		return exitUsage
+	case errors.As(err, &c):
+		return c.code
+	case errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, &p) && p.Status >= 400 && p.Status < 500:
+		return exitRefused
+	case errors.As(err, &p):
+		return exitFailed
+	case errors.As(err, &own):
+		return own.ExitCode()
+	}
+	return exitFailed
+}
+
+// unreachable tells whether an error is about the way to the director and not about what was asked.
+func unreachable(err error) bool {
+	var op *net.OpError
+	var cert *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var dns *net.DNSError
+	return errors.As(err, &op) || errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &record) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNREFUSED)
+}
+
+// report tells an error to whoever called, and returns the exit code.
+func report(env *Env, err error) int {
+	code := exitCode(err)
+	if err == nil || err.Error() == "" {
+		return code
+	}
+	if env.JSON {
+		line, _ := json.Marshal(errorAnswer(err, code)) // our own types encode
+		fmt.Fprintf(env.Stderr, "%s\n", line)
+		return code
+	}
+	switch code {
+	case exitInterrupted:
+		fmt.Fprintf(env.Stderr, "director: interrupted%s\n", unlessCanceled(err))
+	default:
+		fmt.Fprintf(env.Stderr, "director: %s\n", strings.TrimRight(words(err), "\n"))
+	}
+	return code
+}
+
+func unlessCanceled(err error) string {
+	if s := err.Error(); !strings.Contains(s, context.Canceled.Error()) {
+		return ": " + s
+	}
+	return ""
+}
+
+// An errorLine is an error on stderr with --json.
+type errorLine struct {
+	Error   string       `json:"error"`
+	Code    int          `json:"exit_code"`
+	Problem *api.Problem `json:"problem,omitempty"`
+}
+
+func errorAnswer(err error, code int) errorLine {
+	line := errorLine{Error: words(err), Code: code}
+	if errors.As(err, &line.Problem) {
+		line.Error = err.Error()
+	}
+	return line
+}
+
+// words are an error as people read it: a problem has a line for each fault.
+func words(err error) string {
+	var p *api.Problem
+	if errors.As(err, &p) {
+		return strings.TrimSuffix(err.Error(), p.Error()) + problemWords(p)
+	}
+	return err.Error()
+}
+
+func problemWords(p *api.Problem) string {
+	var b strings.Builder
+	b.WriteString(p.Title)
+	if p.Detail != "" {
+		b.WriteString(": " + p.Detail)
+	}
+	for i, e := range p.Errors {
+		if i > 0 {
+			b.WriteString("\n")
+		}
+		for _, part := range []struct{ name, text string }{{"field", e.Field}, {"value", e.Value}, {"problem", e.Problem}, {"remedy", e.Remedy}} {
+			if part.text != "" {
+				fmt.Fprintf(&b, "\n  %-8s %s", part.name, part.text)
+			}
+		}
+	}
+	if p.RetryAfter > 0 {
+		fmt.Fprintf(&b, "\n  try again in %d s", p.RetryAfter)
+	}
+	return b.String()
+}
+
+// notReached says why a director does not answer and what to do about it.
+func notReached(err error, socket string) error {
+	if socket == "" {
+		return coded(exitUnreachable, fmt.Errorf("%w\nIs the director running there, and does it listen on this address? Its node file says so under api.listen.", err))
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		err = fmt.Errorf("%w\nNo director listens on the socket %s. Start one:  director run --config /etc/tunneldirector/director.yaml\nIf it listens elsewhere, say --socket PATH or --server URL.", err, socket)
+	case errors.Is(err, fs.ErrPermission):
+		err = fmt.Errorf("%w\nThe socket %s is not open to this user: run as root, or as a member of the group that api.socket.group names.", err, socket)
+	}
+	return coded(exitUnreachable, err)
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func realServerCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "realserver", Aliases: []string{"rs"}, Usage: "list, add, drain, weigh and remove real servers",
+		Description: describe(`
+A real server is one instance of a tunnel terminator, at an address on the real servers' network.`,
+			"director realserver list", "director realserver drain rs2"),
+		Subcommands: []*cli.Command{
+			realServerListCommand(env), realServerAddCommand(env), realServerAdminCommand(env, true), realServerAdminCommand(env, false),
+			realServerWeightCommand(env), realServerRmCommand(env),
+		},
+	}
+}
+
+func realServerListCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "list", Aliases: []string{"ls"}, Usage: "list real servers, their life and load",
+		Description: describe(`
+Lists real servers. State: new (not seen alive yet), alive, dead. Tunnels are those whose primary it
+is; backup for, those that it would inherit.`,
+			"director realserver list", "director realserver list --service ipsec --json"),
+		Flags: []cli.Flag{&cli.StringFlag{Name: "service", Usage: "only those of the service `NAME`"}},
+		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+			list, err := t.client.RealServers(ctx)
+			if err != nil {
+				return err
+			}
+			if s := t.String("service"); s != "" {
+				list = slices.DeleteFunc(list, func(r api.RealServerState) bool { return !slices.Contains(r.Services, s) })
+			}
+			return t.show(map[string][]api.RealServerState{"real_servers": slices.Concat([]api.RealServerState{}, list)}, func(p *page) {
+				if len(list) == 0 {
+					t.note("no real servers")
+					return
+				}
+				t.realServerTable(p, list)
+			})
+		}),
+	}
+}
+
+func (t *talk) realServerTable(p *page, list []api.RealServerState) {
+	var rows [][]string
+	for _, r := range list {
+		st := r.Status
+		if st == nil {
+			st = &api.RealServerStatus{}
+		}
+		since := ""
+		if r.Since != nil {
+			since = ago(t.Now(), *r.Since)
+		}
+		weight := ""
+		if r.Weight != nil {
+			weight = number(*r.Weight)
+		}
+		rows = append(rows, []string{r.Name, r.State, r.Admin, since, hostWord(r.Host, r.Zone), strings.Join(r.Addresses, " "), strings.Join(r.Services, " "),
+			weight, tunnelsOf(st.Tunnels, r.Capacity), number(st.BackupFor), bits(st.BandwidthBPS), rtt(st.RTTMicros)})
+	}
+	p.table([]column{{name: "name"}, {name: "state"}, {name: "admin"}, {name: "since"}, {name: "host"}, {name: "addresses"}, {name: "services"},
+		{name: "weight", right: true}, {name: "tunnels", right: true}, {name: "backup for", right: true}, {name: "expected", right: true}, {name: "rtt", right: true}}, rows)
+	for _, r := range list {
+		if r.State == "dead" || r.State == "new" {
+			p.line("%s is %s: %s", r.Name, r.State, orWord(r.Cause, "not seen alive yet"))
+		}
+	}
+}
+
+func hostWord(host, zone string) string {
+	if zone == "" {
+		return host
+	}
+	return host + " @ " + zone
+}
+
+func tunnelsOf(n, capacity uint32) string {
+	if capacity == 0 {
+		return number(n)
+	}
+	return number(n) + "/" + number(capacity)
+}
+
+func rtt(micros int64) string {
+	if micros == 0 {
+		return ""
+	}
+	return (time.Duration(micros) * time.Microsecond).String()
+}
+
+// changed prints what became of a service, a tenant or a real server.
+func (t *talk) changed(what string, a api.Changed, verb string) error {
+	return t.show(struct {
+		Object string `json:"object"`
+		api.Changed
+	}{what, a}, func(p *page) {
+		if !a.Changed {
+			verb = "is so already"
+		}
+		p.line("%s %s", what, verb)
+		for _, w := range a.Warnings {
+			p.line("note: %s", w)
+		}
+	})
+}
+
+func realServerAddCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "add", Aliases: []string{"put"}, Usage: "add a real server, or replace it", ArgsUsage: "NAME",
+		Description: describe(`
+Adds a real server. It gets tunnels when it has been seen alive. One of this name is replaced as a
+whole, except that a drained one stays drained; no tunnel moves by it.`,
+			"director realserver add rs1 --address 198.51.100.11 --service ipsec --host node-a --zone z1",
+			"director realserver add rs2 --address 198.51.100.12 --service wireguard --check udp/51820 --capacity 5000"),
+		Flags: []cli.Flag{
+			&cli.StringSliceFlag{Name: "address", Usage: "`ADDR` on the real servers' network; one of each family at most"},
+			&cli.StringSliceFlag{Name: "service", Usage: "service `NAME` that it terminates; may be repeated"},
+			&cli.StringFlag{Name: "host", Usage: "machine `NAME` that it runs on; default: its own name"},
+			&cli.StringFlag{Name: "zone", Usage: "`NAME` of the host's zone: a backup is in another one where there is one"},
+			&cli.UintFlag{Name: "weight", Value: api.DefaultWeight, Usage: "relative `N`; 0 takes no new tunnels"},
+			&cli.UintFlag{Name: "capacity", Usage: "at most `N` tunnels; 0: no limit"},
+			&cli.StringFlag{Name: "check", Usage: "`udp/PORT` or tcp/PORT of the terminator; default: ARP and ND alone"},
+			&cli.StringSliceFlag{Name: "vlan", Usage: "`TENANT=TAG` on the subnet side; may be repeated"},
+		},
+		Action: asks(env, count{1, 1}, addRealServer),
+	}
+}
+
+func addRealServer(ctx context.Context, t *talk) error {
+	name := t.Args().First()
+	weight := uint32(min(t.Uint("weight"), 1<<32-1))
+	r := api.RealServer{Name: name, Host: t.String("host"), Zone: t.String("zone"), Addresses: t.list("address"), Services: t.list("service"),
+		Weight: &weight, Capacity: uint32(min(t.Uint("capacity"), 1<<32-1)), Check: t.String("check")}
+	for _, v := range t.list("vlan") {
+		tenant, tag, _ := strings.Cut(v, "=")
+		var n uint16
+		if _, err := fmt.Sscan(tag, &n); err != nil || tenant == "" {
+			return usage("--vlan %s: is not TENANT=TAG, like customer-a=101", v)
+		}
+		if r.VLANs == nil {
+			r.VLANs = map[string]uint16{}
+		}
+		r.VLANs[tenant] = n
+	}
+	_, err := t.client.RealServer(ctx, name)
+	verb := "added"
+	if err == nil {
+		verb = "replaced"
+	}
+	a, err := t.client.PutRealServer(ctx, r)
+	if err != nil {
+		return err
+	}
+	return t.changed("real server "+name, a, verb)
+}
+
+func realServerAdminCommand(env *Env, drain bool) *cli.Command {
+	c := &cli.Command{
+		Name: "drain", Usage: "let real servers take no new tunnels", ArgsUsage: "NAME...",
+		Description: describe(`
+A drained real server takes no new tunnels, as primary or backup. Those that it has stay: move them
+with repin, those that are down with rebalance. It stays drained until undrain.`,
+			"director realserver drain rs2", "director rebalance"),
+	}
+	verb, do := "drained: no new tunnels; those that it has stay", (*api.Client).Drain
+	if !drain {
+		verb, do = "takes new tunnels again", (*api.Client).Undrain
+		c.Name, c.Usage = "undrain", "let drained real servers take new tunnels again"
+		c.Description = describe(`Undoes drain. Nothing moves back by itself; rebalance evens out the load.`, "director realserver undrain rs2")
+	}
+	c.Action = streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
+		return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
+			a, err := do(t.client, ctx, name)
+			if err != nil {
+				return err
+			}
+			return t.changed("real server "+name, a, verb)
+		})
+	})
+	return c
+}
+
+func realServerWeightCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "weight", Usage: "change a real server's weight", ArgsUsage: "NAME WEIGHT",
+		Description: describe(`
+Changes the share of new tunnels that a real server gets, relative to the others'. 0 takes none.
+Nothing moves by it; rebalance evens out the load by the new weights.`,
+			"director realserver weight rs1 200"),
+		Action: asks(env, count{2, 2}, func(ctx context.Context, t *talk) error {
+			name := t.Args().First()
+			var weight uint32
+			if n, err := fmt.Sscan(t.Args().Get(1), &weight); n != 1 || err != nil || fmt.Sprint(weight) != t.Args().Get(1) {
+				return usage("weight %q is not a whole number from 0 to 65535", t.Args().Get(1))
+			}
+			a, err := t.client.SetWeight(ctx, name, weight)
+			if err != nil {
+				return err
+			}
+			return t.changed("real server "+name, a, fmt.Sprintf("has weight %s now", number(weight)))
+		}),
+	}
+}
+
+func realServerRmCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "rm", Aliases: []string{"delete"}, Usage: "remove real servers", ArgsUsage: "NAME...",
+		Description: describe(`
+Removes real servers that no tunnel is placed on. With --force also those that are dead or drained:
+their tunnels are placed anew at once.`,
+			"director realserver rm rs2", "director realserver rm rs2 --force"),
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "place the tunnels of a dead or drained one anew"}},
+		Action: streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
+			return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
+				a, err := t.client.DeleteRealServer(ctx, name, t.Bool("force"))
+				if err != nil {
+					return err
+				}
+				return t.changed("real server "+name, a, "removed")
+			})
+		}),
+	}
+}

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func rebalanceCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "rebalance", Usage: "even out the load by moving tunnels that are not up",
+		Description: describe(`
+Moves groups that are not up to where the service's placement would put them now, the most useful
+moves first, at a rate. What is up stays, and so does what comes up meanwhile. Ctrl-C stops it; what
+was moved stays moved.`,
+			"director rebalance --dry-run", "director rebalance --service ipsec --rate 50/s --limit 1000"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "service", Usage: "only the service `NAME`"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "move nothing, tell what would"},
+			&cli.StringFlag{Name: "rate", Value: "100/s", Usage: "at most `N/s` groups"},
+			&cli.IntFlag{Name: "limit", Usage: "at most `N` groups; 0: no limit"},
+		},
+		Action: streams(env, count{}, rebalance),
+	}
+}
+
+func rebalance(ctx context.Context, t *talk) error {
+	rate, err := strconv.ParseFloat(strings.TrimSuffix(t.String("rate"), "/s"), 64)
+	if err != nil || !(rate > 0) {
+		return usage("--rate %s: is not a number of groups a second, like 50/s", t.String("rate"))
+	}
+	if t.Int("limit") < 0 {
+		return usage("--limit %d: is negative; 0 is no limit", t.Int("limit"))
+	}
+	if err := t.reach(ctx); err != nil {
+		return err
+	}
+	dry, moved := t.Bool("dry-run"), 0
+	sum, err := t.client.Rebalance(ctx, api.RebalanceRequest{Service: t.String("service"), Rate: rate, Limit: t.Int("limit"), DryRun: dry}, func(l api.RebalanceLine) {
+		if l.Error == nil {
+			moved++
+		}
+		_ = t.show(l, func(p *page) { p.line("%s", moveWords(l, dry)) }) // the sum fails too
+	})
+	if err != nil {
+		if ctx.Err() != nil {
+			t.note("%s moved; the rest stays where it is", some(moved, "group"))
+		}
+		return err
+	}
+	err = t.show(api.RebalanceLine{Summary: &sum}, func(p *page) {
+		switch {
+		case sum.Planned == 0:
+			p.line("nothing to move: what is not up is spread evenly already")
+		case dry:
+			p.line("dry run, nothing was moved: %s would", some(sum.Planned, "group"))
+		default:
+			p.line("%s moved, %s stayed, of %s planned, in %.1f s", some(sum.Moved, "group"), number(sum.Refused), number(sum.Planned), sum.Seconds)
+		}
+	})
+	if err == nil && sum.Refused > 0 {
+		return coded(exitPartly, nil)
+	}
+	return err
+}
+
+func moveWords(l api.RebalanceLine, dry bool) string {
+	switch {
+	case l.Error != nil:
+		return l.Group + ": stays at " + orWord(l.From, "no real server") + ": " + l.Error.Error()
+	case dry:
+		return l.Group + ": " + orWord(l.From, "unplaced") + " -> " + orWord(l.To, "whichever is best")
+	}
+	return l.Group + ": " + orWord(l.From, "unplaced") + " -> " + l.To
+}

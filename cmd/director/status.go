@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func statusCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "status", Usage: "show the director at a glance",
+		Description: describe(`
+Shows whether the director is ready, what needs a person, its data plane, real servers and services,
+and N+1: whether the death of any one host can be borne by the others.
+
+With --check the exit code is 6 unless it is ready, writable, in step with the kernel and without
+alarms: for monitoring.`,
+			"director status", "director status --check --json"),
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit with 6 unless all is well"}},
+		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+			s, err := t.client.Status(ctx)
+			if err != nil {
+				return err
+			}
+			if err := t.show(s, func(p *page) { t.statusPage(p, &s) }); err != nil {
+				return err
+			}
+			if t.Bool("check") && !well(&s) {
+				return coded(exitNotReady, errors.New("not all is well: "+strings.Join(troubles(&s), "; ")))
+			}
+			return nil
+		}),
+	}
+}
+
+func well(s *api.Status) bool { return len(troubles(s)) == 0 }
+
+// troubles are what is not well, each once.
+func troubles(s *api.Status) []string {
+	var out []string
+	if !s.Ready {
+		out = append(out, "not ready"+after(": ", strings.Join(s.NotReady, ", ")))
+	}
+	if !s.Writable {
+		out = append(out, "not writable"+after(": ", s.NotWritable))
+	}
+	if !s.Plane.InSync {
+		out = append(out, "the kernel is not in step with the table"+after(": ", s.Plane.LastError))
+	}
+	if n := len(s.Alarms); n > 0 {
+		out = append(out, some(n, "alarm"))
+	}
+	return out
+}
+
+func after(sep, s string) string {
+	if s == "" {
+		return ""
+	}
+	return sep + s
+}
+
+func (t *talk) statusPage(p *page, s *api.Status) {
+	now := t.Now()
+	n := s.Tunnels
+	p.facts([][2]string{
+		{"director", fmt.Sprintf("%s, version %s, running %s", s.Name, orWord(s.Version, "unknown"), span(now.Sub(s.Started)))},
+		{"ready", yesNo(s.Ready, strings.Join(s.NotReady, "; "))},
+		{"writable", yesNo(s.Writable, s.NotWritable)},
+		{"frozen", frozenWords(s)},
+		{"tunnels", fmt.Sprintf("%s: %s placed, %s unplaced, %s without backup, %s contested, %s split", number(n.Total), number(n.Placed), number(n.Unplaced),
+			number(n.NoBackup), number(n.Contested), number(n.Split))},
+		{"N+1", yesNo(s.NPlusOne.OK, strings.Join(s.NPlusOne.Missing, "; "))},
+		{"data plane", planeWords(&s.Plane)},
+		{"tables", usageWords(s.Plane.Tables)},
+		{"subnet side", trafficWords(s.Plane.SubnetSide)},
+		{"dropped", countersWords(s.Plane.Dropped)},
+		{"passed", countersWords(s.Plane.Passed)},
+		{"disk", fmt.Sprintf("%s used, %s free", octets(s.DiskUsed), octets(s.DiskFree))},
+		{"revision", fmt.Sprintf("%s:%d", s.Store, s.Revision)},
+		{"clock", s.ClockSays},
+	})
+	for _, d := range s.Plane.Detail {
+		p.line("            %s", d)
+	}
+	t.statusTables(p, s)
+	p.line("")
+	if len(s.Alarms) == 0 {
+		p.line("no alarms")
+	}
+	for _, a := range s.Alarms {
+		p.line("ALARM  %s", a)
+	}
+}
+
+func (t *talk) statusTables(p *page, s *api.Status) {
+	if len(s.Services) > 0 {
+		var rows [][]string
+		for _, v := range s.Services {
+			rows = append(rows, []string{v.Name, number(v.Tunnels), number(v.Traffic.Packets), octets(v.Traffic.Bytes), countersWords(v.Dropped)})
+		}
+		p.line("")
+		p.table([]column{{name: "service"}, {name: "tunnels", right: true}, {name: "packets", right: true}, {name: "bytes", right: true}, {name: "dropped packets"}}, rows)
+	}
+	if len(s.RealServers) > 0 {
+		var rows [][]string
+		for _, r := range s.RealServers {
+			since := ""
+			if at, err := time.Parse(time.RFC3339, r.Since); err == nil {
+				since = ago(t.Now(), at)
+			}
+			rows = append(rows, []string{r.Name, r.State, r.Admin, since, hostWord(r.Host, r.Zone), number(r.Weight), tunnelsOf(r.Tunnels, r.Capacity),
+				number(r.BackupFor), bits(r.BandwidthBPS), number(r.Traffic.Packets), octets(r.Traffic.Bytes), rtt(r.RTTMicros)})
+		}
+		p.line("")
+		p.table([]column{{name: "real server"}, {name: "state"}, {name: "admin"}, {name: "since"}, {name: "host"}, {name: "weight", right: true}, {name: "tunnels", right: true},
+			{name: "backup for", right: true}, {name: "expected", right: true}, {name: "packets", right: true}, {name: "bytes", right: true}, {name: "rtt", right: true}}, rows)
+	}
+}
+
+func yesNo(ok bool, why string) string {
+	if ok {
+		return "yes"
+	}
+	return "NO" + after(": ", why)
+}
+
+func frozenWords(s *api.Status) string {
+	if !s.Frozen {
+		return ""
+	}
+	return "YES" + after(", by ", s.FrozenBy) + ": nothing is moved automatically; end it with director freeze --off"
+}
+
+func planeWords(p *api.PlaneStatus) string {
+	if p.InSync {
+		return p.Kind + ", in step with the table"
+	}
+	return p.Kind + ", NOT in step with the table" + after(": ", p.LastError)
+}
+
+func trafficWords(t api.Traffic) string {
+	return fmt.Sprintf("%s, %s", some(t.Packets, "packet"), octets(t.Bytes))
+}
+
+// countersWords writes the counters that are not 0, the largest first.
+func countersWords(m map[string]uint64) string {
+	keys := slices.SortedFunc(maps.Keys(m), func(a, b string) int {
+		if m[a] != m[b] && m[a] > m[b] {
+			return -1
+		} else if m[a] < m[b] {
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	var out []string
+	for _, k := range keys {
+		if m[k] > 0 {
+			out = append(out, k+" "+number(m[k]))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func usageWords(m map[string]api.Usage) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		u := m[k]
+		s := k + " " + number(u.Entries)
+		if u.Max > 0 {
+			s += fmt.Sprintf("/%s (%d %%)", number(u.Max), u.Entries*100/u.Max)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ", ")
+}

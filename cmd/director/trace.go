@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"net/netip"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func traceCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "trace", Usage: "tell what happens to a packet, and why",
+		Description: describe(`
+Looks a packet up, in the table and in the data plane itself, and tells each step in words: which real
+server gets it, by which pin, since when and why, and who would get it if that one died. Towards a
+virtual IP it is the tunnel side, towards an address behind a tunnel the subnet side.`,
+			"director trace --from 203.0.113.5 --to 192.0.2.10 --proto esp",
+			"director trace --from 203.0.113.5:41641 --to 192.0.2.10:51820 --proto udp",
+			"director trace --from 192.0.2.200 --to 100.64.40.33 --tenant customer-a"),
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "from", Usage: "source `ADDR`, or ADDR:PORT"},
+			&cli.StringFlag{Name: "to", Usage: "destination `ADDR`, or ADDR:PORT"},
+			&cli.StringFlag{Name: "proto", Usage: "IP `PROTOCOL`: esp, ah, gre, l2tp, ipip, udp, tcp, icmp or a number; default: the first that the VIP balances"},
+			&cli.UintFlag{Name: "from-port", Usage: "source port `N`"},
+			&cli.UintFlag{Name: "to-port", Usage: "destination port `N`"},
+			&cli.StringFlag{Name: "tenant", Usage: "`NAME` of the tenant whose interface it comes in by, on the subnet side"},
+			&cli.StringFlag{Name: "fragment", Usage: "`first` or later: the packet is a fragment"},
+		},
+		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+			q, err := t.question()
+			if err != nil {
+				return err
+			}
+			e, err := t.client.Lookup(ctx, q)
+			if err != nil {
+				return err
+			}
+			return t.show(e, func(p *page) { tracePage(p, &e) })
+		}),
+	}
+}
+
+func (t *talk) question() (api.Question, error) {
+	q := api.Question{Proto: t.String("proto"), Tenant: t.String("tenant"), Fragment: t.String("fragment")}
+	if t.String("from") == "" || t.String("to") == "" {
+		return q, usage("director trace lacks --from ADDR or --to ADDR")
+	}
+	if q.Fragment != "" && q.Fragment != "first" && q.Fragment != "later" {
+		return q, usage("--fragment %s: is neither first nor later", q.Fragment)
+	}
+	var err error
+	if q.Src, q.SrcPort, err = t.end("from"); err != nil {
+		return q, err
+	}
+	q.Dst, q.DstPort, err = t.end("to")
+	return q, err
+}
+
+// end reads one end of a packet: an address, with its port or with the flag beside it.
+func (t *talk) end(name string) (addr string, port uint16, err error) {
+	addr = t.String(name)
+	n := t.Uint(name + "-port")
+	if n > 65535 {
+		return "", 0, usage("--%s-port %d: is not a port", name, n)
+	}
+	ap, perr := netip.ParseAddrPort(addr)
+	if perr != nil {
+		return addr, uint16(n), nil // the director says what is wrong with it
+	}
+	if n != 0 && uint16(n) != ap.Port() {
+		return "", 0, usage("--%s %s and --%s-port %d: say one port", name, addr, name, n)
+	}
+	return ap.Addr().String(), ap.Port(), nil
+}
+
+func tracePage(p *page, e *api.Explanation) {
+	for i, w := range e.Words {
+		p.line("%2d. %s", i+1, w)
+	}
+	if len(e.Words) > 0 {
+		p.line("")
+	}
+	p.facts([][2]string{
+		{"verdict", verdictWords(e)}, {"side", e.Side}, {"service", e.Service}, {"tunnel", e.Tunnel}, {"group", e.Group}, {"matched", e.Matched},
+		{"pin", pinWords(e)}, {"if it dies", e.IfItDies},
+	})
+	if !e.Agrees {
+		p.line("\nThe data plane does not do what the table says. director status tells whether it is being mended.")
+	}
+}
+
+func verdictWords(e *api.Explanation) string {
+	switch e.Action {
+	case "forward":
+		s := "forwarded to real server " + e.RealServer
+		if e.UsedBackup {
+			s += ", the backup, since " + orWord(e.Primary, "the primary") + " is dead"
+		}
+		return s
+	case "drop":
+		return "dropped: " + e.Reason
+	}
+	return "left to the director's own stack: " + e.Reason
+}
+
+func pinWords(e *api.Explanation) string {
+	if e.Primary == "" {
+		return ""
+	}
+	parts := []string{"primary " + e.Primary, "backup " + orWord(e.Backup, "none")}
+	if e.PinSince != "" {
+		parts = append(parts, "since "+e.PinSince)
+	}
+	if e.PinWhy != "" {
+		parts = append(parts, e.PinWhy)
+	}
+	if e.PinnedBy != "" {
+		parts = append(parts, "by "+e.PinnedBy)
+	}
+	return strings.Join(parts, ", ")
+}

@@ -454,3 +454,72 @@ func TestRestartUnderTraffic(t *testing.T) {
 		t.Errorf("%d of %d datagrams arrived", got.Load(), n)
 	}
 }
+
+// TestNeighbourMoves: a real server's MAC address changes and the program follows; it vanishes and the last one stays.
+func TestNeighbourMoves(t *testing.T) {
+	l := newLab(t)
+	mac := net.HardwareAddr{2, 7, 7, 7, 7, 7}
+	neighbour := func(ll net.HardwareAddr, state int) {
+		in(t, l.director, func() error {
+			ra, err := netlink.LinkByName("ra")
+			if err != nil {
+				return err
+			}
+			return netlink.NeighSet(&netlink.Neigh{LinkIndex: ra.Attrs().Index, IP: net.ParseIP("10.9.1.1"), HardwareAddr: ll, State: state})
+		})
+	}
+	known := func() net.HardwareAddr {
+		m, ok, err := l.p.macOf(1, false)
+		must(t, err)
+		if !ok {
+			t.Fatal("the neighbour is not known any more")
+		}
+		return m[:]
+	}
+	neighbour(mac, netlink.NUD_REACHABLE)
+	deadline := time.Now().Add(3 * time.Second)
+	for !bytes.Equal(known(), mac) && time.Now().Before(deadline) {
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !bytes.Equal(known(), mac) {
+		t.Fatalf("the program sends to %v, want %v", known(), mac)
+	}
+	neighbour(nil, netlink.NUD_FAILED)
+	time.Sleep(10 * settleTime)
+	known() // fails the test if nothing is
+}
+
+// TestNeighbourIsManaged: the kernel keeps the entry fresh by itself, also without a daemon.
+func TestNeighbourIsManaged(t *testing.T) {
+	l := newLab(t)
+	managed := 0
+	in(t, l.director, func() error {
+		list, err := netlink.NeighList(0, unix.AF_INET)
+		for _, n := range list {
+			if n.FlagsExt&netlink.NTF_EXT_MANAGED != 0 {
+				managed++
+			}
+		}
+		return err
+	})
+	if managed != 2 {
+		t.Errorf("%d managed IPv4 neighbours, want 2", managed)
+	}
+}
+
+// TestRouteElsewhereIsRefused: a real server behind an interface without the role gets nothing, and the log says why.
+func TestRouteElsewhereIsRefused(t *testing.T) {
+	l := newLab(t)
+	c := labConfig()
+	c.RealServers[0].Addrs = []netip.Addr{addr("198.51.100.1")}
+	must(t, l.p.Apply(t.Context(), plane.Update{Config: &c}))
+	time.Sleep(10 * settleTime)
+	if _, known, err := l.p.macOf(1, false); err != nil || known {
+		t.Errorf("known: %v, %v", known, err)
+	}
+	d, err := l.p.Lookup(plane.Packet{Src: addr("198.51.100.1"), Dst: addr("192.0.2.1"), Proto: 50, Hops: 9})
+	must(t, err)
+	if d.Reason != plane.DropNoNeighbour {
+		t.Errorf("decided %v", d.Reason)
+	}
+}

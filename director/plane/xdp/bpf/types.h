@@ -10,7 +10,7 @@
 /* A function that the verifier looks at once, by itself, rather than again for every way that leads to it. */
 #define SEPARATE __attribute__((noinline))
 
-/* plane.Reason; reasons.go has a test that holds the two lists together. */
+/* plane.Reason; a test holds the two lists together. */
 enum reason {
 	FORWARDED         = 0,
 	DROP_NO_SERVICE   = 1,

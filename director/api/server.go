@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"time"
 
@@ -87,16 +86,27 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	probe := httptest.NewRecorder()
-	h.ServeHTTP(probe, r)
-	if probe.Code != http.StatusMethodNotAllowed {
+	probe := statusProbe{header: http.Header{}}
+	h.ServeHTTP(&probe, r)
+	if probe.status != http.StatusMethodNotAllowed {
 		writeProblem(w, problem(http.StatusNotFound, kindNotFound, "no such path: "+clip(r.URL.Path)+"; /openapi.json lists them all"))
 		return
 	}
-	allow := probe.Header().Get("Allow")
+	allow := probe.header.Get("Allow")
 	w.Header().Set("Allow", allow)
 	writeProblem(w, problem(http.StatusMethodNotAllowed, "method-not-allowed", r.Method+" is not for this path; "+allow+" are"))
 }
+
+// A statusProbe takes an answer's status and header, to say the same in a problem document.
+type statusProbe struct {
+	header http.Header
+	status int
+}
+
+// The methods of an http.ResponseWriter.
+func (p *statusProbe) Header() http.Header         { return p.header }
+func (p *statusProbe) WriteHeader(status int)      { p.status = status }
+func (p *statusProbe) Write(b []byte) (int, error) { return len(b), nil }
 
 // Metrics answers GET /metrics alone, for a listener of its own.
 func (s *Server) Metrics() http.Handler { return s.metrics }

@@ -35,6 +35,7 @@ const (
 	idleTimeout   = 2 * time.Minute  // of a stream's body: time to the next bytes
 	writeTimeout  = 30 * time.Second // of a stream's answer: a client that does not read is given up
 	stopTimeout   = 10 * time.Second
+	setPatience   = 30 * time.Second // that a complete set waits for another one: only one is in memory
 )
 
 // A Server is the HTTP interface of a director.
@@ -44,6 +45,7 @@ type Server struct {
 	mux     *http.ServeMux
 	huma    huma.API
 	metrics http.Handler
+	sets    chan struct{} // holds one token while a complete set is taken in
 }
 
 // New makes the interface; it touches nothing. The Server is an http.Handler.
@@ -60,7 +62,7 @@ func New(d Director, o Options) *Server {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
 	}
-	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log)}
+	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1)}
 	s.huma = humago.New(s.mux, humaConfig(o.Version))
 	s.huma.UseMiddleware(s.authorize)
 	s.registerTunnels()

@@ -41,22 +41,44 @@ func (s *Server) putTunnels(ctx context.Context, in *setInput) (*huma.StreamResp
 	if !ok {
 		return nil, unsupported("pushing a complete set")
 	}
-	c := &completeSet{s: s, in: in, owner: owner, by: affinity.Actor{Name: owner}, begun: time.Now(), start: planner.Stamp(), lines: map[string]int{}}
-	r, w := requestOf(ctx)
-	rc := http.NewResponseController(w)
-	_ = rc.EnableFullDuplex() // so that a refusal can be sent before the body's end
-	if err := c.read(ctx, &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline}); err != nil {
-		drain(r.Body, rc)
+	start := planner.Stamp() // before waiting: what is pushed meanwhile is newer
+	if err := s.beginSet(ctx, setPatience); err != nil {
 		return nil, err
 	}
-	plan, err := c.plan(ctx, planner)
-	if err != nil {
+	c := &completeSet{s: s, in: in, owner: owner, by: affinity.Actor{Name: owner}, begun: time.Now(), start: start, lines: map[string]int{}}
+	var plan *affinity.Plan
+	defer func() {
+		if plan == nil { // refused, or this program failed
+			s.endSet()
+		}
+	}()
+	var err error
+	if plan, err = c.takeIn(ctx, planner); err != nil {
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(huma.Context) {
+		defer s.endSet()
+		_, w := requestOf(ctx)
 		c.answer(ctx, w, plan)
 	}}, nil
 }
+
+// beginSet waits for its turn.
+func (s *Server) beginSet(ctx context.Context, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	select {
+	case s.sets <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+	case <-stopping(ctx):
+	}
+	p := problem(http.StatusServiceUnavailable, kindUnavailable, "nothing was changed: another complete set is being taken in")
+	p.RetryAfter = 10
+	return p
+}
+
+func (s *Server) endSet() { <-s.sets }
 
 // A completeSet is the wanted set of one owner. One goroutine owns it.
 type completeSet struct {
@@ -76,6 +98,18 @@ type completeSet struct {
 	kept     map[string]string // id -> why it is not deleted
 	anyJSON  bool
 	sum      Summary
+}
+
+// takeIn reads the set and plans it; the plan is nil if there is an error.
+func (c *completeSet) takeIn(ctx context.Context, planner Planner) (*affinity.Plan, error) {
+	r, w := requestOf(ctx)
+	rc := http.NewResponseController(w)
+	_ = rc.EnableFullDuplex() // so that a refusal can be sent before the body's end
+	if err := c.read(ctx, &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline}); err != nil {
+		drain(r.Body, rc)
+		return nil, err
+	}
+	return c.plan(ctx, planner)
 }
 
 func (c *completeSet) read(ctx context.Context, body *streamBody) error {

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -154,5 +156,33 @@ func batchOf(lines []string) func(func(BatchItem, error) bool) {
 				return
 			}
 		}
+	}
+}
+
+// Only one set is in memory at a time; the next one waits, and then is told to come again.
+func TestSetsTakeTurns(t *testing.T) {
+	s := New(furnished(), Options{})
+	if err := s.beginSet(t.Context(), time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	var p *Problem
+	if err := s.beginSet(t.Context(), time.Millisecond); !errors.As(err, &p) || p.Status != 503 || p.RetryAfter == 0 {
+		t.Errorf("a second one: %v", err)
+	}
+	s.endSet()
+	if err := s.beginSet(t.Context(), time.Minute); err != nil {
+		t.Errorf("after the first one: %v", err)
+	}
+}
+
+// Whatever a set ends by, the next one has its turn.
+func TestEverySetEndsItsTurn(t *testing.T) {
+	l := furnished()
+	srv := serve(t, l, Options{})
+	for _, body := range []string{"", "garbage", setBody(2, tunnelLine(1)), setBody(1, tunnelLine(1)), setBody(0), setBody(1, tunnelLine(1))} {
+		ask(t, srv, "PUT", "/v1/tunnels", body)
+	}
+	if len(srv.Config.Handler.(*Server).sets) != 0 {
+		t.Error("a turn was not ended")
 	}
 }

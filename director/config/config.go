@@ -102,7 +102,7 @@ func Default() Config {
 		DataDir: "/var/lib/tunneldirector",
 		Plane:   PlaneAuto,
 		API:     API{Socket: Socket{Path: "/run/tunneldirector/api.sock", Mode: 0o660}},
-		Probe:   Probe{Interval: 200 * time.Millisecond, Timeout: 150 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
+		Probe:   Probe{Interval: 150 * time.Millisecond, Timeout: 120 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
 		Limits:  Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
 		Store:   Store{Reserve: 256 << 20},
 		Log:     Log{Level: slog.LevelInfo, Format: "text"},

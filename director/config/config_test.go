@@ -143,7 +143,7 @@ func TestParseFaults(t *testing.T) {
 			"probe.interval: 1ms is not between 10ms and 1m0s (line 5)", "probe.timeout: 5 lacks a unit; write 200ms or 5s (line 5)",
 			"probe.dead_after: 1 is not between 2 and 100 (line 5)", "probe.alive_after: is text, not a whole number between 1 and 1000 (line 5)"}},
 		{"duration", "probe: {interval: soon}\n", []string{`probe.interval: "soon" is not a duration; write a number and a unit: 200ms or 5s (line 5)`}},
-		{"timeout over interval", "probe: {interval: 100ms}\n", []string{"probe.timeout: 150ms is longer than the interval 100ms; at most as long (line 5)"}},
+		{"timeout over interval", "probe: {interval: 100ms}\n", []string{"probe.timeout: 120ms is longer than the interval 100ms; at most as long (line 5)"}},
 		{"limits", "limits: {max_delete: 101, max_pins: -5, max_subnets: 18446744073709551616}\n", []string{
 			"limits.max_delete: 101 is not between 0 and 100 (line 5)", "limits.max_pins: -5 is not between 1000 and 67108864 (line 5)",
 			"limits.max_subnets: is text, not a whole number between 1000 and 67108864 (line 5)"}},

@@ -205,7 +205,7 @@ func TestWarnings(t *testing.T) {
 	want := []string{
 		"api.listen[1]: tokens travel to 192.0.2.1:2 in the clear; set api.tls",
 		"api.socket.mode: 0666 lets every user of this machine be an operator; 0660 and a group is safer",
-		"probe: a dead real server is noticed after up to 10.2 s",
+		"probe: a dead real server is noticed after up to 7.6 s",
 	}
 	if diff := cmp.Diff(want, c.Warnings()); diff != "" {
 		t.Error(diff)

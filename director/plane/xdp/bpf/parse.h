@@ -135,6 +135,36 @@ static __always_inline int parse_v4(void *data, void *end, __u32 off, __u32 avai
 	return parse_l4(data, end, off + (quoted ? avail : ip->len), ip);
 }
 
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == 0 || next == 43 || next == 60 || next == 44;
+}
+
+/* One extension header; false where there is no more of them to walk over. */
+static __always_inline bool walk_v6(void *data, void *end, __u32 limit, __u32 *at, __u8 *next, struct ip *ip, int *r)
+{
+	if (!is_extension(*next))
+		return false;
+	__u8 *ext = data + bounded(*at);
+	if (*at > MAX_OFFSET || *at + 8 > limit || (void *)(ext + 8) > end) {
+		*r = DROP_MALFORMED;
+		return false;
+	}
+	bool fragment = *next == 44;
+	*next = ext[0];
+	if (!fragment) {
+		*at += (ext[1] + 1) * 8;
+		return true;
+	}
+	*at += 8;
+	__u16 word = ext[2] << 8 | ext[3];
+	if (word & 0xfff8)
+		ip->fragment = LATER;
+	else if (word & 1)
+		ip->fragment = FIRST;
+	return !(word & 0xfff8);
+}
+
 SEPARATE int parse_v6(struct xdp_md *ctx, __u32 off, __u32 avail, bool quoted, struct ip *ip)
 {
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -155,29 +185,13 @@ SEPARATE int parse_v6(struct xdp_md *ctx, __u32 off, __u32 avail, bool quoted, s
 	__u32 limit = off + (quoted ? avail : ip->len), at = off + 40;
 	__u8 next = h->next;
 
-	for (int i = 0; i < 7; i++) {
-		if (next != 0 && next != 43 && next != 60 && next != 44)
-			break;
-		if (i == 6 || at > MAX_OFFSET || at + 8 > limit)
-			return DROP_MALFORMED;
-		__u8 *ext = data + bounded(at);
-		if ((void *)(ext + 8) > end)
-			return DROP_MALFORMED;
-		if (next == 44) {
-			__u16 frag = ext[2] << 8 | ext[3];
-			next = ext[0];
-			at += 8;
-			if (frag & 0xfff8) {
-				ip->fragment = LATER;
-				break;
-			}
-			if (frag & 1)
-				ip->fragment = FIRST;
-			continue;
-		}
-		next = ext[0];
-		at += (ext[1] + 1) * 8;
-	}
+	/* unrolled by hand: clang likes to enter this loop in the middle, and Linux 6.1 takes no such loop */
+	int r = FORWARDED;
+	bool more = walk_v6(data, end, limit, &at, &next, ip, &r) && walk_v6(data, end, limit, &at, &next, ip, &r) &&
+		    walk_v6(data, end, limit, &at, &next, ip, &r) && walk_v6(data, end, limit, &at, &next, ip, &r) &&
+		    walk_v6(data, end, limit, &at, &next, ip, &r) && walk_v6(data, end, limit, &at, &next, ip, &r);
+	if (r || (more && is_extension(next)))
+		return DROP_MALFORMED;
 	if (at > limit)
 		return DROP_MALFORMED;
 	ip->proto = next;

@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"syscall"
@@ -74,10 +75,17 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, o))
 }
 
+// gcPercent trades processor time, of which the control plane has plenty, for memory: the table is most of the heap and
+// seldom changes.
+const gcPercent = 50
+
 // run is the daemon.
 func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) (err error) {
 	for _, w := range cfg.Warnings() {
 		log.Warn("configuration", "says", w)
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	disk, err := badgerstore.Open(ctx, badgerstore.Options{Dir: cfg.DataDir, Reserve: int64(cfg.Store.Reserve), Logger: log})
 	if err != nil {

@@ -282,12 +282,12 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	}
 	tx.t.SetRevision(revision)
 	d.publish(tx.t)
+	d.events.add(tx.events, revision)
 	d.program(ctx, dirty)
 	if dirty.Config {
 		d.holdNow(ctx)
 		d.watchTargets()
 	}
-	d.events.add(tx.events, revision)
 	return nil
 }
 

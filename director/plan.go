@@ -17,15 +17,6 @@ func (d *Director) Scratch(context.Context) (*affinity.Table, []netip.Prefix, er
 	return d.Table().Clone(), *d.reserved.Load(), nil
 }
 
-// Freeze stops automatic moves, or allows them again.
-func (d *Director) Freeze(ctx context.Context, by string, on bool) error {
-	results, err := d.Do(ctx, []affinity.Op{affinity.SetFreeze{By: affinity.Actor{Name: by, Any: true}, On: on}})
-	if err != nil {
-		return err
-	}
-	return results[0].Err
-}
-
 // RebalancePlan lists the moves that would bring each real server of a service ("": of all) to its share of the expected
 // bandwidth, the biggest groups first. Repin leaves alone what is up when its turn comes.
 func (d *Director) RebalancePlan(_ context.Context, service string) ([]affinity.Op, error) {

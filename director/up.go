@@ -54,6 +54,9 @@ func (d *Director) View() api.View { return view{d} }
 
 type view struct{ d *Director }
 
+// Programmed tells whether the data plane holds what the table says.
+func (v view) Programmed() bool { return v.d.health.Load().planeErr == "" }
+
 // Up tells which tunnels are up.
 func (v view) Up(_ context.Context, tunnels []*affinity.Tunnel) ([]api.Evidence, error) {
 	t := v.d.Table()

@@ -140,7 +140,7 @@ func (w *Service) record() (*affinity.Service, faults) {
 		f.add("unknown", w.Unknown, "is not a choice for unknown endpoints", "drop or hash")
 	}
 	if s.Policy, err = affinity.ParsePolicy(w.Policy); err != nil {
-		f.add("policy", w.Policy, "is not a placement policy", "least-load or round-robin")
+		f.add("placement", w.Policy, "is not a placement policy", "least-load or round-robin")
 	}
 	return s, f
 }

@@ -177,7 +177,7 @@ type RealServerStatus struct {
 	Incarnation  uint32   `json:"incarnation"`
 	Index        uint16   `json:"index" doc:"in the data plane"`
 	Weight       uint32   `json:"weight"`
-	Capacity     uint32   `json:"capacity_tunnels" doc:"0: no limit"`
+	Capacity     uint32   `json:"capacity" doc:"in tunnels; 0: no limit"`
 	Tunnels      uint32   `json:"tunnels" doc:"whose primary it is"`
 	BackupFor    uint32   `json:"backup_for" doc:"tunnels whose backup it is"`
 	BandwidthBPS uint64   `json:"bandwidth_bps" doc:"expected"`

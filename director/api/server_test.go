@@ -114,7 +114,7 @@ func TestRequests(t *testing.T) {
 		{"service", "GET", "/v1/services/ipsec", "", 200, []string{`"method":"dr"`}},
 		{"no service", "GET", "/v1/services/wg", "", 404, nil},
 		{"put service", "PUT", "/v1/services/wg", `{"vips":["192.0.2.11"],"protocols":["udp/51820"]}`, 201, []string{`"changed":true`}},
-		{"bad service", "PUT", "/v1/services/wg", `{"vips":["x"],"protocols":["udp"],"method":"nat","unknown":"?","policy":"best"}`, 422, []string{"vips[0]", "protocols[0]", "method", "unknown", "policy"}},
+		{"bad service", "PUT", "/v1/services/wg", `{"vips":["x"],"protocols":["udp"],"method":"nat","unknown":"?","placement":"best"}`, 422, []string{"vips[0]", "protocols[0]", "method", "unknown", "placement"}},
 		{"delete service in use", "DELETE", "/v1/services/ipsec", "", 409, nil},
 		{"tenants", "GET", "/v1/tenants", "", 200, []string{`"name":"default"`, "100.64.0.0/10"}},
 		{"tenant", "GET", "/v1/tenants/default", "", 200, []string{`"name":"default"`}},

@@ -72,7 +72,7 @@ type Service struct {
 	Protocols []string `json:"protocols" doc:"esp, ah, gre, l2tp, ipip, ip/NUMBER, udp/PORT, tcp/PORT, udp/LOW-HIGH"`
 	Method    string   `json:"method,omitempty" enum:",dr,tunnel,masq" doc:"forwarding method; default dr"`
 	Unknown   string   `json:"unknown,omitempty" enum:",drop,hash" doc:"what unknown endpoints get; default drop"`
-	Policy    string   `json:"policy,omitempty" enum:",least-load,round-robin" doc:"default least-load"`
+	Policy    string   `json:"placement,omitempty" enum:",least-load,round-robin" doc:"default least-load"`
 }
 
 // A ServiceState is a service as the director has it.
@@ -104,7 +104,7 @@ type RealServer struct {
 	Addresses []string          `json:"addresses" doc:"on the real servers' network, at most one per family"`
 	Services  []string          `json:"services"`
 	Weight    *uint32           `json:"weight,omitempty" doc:"relative, default 100; 0 takes no new pins"`
-	Capacity  uint32            `json:"capacity_tunnels,omitempty" doc:"0: no limit"`
+	Capacity  uint32            `json:"capacity,omitempty" doc:"in tunnels; 0: no limit"`
 	Admin     string            `json:"admin,omitempty" enum:",active,drained" doc:"default: as it was"`
 	VLANs     map[string]uint16 `json:"vlans,omitempty" doc:"802.1Q tag per tenant on the subnet side"`
 	Check     string            `json:"check,omitempty" doc:"udp/PORT or tcp/PORT of the terminator; empty: ARP and ND alone"`

@@ -212,7 +212,7 @@ func TestUninstallLeavesNothing(t *testing.T) {
 
 func TestInterfaceTakenAway(t *testing.T) {
 	p := examplePlane(t)
-	p = reopen(t, p, func(o *Options) { o.Interfaces = o.Interfaces[:1] })
+	reopen(t, p, func(o *Options) { o.Interfaces = o.Interfaces[:1] })
 	for name, attached := range map[string]bool{"tun": true, "sub": false, "rs": false} {
 		l, err := netlink.LinkByName(name)
 		must(t, err)
@@ -250,10 +250,14 @@ func TestOpenRefuses(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			runtime.LockOSThread()
 			must(t, netns.Set(ns))
-			p, err := Open(Options{Interfaces: []plane.Interface{c.i}, PinPath: pinPath(t), MaxPins: 16, MaxSubnets: 16})
+			path := pinPath(t)
+			p, err := Open(Options{Interfaces: []plane.Interface{c.i}, PinPath: path, MaxPins: 16, MaxSubnets: 16})
 			if err == nil {
 				p.Close()
 				t.Fatal("opened")
+			}
+			if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("what could not be opened left something at %s: %v", path, err)
 			}
 			for _, s := range c.says {
 				if !strings.Contains(err.Error(), s) {

@@ -28,7 +28,7 @@ const (
 type keeper struct {
 	log     *slog.Logger
 	h       *netlink.Handle
-	list    []plane.Interface
+	list    []iface // as Open found them
 	links   *ebpf.Map
 	ifmap   *ebpf.Map
 	have    map[uint32]forwardLink // td_links as it is
@@ -43,7 +43,7 @@ type hop struct {
 }
 
 func newKeeper(p *Plane, h *netlink.Handle) (*keeper, error) {
-	k := &keeper{log: p.log, h: h, list: p.options.Interfaces, links: p.o.TdLinks, ifmap: p.o.TdIfaces,
+	k := &keeper{log: p.log, h: h, list: p.ifaces, links: p.o.TdLinks, ifmap: p.o.TdIfaces,
 		have: map[uint32]forwardLink{}, managed: map[hop]bool{}, told: map[affinity.Index]string{}}
 	t := table[uint32, forwardLink]{m: k.links, name: "td_links"}
 	return k, t.all(func(i uint32, v forwardLink) bool {
@@ -164,9 +164,16 @@ func subscribe(ns netns.NsHandle) (<-chan struct{}, func(), error) {
 
 // look brings td_links and td_ifaces up to date.
 func (k *keeper) look(wanted *[]plane.RealServer) error {
-	ifaces, err := readIfaces(k.h, k.list)
-	if err != nil {
-		return err
+	var ifaces []iface
+	for _, was := range k.list {
+		i, err := readIface(k.h, was.Interface)
+		if err != nil {
+			return err
+		}
+		if i.index != was.index {
+			return fmt.Errorf("interface %s was made anew, and the program is not on it; restart the director", i.Name)
+		}
+		ifaces = append(ifaces, i)
 	}
 	if err := grow(k.ifmap, encodeIfaces(ifaces)); err != nil {
 		return err

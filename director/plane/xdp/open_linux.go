@@ -33,22 +33,36 @@ func Open(o Options) (*Plane, error) {
 		return nil, err
 	}
 	dir := filepath.Join(o.PinPath, fmt.Sprintf("%s-%d-%d", layout, o.MaxPins, o.MaxSubnets))
+	_, err := os.Stat(dir)
+	fresh := errors.Is(err, os.ErrNotExist)
 	mounted, err := makePinPath(dir)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.ns.Close())
 	}
 	if mounted {
 		p.log.Info("mounted bpffs", "path", bpffs)
 	}
 	if err := p.load(dir); err != nil {
-		return nil, err
+		return nil, errors.Join(err, p.ns.Close(), undo(fresh, dir))
 	}
 	p.hook = &hook{log: p.log, root: o.PinPath, dir: dir, prog: p.o.TdForward, links: map[int]link.Link{}}
 	if err := p.start(); err != nil {
 		p.hook.close()
-		return nil, errors.Join(err, p.o.Close(), p.ns.Close())
+		return nil, errors.Join(err, p.o.Close(), p.ns.Close(), undo(fresh, dir))
 	}
 	return p, nil
+}
+
+// undo removes what a failed Open has pinned where nothing was before, and so detaches what it attached.
+func undo(fresh bool, dir string) error {
+	if !fresh {
+		return nil
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove %s: %w", dir, err)
+	}
+	_ = os.Remove(filepath.Dir(dir)) // refused where there is another layout, as it should be
+	return nil
 }
 
 func (p *Plane) findInterfaces() (err error) {
@@ -96,7 +110,7 @@ func (p *Plane) load(dir string) error {
 		err = fmt.Errorf("%w: %w", plane.ErrUnsupported, err)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("load the program: %w", err), p.ns.Close())
+		return fmt.Errorf("load the program: %w", err)
 	}
 	return nil
 }

@@ -57,8 +57,9 @@ func BenchmarkPut(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		next := t.Clone()
 		tun, _ := next.Tunnel(fmt.Sprintf("site-%07d", i*7919%100_000))
-		tun.Bandwidth++
-		next.PutTunnel(tun)
+		more := *tun
+		more.Bandwidth++
+		next.PutTunnel(&more)
 		next.Take()
 		t = next
 	}

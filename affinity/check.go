@@ -191,7 +191,7 @@ func (t *Table) checkClaims(tun *Tunnel) *Refusal {
 }
 
 func endpointIndex(tun *Tunnel, c claim) int {
-	return slices.IndexFunc(tun.Endpoints, func(ep Endpoint) bool { return ep.Addr().As16() == c.addr && ep.Port() == c.low })
+	return slices.IndexFunc(tun.Endpoints, func(ep Endpoint) bool { return bitsOf(ep.Addr()) == c.addr && ep.Port() == c.low })
 }
 
 // warnings are what a pusher should know of a tunnel that is accepted.
@@ -200,7 +200,7 @@ func (t *Table) warnings(tun *Tunnel) []string {
 	bare := func(a netip.Addr) bool {
 		for _, v := range svc.VIPs {
 			if v.Is4() == a.Is4() {
-				if _, ok := t.endpoints.holder(claim{space: t.vips[v], addr: a.As16()}); ok {
+				if _, ok := t.endpoints.holder(claim{space: t.vips[v], addr: bitsOf(a)}); ok {
 					return true
 				}
 			}

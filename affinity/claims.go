@@ -2,6 +2,7 @@ package affinity
 
 import (
 	"cmp"
+	"encoding/binary"
 	"net/netip"
 
 	"github.com/tidwall/btree"
@@ -11,7 +12,7 @@ import (
 // stamp, then the lowest id.
 type claim struct {
 	space   uint16 // VIP number, or tenant number
-	addr    [16]byte
+	addr    bits128
 	low     uint16 // port, or prefix length counted in the 128-bit form
 	created Stamp
 	id      string
@@ -23,7 +24,7 @@ func claimLess(a, b claim) bool {
 	if a.space != b.space {
 		return a.space < b.space
 	}
-	if c := compareAddr(&a.addr, &b.addr); c != 0 {
+	if c := a.addr.compare(b.addr); c != 0 {
 		return c < 0
 	}
 	if a.low != b.low {
@@ -37,7 +38,7 @@ func claimLess(a, b claim) bool {
 
 // subnetLess puts the tenant after the prefix, so that overlaps across tenants are neighbours.
 func subnetLess(a, b claim) bool {
-	if c := compareAddr(&a.addr, &b.addr); c != 0 {
+	if c := a.addr.compare(b.addr); c != 0 {
 		return c < 0
 	}
 	if a.low != b.low {
@@ -52,13 +53,26 @@ func subnetLess(a, b claim) bool {
 	return a.id < b.id
 }
 
-func compareAddr(a, b *[16]byte) int {
-	for i := range a {
-		if a[i] != b[i] {
-			return cmp.Compare(a[i], b[i])
-		}
+// bits128 is an address, IPv4 mapped into ::ffff:0:0/96, in a form that compares fast.
+type bits128 struct{ high, low uint64 }
+
+func bitsOf(a netip.Addr) bits128 {
+	b := a.As16()
+	return bits128{binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:])}
+}
+
+func (b bits128) netip() netip.Addr {
+	var a [16]byte
+	binary.BigEndian.PutUint64(a[:8], b.high)
+	binary.BigEndian.PutUint64(a[8:], b.low)
+	return netip.AddrFrom16(a).Unmap()
+}
+
+func (b bits128) compare(o bits128) int {
+	if b.high != o.high {
+		return cmp.Compare(b.high, o.high)
 	}
-	return 0
+	return cmp.Compare(b.low, o.low)
 }
 
 // claims is a set of claims in order, and the keys that have several.
@@ -117,11 +131,10 @@ func lengthOf(p netip.Prefix) uint16 {
 }
 
 func prefixOf(c claim) netip.Prefix {
-	a := netip.AddrFrom16(c.addr)
-	if a.Is4In6() {
-		return netip.PrefixFrom(a.Unmap(), int(c.low)-96)
+	if a := c.addr.netip(); a.Is6() {
+		return netip.PrefixFrom(a, int(c.low))
 	}
-	return netip.PrefixFrom(a, int(c.low))
+	return netip.PrefixFrom(c.addr.netip(), int(c.low)-96)
 }
 
 // An EndpointKey is what a packet of the tunnel side is looked up by.

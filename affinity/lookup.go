@@ -21,7 +21,7 @@ func (t *Table) AtEndpoint(k EndpointKey) (Holding, bool) {
 	if !ok {
 		return Holding{}, false
 	}
-	key := claim{space: num, addr: k.Addr.As16(), low: k.Port}
+	key := claim{space: num, addr: bitsOf(k.Addr), low: k.Port}
 	if c, ok := t.endpoints.holder(key); ok {
 		return t.holding(c.id), true
 	}
@@ -42,7 +42,7 @@ func (t *Table) anyPort(key claim) (found bool) {
 
 // AtSubnet finds who holds a subnet; an exact match.
 func (t *Table) AtSubnet(k SubnetKey) (Holding, bool) {
-	c, ok := t.subnets.holder(claim{space: k.Tenant, addr: k.Prefix.Addr().As16(), low: lengthOf(k.Prefix)})
+	c, ok := t.subnets.holder(claim{space: k.Tenant, addr: bitsOf(k.Prefix.Addr()), low: lengthOf(k.Prefix)})
 	if !ok {
 		return Holding{}, false
 	}
@@ -76,7 +76,7 @@ func (t *Table) EachEndpoint(f func(k EndpointKey, tunnel string, primary, backu
 	}
 	var last claim
 	t.endpoints.all.Scan(func(c claim) bool {
-		k := EndpointKey{vips[c.space], netip.AddrFrom16(c.addr).Unmap(), c.low}
+		k := EndpointKey{vips[c.space], c.addr.netip(), c.low}
 		newAddr := c.space != last.space || c.addr != last.addr || last.id == ""
 		if newAddr && c.low != 0 && !f(EndpointKey{VIP: k.VIP, Addr: k.Addr}, "", 0, 0) {
 			return false
@@ -110,7 +110,7 @@ func (t *Table) ByEndpoint(addr netip.Addr, f func(*Tunnel) bool) {
 	seen := map[string]bool{}
 	for _, num := range t.vips {
 		more := true
-		key := claim{space: num, addr: addr.As16()}
+		key := claim{space: num, addr: bitsOf(addr)}
 		t.endpoints.all.Ascend(key, func(c claim) bool {
 			if c.space != num || c.addr != key.addr {
 				return false
@@ -134,7 +134,7 @@ func (t *Table) BySubnet(tenant *string, addr netip.Addr, f func(*Tunnel) bool) 
 	for bits := addr.BitLen(); bits >= 0; bits-- {
 		p, _ := addr.Prefix(bits)
 		more := true
-		key := claim{addr: p.Addr().As16(), low: lengthOf(p)}
+		key := claim{addr: bitsOf(p.Addr()), low: lengthOf(p)}
 		t.subnets.all.Ascend(key, func(c claim) bool {
 			if c.addr != key.addr || c.low != key.low {
 				return false
@@ -174,7 +174,7 @@ func (t *Table) lost(tun *Tunnel, f func(words string, holder claim)) {
 }
 
 func endpointWords(c claim) string {
-	a := netip.AddrFrom16(c.addr).Unmap()
+	a := c.addr.netip()
 	if c.low == 0 {
 		return a.String()
 	}
@@ -192,7 +192,7 @@ func (t *Table) Overlapping(tenant uint16, p netip.Prefix, f func(id string) boo
 	}
 	for bits := 0; bits < p.Bits() && more; bits++ { // those that contain p
 		up, _ := p.Addr().Prefix(bits)
-		key := claim{addr: up.Addr().As16(), low: lengthOf(up)}
+		key := claim{addr: bitsOf(up.Addr()), low: lengthOf(up)}
 		t.subnets.all.Ascend(key, func(c claim) bool {
 			if c.addr != key.addr || c.low != key.low {
 				return false
@@ -204,8 +204,8 @@ func (t *Table) Overlapping(tenant uint16, p netip.Prefix, f func(id string) boo
 	if !more {
 		return
 	}
-	t.subnets.all.Ascend(claim{addr: p.Addr().As16(), low: lengthOf(p)}, func(c claim) bool { // p and those inside
-		if !p.Contains(netip.AddrFrom16(c.addr).Unmap()) {
+	t.subnets.all.Ascend(claim{addr: bitsOf(p.Addr()), low: lengthOf(p)}, func(c claim) bool { // p and those inside
+		if !p.Contains(c.addr.netip()) {
 			return false
 		}
 		visit(c)

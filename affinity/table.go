@@ -45,6 +45,7 @@ type Table struct {
 
 	log   []Change
 	dirty Dirty
+	hot   *Tunnel // put last: it is about to be read again
 
 	cloning *sync.Mutex // held while t is cloned: copying a tree writes to its bookkeeping
 }
@@ -128,8 +129,11 @@ func (t *Table) record(k Kind, key string, value []byte, err error) {
 // Len is the number of tunnels.
 func (t *Table) Len() int { return t.tunnels.Len() }
 
-// Tunnel finds a tunnel.
+// Tunnel finds a tunnel. Nobody may write to what it points at.
 func (t *Table) Tunnel(id string) (*Tunnel, bool) {
+	if t.hot != nil && t.hot.ID == id {
+		return t.hot, true
+	}
 	packed, ok := t.tunnels.Get(id)
 	if !ok {
 		return nil, false
@@ -164,13 +168,14 @@ func (t *Table) Tunnels(after string, f func(*Tunnel) bool) {
 	})
 }
 
-// PutTunnel stores tun as it is, lays its claims and moves its load. It asks nothing: see CheckTunnel.
+// PutTunnel stores tun, which nobody may write to from now on, as it is, lays its claims and moves its load. It asks nothing: see CheckTunnel.
 func (t *Table) PutTunnel(tun *Tunnel) {
 	id := t.forget(tun.ID)
 	packed, err := tun.Encode()
 	t.record(KindTunnel, id, packed, err)
 	t.tombs.Delete(id)
 	t.insert(id, tun, string(packed))
+	t.hot = tun
 }
 
 // DeleteTunnel leaves a tombstone of tun, whose header says when and by whom.
@@ -198,11 +203,11 @@ func (t *Table) hasMembers(g GroupID) (found bool) {
 
 // forget takes a tunnel's claims and load away, if there is one, and returns the id as it is already in memory.
 func (t *Table) forget(id string) string {
-	packed, ok := t.tunnels.Get(id)
+	old, ok := t.Tunnel(id)
 	if !ok {
 		return strings.Clone(id)
 	}
-	old := t.unpack(packed)
+	t.hot = nil
 	t.tunnels.Ascend(id, func(kept, _ string) bool { id = kept; return false })
 	t.loads.addTunnel(t, old, -1)
 	t.eachEndpointClaim(id, old, func(c claim) { t.endpoints.drop(c); t.touchEndpoint(c) })
@@ -239,7 +244,7 @@ func (t *Table) eachEndpointClaim(id string, tun *Tunnel, f func(claim)) {
 	for _, ep := range tun.Endpoints {
 		for _, vip := range s.VIPs {
 			if vip.Is4() == ep.Addr().Is4() {
-				f(claim{t.vips[vip], ep.Addr().As16(), ep.Port(), tun.Created, id})
+				f(claim{t.vips[vip], bitsOf(ep.Addr()), ep.Port(), tun.Created, id})
 			}
 		}
 	}
@@ -251,14 +256,14 @@ func (t *Table) eachSubnetClaim(id string, tun *Tunnel, f func(claim)) {
 		return
 	}
 	for _, p := range tun.Subnets {
-		f(claim{n.Num, p.Addr().As16(), lengthOf(p), tun.Created, id})
+		f(claim{n.Num, bitsOf(p.Addr()), lengthOf(p), tun.Created, id})
 	}
 }
 
 func (t *Table) touchEndpoint(c claim) {
 	for vip, num := range t.vips {
 		if num == c.space {
-			a := netip.AddrFrom16(c.addr).Unmap()
+			a := c.addr.netip()
 			t.dirty.Endpoints = append(t.dirty.Endpoints, EndpointKey{vip, a, c.low})
 			if c.low != 0 {
 				t.dirty.Endpoints = append(t.dirty.Endpoints, EndpointKey{vip, a, 0})

@@ -130,6 +130,17 @@ func TestApplyChanges(t *testing.T) {
 	}
 }
 
+// TestHiddenCoverOutlivesRestart: planetest found that a cover under a subnet of the same prefix was forgotten.
+func TestHiddenCoverOutlivesRestart(t *testing.T) {
+	p := examplePlane(t)
+	e := subnet(0, "100.64.0.0/10", 1, 0)
+	must(t, p.Apply(t.Context(), plane.Update{Entries: []plane.Entry{e}}))
+	p = reopen(t, p, nil)
+	e.Delete = true
+	must(t, p.Apply(t.Context(), plane.Update{Entries: []plane.Entry{e}}))
+	agree(t, p, example(), exampleEntries())
+}
+
 func TestFullTableSaysSo(t *testing.T) {
 	p := oneNamespace(t, threeSides, func(o *Options) { o.MaxPins, o.MaxSubnets = 100, 100 })
 	entries := func(yield func(plane.Entry) bool) {

@@ -132,23 +132,38 @@ func BenchmarkFloor(b *testing.B) {
 	}
 }
 
-// BenchmarkReplace is a start over n pins that are there already.
+// BenchmarkReplace is a start over n pins that are there already, and a fill of empty tables.
 func BenchmarkReplace(b *testing.B) {
 	for _, n := range benchSizes {
+		c := benchConfig(affinity.DR)
+		all := func(yield func(plane.Entry) bool) {
+			for i := range n {
+				if !yield(benchEntry("v4", i)) {
+					return
+				}
+			}
+		}
+		perPin := func(b *testing.B) {
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/pin")
+		}
 		b.Run(fmt.Sprintf("same/%d", n), func(b *testing.B) {
 			p := benchPlane(b, "v4", n)
-			c := benchConfig(affinity.DR)
 			b.ResetTimer()
 			for range b.N {
-				must(b, p.Replace(context.Background(), c, func(yield func(plane.Entry) bool) {
-					for i := range n {
-						if !yield(benchEntry("v4", i)) {
-							return
-						}
-					}
-				}))
+				must(b, p.Replace(context.Background(), c, all))
 			}
-			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/pin")
+			perPin(b)
+		})
+		b.Run(fmt.Sprintf("fill/%d", n), func(b *testing.B) {
+			p := benchPlane(b, "v4", 0)
+			b.ResetTimer()
+			for range b.N {
+				must(b, p.Replace(context.Background(), c, all))
+				b.StopTimer()
+				replaceAll(b, p, c)
+				b.StartTimer()
+			}
+			perPin(b)
 		})
 	}
 }

@@ -69,12 +69,12 @@ func encodeSubnet6(k plane.SubnetKey) forwardSubnet6Key {
 	return forwardSubnet6Key{Tenant: k.Tenant, Bits: uint16(k.Prefix.Bits()), Prefix: encodeAddr(k.Prefix.Addr())}
 }
 
-func decodeSubnet4(k forwardSubnet4Key) plane.SubnetKey {
-	return plane.SubnetKey{Tenant: k.Tenant, Prefix: netip.PrefixFrom(decode4(k.Prefix), int(k.Bits))}
+func encodeCover(k plane.SubnetKey) forwardCoverKey {
+	return forwardCoverKey{Tenant: k.Tenant, Bits: uint16(k.Prefix.Bits()), Prefix: encodeLocal(k.Prefix.Addr())}
 }
 
-func decodeSubnet6(k forwardSubnet6Key) plane.SubnetKey {
-	return plane.SubnetKey{Tenant: k.Tenant, Prefix: netip.PrefixFrom(decodeAddr(k.Prefix, true), int(k.Bits))}
+func decodeCover(k forwardCoverKey) plane.SubnetKey {
+	return plane.SubnetKey{Tenant: k.Tenant, Prefix: netip.PrefixFrom(decodeLocal(k.Prefix), int(k.Bits))}
 }
 
 func encodeServer(s plane.RealServer) forwardServer {

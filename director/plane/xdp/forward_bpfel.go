@@ -18,6 +18,13 @@ type forwardAddr struct {
 	Word [4]uint32
 }
 
+type forwardCoverKey struct {
+	_      structs.HostLayout
+	Tenant uint16
+	Bits   uint16
+	Prefix forwardLocalKey
+}
+
 type forwardIface struct {
 	_     structs.HostLayout
 	Mac   [6]uint8
@@ -161,6 +168,7 @@ type forwardVlanKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	forwardMapTdCovers     = "td_covers"
 	forwardMapTdDevices    = "td_devices"
 	forwardMapTdIfaces     = "td_ifaces"
 	forwardMapTdLengths4   = "td_lengths4"
@@ -234,6 +242,7 @@ type forwardProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type forwardMapSpecs struct {
+	TdCovers     *ebpf.MapSpec `ebpf:"td_covers"`
 	TdDevices    *ebpf.MapSpec `ebpf:"td_devices"`
 	TdIfaces     *ebpf.MapSpec `ebpf:"td_ifaces"`
 	TdLengths4   *ebpf.MapSpec `ebpf:"td_lengths4"`
@@ -281,6 +290,7 @@ func (o *forwardObjects) Close() error {
 //
 // It can be passed to loadForwardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type forwardMaps struct {
+	TdCovers     *ebpf.Map `ebpf:"td_covers"`
 	TdDevices    *ebpf.Map `ebpf:"td_devices"`
 	TdIfaces     *ebpf.Map `ebpf:"td_ifaces"`
 	TdLengths4   *ebpf.Map `ebpf:"td_lengths4"`
@@ -304,6 +314,7 @@ type forwardMaps struct {
 
 func (m *forwardMaps) Close() error {
 	return _ForwardClose(
+		m.TdCovers,
 		m.TdDevices,
 		m.TdIfaces,
 		m.TdLengths4,

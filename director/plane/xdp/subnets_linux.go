@@ -3,6 +3,7 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -19,7 +20,8 @@ type subnets struct {
 	unused  map[lengthsKey]bool      // a length has lost its last entry
 	len4    *ebpf.Map
 	len6    *ebpf.Map
-	covers  map[plane.SubnetKey]bool // wanted, and those found at start
+	covers  map[plane.SubnetKey]bool // as td_covers
+	hidden  *ebpf.Map                // td_covers
 }
 
 type lengthsKey struct {
@@ -30,7 +32,7 @@ type lengthsKey struct {
 var coverTarget = forwardTarget{Drop: uint8(plane.DropCover), Cover: 1}
 
 func newSubnets(o *forwardObjects) *subnets {
-	s := &subnets{len4: o.TdLengths4, len6: o.TdLengths6, lengths: map[lengthsKey]*[129]int{}, covers: map[plane.SubnetKey]bool{},
+	s := &subnets{len4: o.TdLengths4, len6: o.TdLengths6, hidden: o.TdCovers, lengths: map[lengthsKey]*[129]int{}, covers: map[plane.SubnetKey]bool{},
 		unused: map[lengthsKey]bool{}}
 	s.v4 = table[forwardSubnet4Key, forwardTarget]{m: o.TdSubnets4, name: "td_subnets4", option: "MaxSubnets",
 		count: func(k forwardSubnet4Key, _ forwardTarget, d int) { s.counted(k.Tenant, false, k.Bits, d) }}
@@ -62,21 +64,15 @@ func (s *subnets) census() error {
 	if err := s.v6.census(); err != nil {
 		return err
 	}
-	err := s.v4.all(func(k forwardSubnet4Key, v forwardTarget) bool {
-		if v.Cover != 0 {
-			s.covers[decodeSubnet4(k)] = true
-		}
-		return true
-	})
+	have, err := readSmall[forwardCoverKey, uint32](s.hidden)
 	if err != nil {
 		return err
 	}
-	return s.v6.all(func(k forwardSubnet6Key, v forwardTarget) bool {
-		if v.Cover != 0 {
-			s.covers[decodeSubnet6(k)] = true
-		}
-		return true
-	})
+	clear(s.covers)
+	for k := range have {
+		s.covers[decodeCover(k)] = true
+	}
+	return nil
 }
 
 // A subnetBatch collects what goes into the table in one go.
@@ -226,24 +222,53 @@ func (s *subnets) look(k plane.SubnetKey) (forwardTarget, bool, error) {
 
 // setCovers makes want the covers. New ones are added first, where no subnet hides them.
 func (s *subnets) setCovers(want map[plane.SubnetKey]bool) error {
-	var add subnetBatch
+	keys := map[forwardCoverKey]uint32{}
 	for k := range want {
-		if _, there, err := s.look(k); err != nil {
-			return err
-		} else if !there {
-			add.add(k, coverTarget)
-		}
+		keys[encodeCover(k)] = 1
+	}
+	if err := grow(s.hidden, keys); err != nil {
+		return err
 	}
 	old := s.covers
 	s.covers = want
-	if err := s.set(&add); err != nil {
+	err := s.addCovers()
+	if err == nil {
+		err = s.removeCovers(old)
+	}
+	if err != nil { // some of old may still be there: the next call sees to them
+		s.covers = maps.Clone(want)
+		maps.Copy(s.covers, old)
 		return err
 	}
+	return shrink(s.hidden, keys)
+}
+
+func (s *subnets) addCovers() error {
+	var add subnetBatch
+	for k := range s.covers {
+		_, there, err := s.look(k)
+		if err != nil {
+			return err
+		}
+		if !there {
+			add.add(k, coverTarget)
+		}
+	}
+	return s.set(&add)
+}
+
+// removeCovers takes those of old away that are no covers any more.
+func (s *subnets) removeCovers(old map[plane.SubnetKey]bool) error {
 	var gone []plane.SubnetKey
 	for k := range old {
-		if t, there, err := s.look(k); err != nil {
+		if s.covers[k] {
+			continue
+		}
+		t, there, err := s.look(k)
+		if err != nil {
 			return err
-		} else if !want[k] && there && t.Cover != 0 {
+		}
+		if there && t.Cover != 0 {
 			gone = append(gone, k)
 		}
 	}

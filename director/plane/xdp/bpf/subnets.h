@@ -9,6 +9,7 @@ HASH(td_subnets4, struct subnet4_key, struct target, 2000000);
 HASH(td_subnets6, struct subnet6_key, struct target, 2000000);
 HASH(td_lengths4, __u32, struct lengths4, 4096);
 HASH(td_lengths6, __u32, struct lengths6, 4096);
+HASH(td_covers, struct cover_key, __u32, 65536);
 
 static __always_inline __be32 mask_word(__be32 word, int bits)
 {

@@ -132,6 +132,13 @@ struct subnet6_key {
 	struct addr prefix;
 };
 
+/* For user space: the covers, also those that a subnet of the same prefix hides. */
+struct cover_key {
+	__u16 tenant;
+	__u16 bits;
+	struct local_key prefix;
+};
+
 /* Prefix lengths in use, longest first. */
 struct lengths4 {
 	__u32 n;

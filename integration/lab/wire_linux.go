@@ -108,6 +108,30 @@ func (n *Namespace) Hold(name string, a netip.Prefix) error {
 	return nil
 }
 
+// Route sends packets for a network to a gateway on an interface of the machine.
+func (n *Namespace) Route(dst netip.Prefix, via netip.Addr, dev string) error {
+	return n.route(dst, via, dev, 0)
+}
+
+// SendUDP sends count datagrams, each of its own, and takes no notice of answers and refusals.
+func (n *Namespace) SendUDP(from, to netip.AddrPort, count int) error {
+	var c *net.UDPConn
+	err := n.Run(func() (err error) {
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(from))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("send from %s in %s: %w", from, n.Name, err)
+	}
+	defer c.Close()
+	for range count {
+		if _, err := c.WriteToUDPAddrPort([]byte("nobody knows me"), to); err != nil {
+			return fmt.Errorf("send from %s to %s in %s: %w", from, to, n.Name, err)
+		}
+	}
+	return nil
+}
+
 // route sets a route: by a gateway, or on the link if via is the zero Addr. Table 0 is the main one.
 func (n *Namespace) route(dst netip.Prefix, via netip.Addr, dev string, table int) error {
 	link, err := n.nl.LinkByName(dev)

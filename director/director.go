@@ -212,6 +212,8 @@ func (d *Director) Run(ctx context.Context) error {
 	defer tick.Stop()
 	slow := time.NewTicker(time.Second)
 	defer slow.Stop()
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
 	defer close(d.stopped)
 	d.sweep.start()
 	d.watchTargets()
@@ -227,6 +229,8 @@ func (d *Director) Run(ctx context.Context) error {
 			d.background(ctx)
 		case <-slow.C:
 			d.lookAgain(ctx)
+		case <-hourly.C:
+			d.forget()
 		}
 	}
 }
@@ -289,6 +293,18 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 		d.watchTargets()
 	}
 	return nil
+}
+
+// TombstonesLive is how long a deleted tunnel is remembered: a late push of an older generation is refused that long.
+const TombstonesLive = 30 * 24 * time.Hour
+
+// forget drops tombstones that have served their time.
+func (d *Director) forget() {
+	next := d.work.Clone()
+	if n := next.ForgetTombstones(affinity.NewStamp(d.o.Now().Add(-TombstonesLive), 0)); n > 0 {
+		d.publish(next)
+		d.o.Log.Info("old tombstones forgotten", "tunnels", n)
+	}
 }
 
 // lookAgain judges what was held, and refreshes what others may have changed.

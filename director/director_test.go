@@ -337,3 +337,24 @@ func TestEventsAndRevisions(t *testing.T) {
 		w.settle() // events are told before the answer
 	})
 }
+
+func TestTombstonesEnd(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(1)
+		nms := affinity.Actor{Name: "nms"}
+		old := site(1)
+		old.Generation = 5
+		w.must(put(old), affinity.DeleteTunnel{By: nms, ID: old.ID, Generation: 6})
+		if r := w.do(put(old))[0]; r.Err == nil {
+			t.Error("a late retry undid a delete")
+		}
+		w.skew.Store(int64(TombstonesLive - 2*time.Hour))
+		time.Sleep(61 * time.Minute)
+		if r := w.do(put(old))[0]; r.Err == nil {
+			t.Error("a late retry undid a delete, almost a month later")
+		}
+		w.skew.Store(int64(TombstonesLive))
+		time.Sleep(61 * time.Minute)
+		w.must(put(old))
+	})
+}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -107,6 +108,7 @@ type world struct {
 	disk  *disk
 	host  *machine
 	plane *mem.Plane
+	skew  atomic.Int64 // of the director's clock, nanoseconds
 	stop  func()
 }
 
@@ -125,7 +127,8 @@ func inWorld(t *testing.T, f func(w *world)) {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host, Log: slog.New(slog.DiscardHandler)})
+	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host,
+		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

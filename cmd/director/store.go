@@ -1,15 +1,10 @@
 package main
 
 import (
-	"time"
-
 	"tunneldirector/affinity"
 	"tunneldirector/affinity/badgerstore"
 	loop "tunneldirector/director"
 )
-
-// tombstonesLive is how long a deleted tunnel is remembered (design.md).
-const tombstonesLive = 30 * 24 * time.Hour
 
 // store is badger as the director's Store.
 type store struct{ *badgerstore.Store }
@@ -27,7 +22,7 @@ func (s store) Commit(changes []affinity.Change, revision uint64) error {
 	for i, c := range changes {
 		records[i] = badgerstore.Record{Kind: c.Kind, Key: c.Key, Value: c.Value}
 		if c.Tombstone {
-			records[i].ExpireAfter = tombstonesLive
+			records[i].ExpireAfter = loop.TombstonesLive
 		}
 	}
 	return s.Store.Commit(records, revision)

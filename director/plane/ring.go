@@ -12,7 +12,8 @@ const RingSize = 1024
 
 // HashAddr is the hash of a source address by which unknown endpoints are spread. The eBPF program computes the same:
 // the four little-endian 32-bit words of the 16-byte form (IPv4 mapped into ::ffff:0:0/96), each mixed in by
-// h = (h ^ word) * 0x9E3779B1, then h ^= h >> 15.
+// h = (h ^ word) * 0x9E3779B1, then h ^= h >> 15; at the end MurmurHash3's finaliser, without which neighbouring addresses
+// would share a few slots.
 func HashAddr(a netip.Addr) uint32 {
 	b := a.As16()
 	h := uint32(0x811C9DC5)
@@ -21,7 +22,7 @@ func HashAddr(a netip.Addr) uint32 {
 		h = (h ^ w) * 0x9E3779B1
 		h ^= h >> 15
 	}
-	return h
+	return finish(h)
 }
 
 // NewRing spreads RingSize slots over real servers by highest random weight, so that one that comes or goes moves only
@@ -49,9 +50,11 @@ func NewRing(live []affinity.Index) []Target {
 	return ring
 }
 
-// score is the finaliser of MurmurHash3 over a slot and an index.
-func score(slot, index uint32) uint32 {
-	h := slot*0x9E3779B1 ^ index*0x85EBCA77
+// score is the weight of an index at a slot.
+func score(slot, index uint32) uint32 { return finish(slot*0x9E3779B1 ^ index*0x85EBCA77) }
+
+// finish is the finaliser of MurmurHash3: each bit of h decides on each bit of the result.
+func finish(h uint32) uint32 {
 	h ^= h >> 16
 	h *= 0x85EBCA6B
 	h ^= h >> 13

@@ -188,7 +188,7 @@ func TestOtherLayoutForwardsUntilReplace(t *testing.T) {
 	}
 	dirs, err := os.ReadDir(p.options.PinPath)
 	must(t, err)
-	if len(dirs) != 1 || dirs[0].Name() != "v1-8192-4096" {
+	if len(dirs) != 1 || dirs[0].Name() != layout+"-8192-4096" {
 		t.Errorf("layouts left: %v", dirs)
 	}
 	fakeLinks(t, p, example().RealServers, "rs")

@@ -18,7 +18,7 @@ import (
 
 // layout is the version of the maps' contents. Raise it with every change to types.h or the maps: what is pinned under
 // another one is never read, only replaced.
-const layout = "v1"
+const layout = "v2"
 
 // Open loads the program, adopts or makes its maps, and attaches it to the interfaces, which go on forwarding what they
 // forward. It works in the network namespace of the calling thread. After Open, Run keeps real servers reachable, and Replace says

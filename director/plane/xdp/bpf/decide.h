@@ -118,6 +118,7 @@ static __always_inline __u32 service_find(const struct packet *p, const struct l
 	return service_first(p, vip);
 }
 
+/* plane.HashAddr. */
 static __always_inline __u32 hash_addr(const struct addr *a)
 {
 	__u32 h = 0x811C9DC5;
@@ -126,6 +127,11 @@ static __always_inline __u32 hash_addr(const struct addr *a)
 		h = (h ^ a->word[i]) * 0x9E3779B1;
 		h ^= h >> 15;
 	}
+	h ^= h >> 16;
+	h *= 0x85EBCA6B;
+	h ^= h >> 13;
+	h *= 0xC2B2AE35;
+	h ^= h >> 16;
 	return h;
 }
 

@@ -10,9 +10,6 @@ import (
 
 // director is the program: it runs one command line and returns what went wrong.
 func director(ctx context.Context, env *Env, args []string) error {
-	if len(args) > 0 && args[0] == "help" {
-		args = append(args[1:], "--help")
-	}
 	app := newApp(env)
 	err := app.RunContext(ctx, append([]string{app.Name}, arrange(app.Flags, app.Commands, args)...))
 	if err != nil && errors.Is(ctx.Err(), context.Canceled) && exitCode(err) == exitFailed {

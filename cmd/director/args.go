@@ -41,6 +41,10 @@ type arranger struct {
 }
 
 func (a *arranger) word(arg string) {
+	if arg == "help" && a.command == nil && len(a.rest) == 0 {
+		a.local = append(a.local, "--help") // of what follows
+		return
+	}
 	if len(a.rest) == 0 {
 		for _, c := range a.subcommands {
 			if c.HasName(arg) {

@@ -91,7 +91,9 @@ func (p *page) table(columns []column, rows [][]string) {
 func (p *page) facts(pairs [][2]string) {
 	width := 0
 	for _, x := range pairs {
-		width = max(width, len(x[0]))
+		if x[1] != "" {
+			width = max(width, len(x[0]))
+		}
 	}
 	for _, x := range pairs {
 		if x[1] != "" {

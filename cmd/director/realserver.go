@@ -41,7 +41,10 @@ is; backup for, those that it would inherit.`,
 			if s := t.String("service"); s != "" {
 				list = slices.DeleteFunc(list, func(r api.RealServerState) bool { return !slices.Contains(r.Services, s) })
 			}
-			return t.show(map[string][]api.RealServerState{"real_servers": slices.Concat([]api.RealServerState{}, list)}, func(p *page) {
+			if list == nil {
+				list = []api.RealServerState{}
+			}
+			return t.show(map[string][]api.RealServerState{"real_servers": list}, func(p *page) {
 				if len(list) == 0 {
 					t.note("no real servers")
 					return

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestApply(t *testing.T) {
+	w := newWorld(t)
+	all := []string{"service ipsec", "tenant default", "real server rs1", "real server rs2", "real server rs3"}
+	expect := func(r ran, result string) {
+		t.Helper()
+		r.exits(exitOK)
+		var want strings.Builder
+		for _, name := range all {
+			want.WriteString(result + strings.Repeat(" ", 11-len(result)) + name + "\n")
+		}
+		if r.out != want.String() {
+			t.Errorf("prints:\n%swant:\n%s", r.out, want.String())
+		}
+	}
+	expect(w.feed(furniture, "apply", "-", "--dry-run").tells("5 records: 5 created (dry run: nothing was changed)"), "created")
+	expect(w.feed(furniture, "apply", "-").tells("5 records: 5 created"), "created")
+	expect(w.feed(furniture, "apply", "--dry-run", "-"), "unchanged")
+	expect(w.feed(furniture, "apply", "-"), "unchanged")
+
+	w.run("realserver", "drain", "rs1").exits(exitOK)
+	heavier := write(t, "site.yaml", strings.Replace(furniture, "weight: 200", "weight: 300", 1))
+	w.run("apply", heavier, "--dry-run").exits(exitOK, "unchanged  real server rs1", "changed    real server rs2")
+	w.run("apply", heavier).exits(exitOK, "unchanged  real server rs1", "changed    real server rs2").tells("1 changed 4 unchanged")
+	w.run("realserver", "list", "--json").exits(exitOK, `"name":"rs1"`, `"admin":"drained"`, `"weight":300`)
+}
+
+// A VIP may move from one service to another in one file, whatever their order.
+func TestApplyMovesVIPs(t *testing.T) {
+	w := newWorld(t)
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").exits(exitOK)
+	w.feed("services:\n- {name: a, vips: [192.0.2.2], protocols: [esp]}\n- {name: b, vips: [192.0.2.3], protocols: [esp]}\n", "apply", "-").
+		exits(exitOK, "changed    service a", "changed    service b").tells("2 records: 2 changed")
+}
+
+func TestApplyFaults(t *testing.T) {
+	w := furnished(t)
+	w.feed("services:\n- {name: x, vips: [nowhere], protocols: [esp]}\n- {nam: y}\n", "apply", "-").exits(exitFailed).
+		tells("nothing was applied", "services[0].vips[0]", "line 2", "line 3")
+	w.feed("real_servers:\n- {name: rs9, addresses: [198.51.100.19], services: [wg]}\n", "apply", "-").exits(exitRefused, "refused    real server rs9").tells("value    wg")
+	w.feed("real_servers:\n- {name: rs8, addresses: [198.51.100.18], services: [ipsec]}\n- {name: rs9, addresses: [198.51.100.19], services: [wg]}\n", "apply", "-", "--json").
+		exits(exitPartly, `{"object":"real server rs8","result":"created"}`, `"result":"refused","problem":{`)
+	w.run("apply", "/nowhere/site.yaml").exits(exitFailed).tells("/nowhere/site.yaml")
+	w.feed(strings.Repeat("#", maxRecords+1), "apply", "-").exits(exitFailed).tells("is it a file of records?")
+	w.feed("", "apply", "-").exits(exitFailed).tells("holds no record")
+}

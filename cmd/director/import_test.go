@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"tunneldirector/director/api"
+)
+
+func write(t *testing.T, name, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// sites are n lines of CSV.
+func sites(n int) string {
+	var b strings.Builder
+	b.WriteString("id,service,endpoints,subnets,bandwidth_bps,labels\n")
+	for i := range n {
+		fmt.Fprintf(&b, "site-%05d,ipsec,203.0.%d.%d,100.%d.%d.%d/32,1M,region=r%d\n", i, 100+i>>8, i&255, 64+i>>16, i>>8&255, i&255, i%3)
+	}
+	return b.String()
+}
+
+func TestImportTellsLines(t *testing.T) {
+	w := furnished(t)
+	file := write(t, "t.csv", "id,service,endpoints,subnets,bandwidth_bps\n"+
+		"a,ipsec,203.0.113.1,,\n"+ // line 2
+		"b,ipsec,203.0.113.2,,quick\n"+ // a fault of the file
+		"\n"+
+		"c,ipsec,203.0.113.1,,\n"+ // line 5: taken
+		"d,wg,203.0.113.4,,\n"+ // line 6: no such service
+		"e,ipsec,203.0.113.5:4500,,\n") // line 7: warned of
+	w.run("tunnel", "import", file).
+		exits(exitPartly, "2 created, 0 changed, 0 deleted, 0 unchanged in", "2 tunnels refused by the director", "1 tunnel with faults in the file").
+		tells("line 3, column 22: bandwidth_bps", "line 5, tunnel c: refused: Conflict", "line 6, tunnel d: refused: ", "value    wg", "line 7, tunnel e: note: ")
+	r := w.run("tunnel", "import", file, "--json").exits(exitPartly, `"fault":{"line":3,"column":22,"id":"b"`, `"line":5,"id":"c"`, `"not_sent":1`)
+	for line := range strings.Lines(r.out) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("not JSON: %s", line)
+		}
+	}
+	w.feed(`{"delete":"a"}`+"\n"+`{"id":"f","service":"ipsec","subnets":["100.64.9.0/24"]}`, "tunnel", "import", "-").exits(exitOK, "1 created", "1 deleted")
+	w.run("tunnel", "import", file, "--check").exits(exitFailed).tells("line 3, column 22", "5 lines, 1 faulty")
+	w.run("tunnel", "import", "--check", write(t, "x", "id,service\na,b\n")).exits(exitOK, "1 tunnel, no fault")
+	w.run("tunnel", "import", file+"x").exits(exitFailed).tells("no such file")
+	w.run("tunnel", "import", file, "--dry-run").exits(exitUsage).tells("--dry-run goes with --complete")
+	w.run("tunnel", "import", file, "--format", "xml").exits(exitUsage).tells("neither ndjson nor csv")
+}
+
+func TestCompleteSets(t *testing.T) {
+	w := furnished(t)
+	all, fewer := write(t, "all.csv", sites(50)), write(t, "fewer.csv", sites(20))
+	w.run("tunnel", "import", "--complete", all, "--dry-run").exits(exitOK, "dry run, nothing was changed: 50 created", "create site-00000 site-00001")
+	w.run("tunnel", "list").exits(exitOK).tells("no tunnels")
+	w.run("tunnel", "import", "--complete", all).exits(exitOK, "50 created")
+	w.feed(sites(50), "tunnel", "import", "--complete", "-").exits(exitOK, "50 unchanged")
+	w.run("tunnel", "import", "--complete", fewer).exits(exitRefused).tells("leaves out 30 of the 50 tunnels", "?force=true")
+	w.run("tunnel", "import", "--complete", "--dry-run", fewer).exits(exitOK, "30 deleted", "20 unchanged")
+	w.run("tunnel", "import", "--complete", fewer, "--force").exits(exitOK, "30 deleted")
+	w.feed(sites(20)+"x,ipsec,,,quick,\n", "tunnel", "import", "--complete", "-", "--format", "csv").exits(exitFailed).tells("line 22, column 11", "nothing was sent")
+	w.feed(`{"delete":"site-00001"}`, "tunnel", "import", "--complete", "-").exits(exitFailed).tells("does not belong into a complete set")
+	w.feed(sites(19)+"site-00019,wg,,,,\n", "tunnel", "import", "--complete", "-").exits(exitPartly).tells("line 21, tunnel site-00019: refused")
+}
+
+// What export writes, import takes back unchanged, in both formats, over several pages.
+func TestRoundTrip(t *testing.T) {
+	w := furnished(t)
+	w.feed(sites(2*exportPage+7), "tunnel", "import", "-").exits(exitOK, "4,007 created")
+	odd := api.Tunnel{ID: "odd", Service: "ipsec", Endpoints: []string{"192.0.2.98:4500", "192.0.2.99"}, Subnets: []string{"100.100.0.0/24", "100.100.1.0/24"}, Bandwidth: 1234567,
+		Group: "g", State: "coming", SeparateFrom: []string{"site-00001"}, Generation: 7,
+		Labels: map[string]string{"plain": "x", "spaces": `a; b="c", d`, "empty": "", "html": "<&>", "umlaut": "ö"}}
+	line, err := json.Marshal(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.feed(string(line), "tunnel", "import", "-").exits(exitOK, "1 created")
+	for _, format := range []string{"csv", "ndjson"} {
+		file := filepath.Join(t.TempDir(), "t."+format)
+		w.run("tunnel", "export", file).exits(exitOK).tells("exported 4,008 tunnels at revision store-1:")
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := w.run("tunnel", "export", "--format", format).exits(exitOK); r.out != string(data) {
+			t.Errorf("%s: standard output has %d bytes, the file %d", format, len(r.out), len(data))
+		}
+		w.run("tunnel", "import", file).exits(exitOK, "0 created, 0 changed, 0 deleted, 4,008 unchanged")
+		w.run("tunnel", "import", "--complete", file).exits(exitOK, "4,008 unchanged")
+		if left, _ := filepath.Glob(filepath.Join(filepath.Dir(file), ".*")); len(left) > 0 {
+			t.Errorf("left behind: %q", left)
+		}
+	}
+	w.run("tunnel", "export", "--label", "plain", "--format", "csv").exits(exitOK,
+		`odd,ipsec,192.0.2.98:4500;192.0.2.99,100.100.0.0/24;100.100.1.0/24,1234567,g,,coming,"{""empty"":""""`)
+}
+
+// A batch that is interrupted ends in good order: what was read before is pushed.
+func TestInterruptedImport(t *testing.T) {
+	w := furnished(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r, input := io.Pipe()
+	go func() {
+		// The command asks for a line break when it is through with what came before; it asks ahead by two.
+		for _, text := range []string{sites(10), "\n", "\n", "\n"} {
+			_, _ = io.WriteString(input, text) // fails if the command is gone, which the test sees
+		}
+		cancel() // while the command waits for more
+	}()
+	runIn(ctx, t, r, nil, "--socket", w.socket, "tunnel", "import", "--format", "csv", "-").
+		exits(exitInterrupted, "10 created").tells("interrupted", "what was pushed stays")
+}

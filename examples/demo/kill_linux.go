@@ -143,6 +143,9 @@ func (s *show) judgeDeath(echoes map[*lab.Site][2][]lab.Echo, theirs map[*lab.Si
 			sent, lost := tally(both)
 			s.r.OthersSent += sent
 			s.r.OthersLost += lost
+			if lost > 0 {
+				s.r.fail("while %s died, %d of %d packets of %s, which is not on it, were lost: %s", s.r.Killed, lost, sent, site.Name, when(both, died))
+			}
 			continue
 		}
 		out, outOK := lab.Restored(both[0], died)
@@ -155,9 +158,6 @@ func (s *show) judgeDeath(echoes map[*lab.Site][2][]lab.Echo, theirs map[*lab.Si
 		s.r.Restored[site.Name] = max(out, in).Milliseconds()
 		s.say("  %s works again after %s (site to target %s, target to site %s)", site.Name, max(out, in).Round(time.Millisecond),
 			out.Round(time.Millisecond), in.Round(time.Millisecond))
-	}
-	if s.r.OthersLost > 0 {
-		s.r.fail("while %s died, %d of %d packets of the other sites were lost", s.r.Killed, s.r.OthersLost, s.r.OthersSent)
 	}
 	s.say("the other %d sites lost %d of %d packets", len(s.lab.Sites)-len(theirs), s.r.OthersLost, s.r.OthersSent)
 }

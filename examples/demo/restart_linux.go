@@ -73,16 +73,19 @@ func (s *show) restart(ctx context.Context, how string, end func() error) error 
 		return fmt.Errorf("restart the director (%s): %w", how, err)
 	}
 	r := restart{How: how, EndMillis: ended.Milliseconds(), ReadyMillis: ready.Milliseconds()}
-	for _, both := range echoes {
+	for site, both := range echoes {
 		sent, lost := tally(both)
+		if lost > 0 {
+			s.r.fail("restart by %s: %d of %d packets of %s were lost: %s", how, lost, sent, site.Name, when(both, ending))
+		}
 		r.Sent += sent
 		r.Lost += lost
 	}
 	s.r.Restarts = append(s.r.Restarts, r)
 	s.r.RestartSent += r.Sent
 	s.r.RestartLost += r.Lost
-	if r.Lost > 0 || r.Sent == 0 {
-		s.r.fail("restart by %s: %d of %d packets were lost", how, r.Lost, r.Sent)
+	if r.Sent == 0 {
+		s.r.fail("restart by %s: nothing was sent", how)
 	}
 	s.say("director ended by %s (after %d ms) and started again (ready after %d ms): %d of %d packets lost", how, r.EndMillis, r.ReadyMillis, r.Lost, r.Sent)
 	return nil

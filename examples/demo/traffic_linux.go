@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"tunneldirector/integration/lab"
@@ -62,6 +63,28 @@ func tally(both [2][]lab.Echo) (sent, lost int) {
 		lost += lab.CountLost(echoes)
 	}
 	return sent, lost
+}
+
+// when tells which of the requests were lost, by their distance from an event.
+func when(both [2][]lab.Echo, event time.Time) string {
+	var first, last time.Time
+	var lost [2]int
+	for i, echoes := range both {
+		lost[i] = lab.CountLost(echoes)
+		for _, e := range echoes {
+			if !e.Lost() {
+				continue
+			}
+			if first.IsZero() || e.Sent.Before(first) {
+				first = e.Sent
+			}
+			if e.Sent.After(last) {
+				last = e.Sent
+			}
+		}
+	}
+	return fmt.Sprintf("%d that the site sent, %d that the target sent, from %s to %s after it", lost[0], lost[1],
+		first.Sub(event).Round(time.Millisecond), last.Sub(event).Round(time.Millisecond))
 }
 
 // rest lets so much time pass, or ctx end.

@@ -33,6 +33,7 @@ func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 			pc, err := new(net.ListenConfig).ListenPacket(context.Background(), network, netip.AddrPortFrom(local, port).String())
 			if err == nil {
 				c = pc.(*net.UDPConn)
+				err = roomy(c)
 			}
 			return err
 		})

@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/net/icmp"
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 )
 
 // grace is how long answers are waited for after the last request.
@@ -63,6 +66,9 @@ func (l *Lab) StartPing(ctx context.Context, ns *Namespace, from, to netip.Addr,
 		p.conn, err = icmp.ListenPacket(network, from.String())
 		return err
 	})
+	if err == nil {
+		err = p.listenForAnswers()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ping from %s in %s: %w", from, ns.Name, err)
 	}
@@ -72,6 +78,38 @@ func (l *Lab) StartPing(ctx context.Context, ns *Namespace, from, to netip.Addr,
 	ctx, p.cancel = context.WithCancel(ctx)
 	go p.run(ctx)
 	return p, nil
+}
+
+// listenForAnswers keeps out all but echo replies: a raw socket gets whatever ICMP there is for its address, that of other
+// pingers too, and a busy machine would lose some of it.
+func (p *Pinger) listenForAnswers() error {
+	if p.to.Is6() {
+		var f ipv6.ICMPFilter
+		f.SetAll(true)
+		f.Accept(ipv6.ICMPTypeEchoReply)
+		return errors.Join(p.conn.IPv6PacketConn().SetICMPFilter(&f), roomy(p.conn.IPv6PacketConn().PacketConn))
+	}
+	var f ipv4.ICMPFilter
+	f.SetAll(true)
+	f.Accept(ipv4.ICMPTypeEchoReply)
+	return errors.Join(p.conn.IPv4PacketConn().SetICMPFilter(&f), roomy(p.conn.IPv4PacketConn().PacketConn))
+}
+
+// roomy gives a socket a receive buffer in which packets can wait for a process that gets no time to run.
+func roomy(c any) error {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return fmt.Errorf("set the receive buffer of a %T: %w", c, errors.ErrUnsupported)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) {
+		set = os.NewSyscallError("setsockopt", unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20))
+	})
+	return errors.Join(err, set)
 }
 
 // Sent and Received are how many requests and answers there were until now.

@@ -6,6 +6,7 @@ import (
 	"crypto/ecdh"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -116,7 +117,7 @@ func openTUN(ns *Namespace, name string) (tun.Device, error) {
 	}
 	link, err := ns.nl.LinkByName(name)
 	if err == nil {
-		err = ns.nl.LinkSetMTU(link, tunnelMTU)
+		err = errors.Join(ns.nl.LinkSetMTU(link, tunnelMTU), ns.nl.LinkSetTxQLen(link, 10_000))
 	}
 	if err != nil {
 		dev.Close()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	stdjson "encoding/json"
 	"fmt"
 	"net/netip"
 	"time"
@@ -28,11 +29,11 @@ func tunnel(i int) api.Tunnel {
 func body(n int) ([]byte, error) {
 	var b bytes.Buffer
 	b.Grow(n * 150)
+	enc := stdjson.NewEncoder(&b)
 	for i := range n {
-		if err := json.MarshalWrite(&b, tunnel(i)); err != nil {
+		if err := enc.Encode(tunnel(i)); err != nil {
 			return nil, err
 		}
-		b.WriteByte('\n')
 	}
 	return b.Bytes(), nil
 }

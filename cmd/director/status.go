@@ -80,6 +80,7 @@ func (t *talk) statusPage(p *page, s *api.Status) {
 			number(n.NoBackup), number(n.Contested), number(n.Split))},
 		{"N+1", yesNo(s.NPlusOne.OK, strings.Join(s.NPlusOne.Missing, "; "))},
 		{"data plane", planeWords(&s.Plane)},
+		{"interfaces", strings.Join(s.Plane.Detail, "; ")},
 		{"tables", usageWords(s.Plane.Tables)},
 		{"subnet side", trafficWords(s.Plane.SubnetSide)},
 		{"dropped", countersWords(s.Plane.Dropped)},
@@ -88,9 +89,6 @@ func (t *talk) statusPage(p *page, s *api.Status) {
 		{"revision", fmt.Sprintf("%s:%d", s.Store, s.Revision)},
 		{"clock", s.ClockSays},
 	})
-	for _, d := range s.Plane.Detail {
-		p.line("            %s", d)
-	}
 	t.statusTables(p, s)
 	p.line("")
 	if len(s.Alarms) == 0 {

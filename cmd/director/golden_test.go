@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/director/api"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Tables and pages as people see them, over fixed answers.
+func TestGolden(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	before := now.Add(-3*time.Hour - 20*time.Minute)
+	weight, heavy := uint32(100), uint32(200)
+	tunnels := []api.TunnelState{
+		{Tunnel: api.Tunnel{ID: "site-0042", Service: "ipsec", Endpoints: []string{"203.0.113.5", "2001:db8::5", "203.0.113.6:4500"}, Subnets: []string{"100.64.40.32/28"}, Bandwidth: 2_000_000,
+			Group: "branch", Tenant: "customer-a", State: "up", Labels: map[string]string{"region": "north", "a": "b"}, SeparateFrom: []string{"site-0043"}, Generation: 7},
+			Owner: "nms1", Created: before, Updated: before, Placement: &api.Placement{RealServer: "rs1", Backup: "rs2", Since: &before, Why: "placed"}, Up: true, Evidence: "packets", LastSeen: &now,
+			Contested: []string{"subnet 100.64.40.32/28 is held by site-0001"}, Split: true},
+		{Tunnel: api.Tunnel{ID: "wg-7", Service: "wireguard", Bandwidth: 1_500_000_000, State: "coming"}, Placement: &api.Placement{Unplaced: "no real server has room"}},
+	}
+	servers := []api.RealServerState{
+		{RealServer: api.RealServer{Name: "rs1", Host: "node-a", Zone: "z1", Addresses: []string{"198.51.100.11", "2001:db8:1::11"}, Services: []string{"ipsec"}, Weight: &weight, Capacity: 5000, Admin: "active"},
+			State: "alive", Since: &before, Incarnation: 1, Status: &api.RealServerStatus{Tunnels: 1234, BackupFor: 567, BandwidthBPS: 2_468_000_000, RTTMicros: 230}},
+		{RealServer: api.RealServer{Name: "rs2", Host: "node-b", Addresses: []string{"198.51.100.12"}, Services: []string{"ipsec", "wireguard"}, Weight: &heavy, Admin: "drained"}, State: "dead", Since: &now, Cause: "3 probes lost"},
+	}
+	status := api.Status{Name: "d1", Version: "1.2.3", Store: "store-1", Revision: 99, Started: before, Ready: false, NotReady: []string{"data plane: link down"}, Writable: true,
+		Frozen: true, FrozenBy: "op", Alarms: []string{"the kernel does not hold what the table says: link down"},
+		Plane: api.PlaneStatus{Kind: "xdp", Detail: []string{"eth0 tunnel native", "eth1 subnet native"}, LastError: "link down", Dropped: map[string]uint64{"no-pin": 12, "ttl": 3000, "loop": 0},
+			SubnetSide: api.Traffic{Packets: 1_000_000, Bytes: 3 << 30}, Tables: map[string]api.Usage{"endpoints": {Entries: 1234, Max: 1 << 20}}},
+		Tunnels: api.TunnelCounts{Total: 1_000_000, Placed: 999_999, Unplaced: 1}, NPlusOne: api.NPlusOne{Missing: []string{"ipsec lacks 500 tunnels if node-a dies"}},
+		Services:    []api.ServiceStatus{{Name: "ipsec", Tunnels: 1_000_000, Traffic: api.Traffic{Packets: 5, Bytes: 512}, Dropped: map[string]uint64{"no-pin": 12}}},
+		RealServers: []api.RealServerStatus{{Name: "rs1", Host: "node-a", Zone: "z1", Admin: "active", State: "alive", Since: before.Format(time.RFC3339), Weight: 100, Capacity: 5000, Tunnels: 1234, RTTMicros: 230}},
+		DiskFree:    5 << 30, DiskUsed: 3 << 20, ClockSays: "2m behind the newest record"}
+	explanation := api.Explanation{Side: "tunnel", Action: "forward", Service: "ipsec", Tunnel: "site-0042", Group: "@branch", Matched: "endpoint 203.0.113.5 at 192.0.2.10", RealServer: "rs2",
+		Primary: "rs1", Backup: "rs2", UsedBackup: true, IfItDies: "dropped until the group is placed anew", PinSince: "2026-01-01T00:00:00Z", PinWhy: "placed", PinnedBy: "d1",
+		Words: []string{"esp packet from 203.0.113.5 to 192.0.2.10", "the primary rs1 is dead, so its backup takes the packet"}}
+	sum := api.Summary{Lines: 1000, Created: 900, Deleted: 10, Unchanged: 50, Refused: 30, Unplaced: 5, Kept: 3, Seconds: 1.25, DryRun: true, Names: api.SetNames{Create: []string{"a", "b"}, Delete: []string{"c"}}}
+	tests := map[string]func(*talk, *page){
+		"tunnels":     func(t *talk, _ *page) { goldenList(t, tunnels) },
+		"tunnel":      func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[0]) },
+		"unplaced":    func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[1]) },
+		"realservers": func(t *talk, p *page) { t.realServerTable(p, servers) },
+		"status":      func(t *talk, p *page) { t.statusPage(p, &status) },
+		"trace":       func(_ *talk, p *page) { tracePage(p, &explanation) },
+		"import":      func(_ *talk, p *page) { importPage(p, sum, 2) },
+		"problem": func(_ *talk, p *page) {
+			p.line("%s", problemWords(&api.Problem{Title: "Conflict", Status: 409, Detail: "tunnel a is refused", RetryAfter: 30, Errors: []api.FieldError{
+				{Field: "endpoints[0]", Value: "203.0.113.5", Problem: "is held by tunnel b", Remedy: "delete it first"}, {Problem: "too many"}}}))
+		},
+		"event": func(_ *talk, p *page) {
+			p.line("%s", eventWords(&api.Event{Time: now, Kind: "moved", Object: "site-0042", From: "rs1", To: "rs2", Backup: "rs3", Why: "repinned", By: "op"}))
+			p.line("%s", eventWords(&api.Event{Time: now, Kind: "real-server", Object: "rs1", Why: "dead: 3 probes lost"}))
+		},
+	}
+	for name, print := range tests {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			print(&talk{Env: &Env{Stdout: &b, Stderr: &b, Now: func() time.Time { return now }}}, &page{w: &b})
+			file := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), b.String()); d != "" {
+				t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, d)
+			}
+		})
+	}
+}
+
+func goldenList(t *talk, tunnels []api.TunnelState) {
+	l := tunnelLister{t: t}
+	for i := range tunnels {
+		_ = l.add(&tunnels[i]) // a table is printed by flush
+	}
+	_ = l.flush() // into a buffer
+}

@@ -1,7 +1,10 @@
 package affinity
 
 // An Op is one wanted change. Each is applied whole or refused whole.
-type Op interface{ op() }
+type Op interface {
+	// Asks is who wants it.
+	Asks() Actor
+}
 
 // An Actor is who asks for a change.
 type Actor struct {
@@ -80,17 +83,38 @@ type (
 	}
 )
 
-func (PutTunnel) op()        {}
-func (DeleteTunnel) op()     {}
-func (PutService) op()       {}
-func (DeleteService) op()    {}
-func (PutTenant) op()        {}
-func (DeleteTenant) op()     {}
-func (PutRealServer) op()    {}
-func (DeleteRealServer) op() {}
-func (SetAdmin) op()         {}
-func (Repin) op()            {}
-func (SetFreeze) op()        {}
+// Asks is who wants it.
+func (o PutTunnel) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o DeleteTunnel) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o PutService) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o DeleteService) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o PutTenant) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o DeleteTenant) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o PutRealServer) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o DeleteRealServer) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o SetAdmin) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o Repin) Asks() Actor { return o.By }
+
+// Asks is who wants it.
+func (o SetFreeze) Asks() Actor { return o.By }
 
 // A Result answers an Op.
 type Result struct {

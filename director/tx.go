@@ -35,45 +35,32 @@ func (x *tx) event(kind, object string, f func(*api.Event)) {
 
 // do applies one change or refuses it.
 func (x *tx) do(op affinity.Op) affinity.Result {
-	var r affinity.Result
+	x.by = op.Asks()
 	switch op := op.(type) {
 	case affinity.PutTunnel:
-		x.by = op.By
-		r = x.putTunnel(op)
+		return x.putTunnel(op)
 	case affinity.DeleteTunnel:
-		x.by = op.By
-		r = x.deleteTunnel(op)
+		return x.deleteTunnel(op)
 	case affinity.PutService:
-		x.by = op.By
-		r = x.putService(op.Service)
+		return x.putService(op.Service)
 	case affinity.DeleteService:
-		x.by = op.By
-		r = x.deleteService(op.Name)
+		return x.deleteService(op.Name)
 	case affinity.PutTenant:
-		x.by = op.By
-		r = x.putTenant(op.Tenant)
+		return x.putTenant(op.Tenant)
 	case affinity.DeleteTenant:
-		x.by = op.By
-		r = x.deleteTenant(op.Name)
+		return x.deleteTenant(op.Name)
 	case affinity.PutRealServer:
-		x.by = op.By
-		r = x.putRealServer(op.RealServer)
+		return x.putRealServer(op.RealServer)
 	case affinity.DeleteRealServer:
-		x.by = op.By
-		r = x.deleteRealServer(op)
+		return x.deleteRealServer(op)
 	case affinity.SetAdmin:
-		x.by = op.By
-		r = x.setAdmin(op)
+		return x.setAdmin(op)
 	case affinity.Repin:
-		x.by = op.By
-		r = x.repin(op)
+		return x.repin(op)
 	case affinity.SetFreeze:
-		x.by = op.By
-		r = x.setFreeze(op)
-	default:
-		panic(fmt.Sprintf("unknown change %T", op))
+		return x.setFreeze(op)
 	}
-	return r
+	panic(fmt.Sprintf("unknown change %T", op))
 }
 
 func refused(r *affinity.Refusal) affinity.Result { return affinity.Result{Err: r} }

@@ -63,7 +63,7 @@ func (t *target) measure(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, floor.db.Close()) }()
 	for _, step := range []func() error{
 		t.memory, func() error { return t.single(ctx, floor) }, func() error { return t.crowd(ctx) },
-		func() error { return t.deaths(ctx) }, func() error { return t.starts(ctx, floor) },
+		func() error { return t.starts(ctx, floor) }, func() error { return t.deaths(ctx) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -78,10 +78,9 @@ func (t *target) say(format string, a ...any) {
 
 func (t *target) name(s string) string { return fmt.Sprintf("%s/%d", s, t.n) }
 
-// add takes in a row, and keeps its samples if the size is the smallest.
 func (t *target) add(r Row) { t.rows = append(t.rows, r) }
 
-// addBySize holds samples against those of the smallest size.
+// addBySize holds samples against those of the smallest size, which is measured first.
 func (t *target) addBySize(name, unit string, s samples) *Row {
 	if t.n == t.o.sizes()[0] {
 		t.small[name] = s

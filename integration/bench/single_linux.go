@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -93,99 +92,4 @@ func (t *target) rate(ctx context.Context, clients int, span time.Duration, band
 		all += n
 	}
 	return float64(all) / time.Since(began).Seconds(), err
-}
-
-// deaths kills one real server after the other. The first holds a third of the pins, the next ones more.
-func (t *target) deaths(ctx context.Context) error {
-	var d death
-	for i := range t.o.rounds() {
-		if err := t.kill(ctx, 1+i%len(t.lab.RealServers), &d); err != nil {
-			return err
-		}
-	}
-	t.addBySize("death, plane write", "us", d.plane).limit(1.5)
-	t.addBySize("death, latched on disk", "ms", d.latched).limit(1.5)
-	t.addBySize("death, cable to plane write", "ms", d.noticed).limit(1.5)
-	t.addBySize("death, all groups mended", "s", d.mended[:1])
-	return nil
-}
-
-// limit sets the target of a row that is there already.
-func (r *Row) limit(x float64) { *r = r.ratioAtMost(x) }
-
-// A death is how long each step of it took.
-type death struct{ plane, latched, noticed, mended samples }
-
-// kill pulls a real server's cables, measures, and lets it live again.
-func (t *target) kill(ctx context.Context, rs int, d *death) error {
-	name := fmt.Sprintf("rs%d", rs)
-	t.say("death of %s", name)
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
-	defer cancel()
-	latched, err := t.watch(ctx, name)
-	if err != nil {
-		return err
-	}
-	from, pulled := t.log.end(), time.Now()
-	if err := t.lab.KillRealServer(rs); err != nil {
-		return err
-	}
-	dead, err := t.await(ctx, from, `real_server=`+name+` `)
-	if err != nil {
-		return err
-	}
-	us, err := dead.value("plane_us")
-	if err != nil {
-		return err
-	}
-	var at time.Time
-	select {
-	case at = <-latched:
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the event of the death of %s: %w", name, ctx.Err())
-	}
-	mended, err := t.await(ctx, from, `msg="placements mended"`)
-	if err != nil {
-		return err
-	}
-	d.plane, d.latched = append(d.plane, us), append(d.latched, milliseconds(at.Sub(dead.at)))
-	d.noticed, d.mended = append(d.noticed, milliseconds(dead.at.Sub(pulled))), append(d.mended, mended.at.Sub(dead.at).Seconds())
-	if err := t.lab.Restore(rs); err != nil {
-		return err
-	}
-	return t.Until(ctx, func() error {
-		s, err := t.Client.RealServer(ctx, name)
-		if err == nil && s.State != "alive" {
-			err = fmt.Errorf("%s is %s", name, s.State)
-		}
-		return err
-	})
-}
-
-// watch sends the time at which the event of a real server's death comes, which is after its latch is on disk.
-func (t *target) watch(ctx context.Context, name string) (<-chan time.Time, error) {
-	st, err := t.Client.Status(ctx)
-	if err != nil {
-		return nil, err
-	}
-	since := fmt.Sprintf("%s:%d", st.Store, st.Revision)
-	at := make(chan time.Time, 1)
-	go func() {
-		for w, err := range t.Client.Watch(ctx, since) {
-			if err != nil || w.Kind == "real-server" && w.Object == name {
-				at <- time.Now()
-				return
-			}
-		}
-	}()
-	return at, nil
-}
-
-// await waits for a line of the log.
-func (t *target) await(ctx context.Context, from int, words string) (l line, err error) {
-	err = within(ctx, 3*time.Minute, func() error {
-		l, err = t.log.find(from, words)
-		return err
-	})
-	return l, err
 }

@@ -50,7 +50,7 @@ var importRules = map[string][]string{
 
 // owners are the only importers of what only one package is to know.
 var owners = map[string][]string{
-	"github.com/dgraph-io/badger":     {"affinity/badgerstore"},
+	"github.com/dgraph-io/badger":     {"affinity/badgerstore", "integration/bench"}, // the bench measures it alone, as a peer
 	"github.com/hashicorp/memberlist": {"cluster/gossip"},
 	"github.com/moby/ipvs":            {"director/plane/ipvs"},
 	"github.com/cilium/ebpf":          {"director/plane/xdp", "integration"},

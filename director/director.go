@@ -72,6 +72,7 @@ type Director struct {
 	planeErr  error // the last; the plane is replaced whole until it is nil
 	replaceAt time.Time
 	unsettled map[string]Verdict // by real server: not acted on yet
+	cutAt     time.Time          // when this director was last seen to be, perhaps, cut off
 
 	requests chan *request
 	verdicts chan Verdict

@@ -143,6 +143,37 @@ func TestNoPanic(t *testing.T) {
 	}
 }
 
+// TestEndOfACut: when a director that was cut off reaches real servers again, one by one, it does not take the first one's
+// answers for a proof that the others are dead; one that stays away is believed dead soon.
+func TestEndOfACut(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(3)
+		w.must(put(site(1)))
+		w.must(put(site(2)))
+		w.must(put(site(3)))
+		one, _ := w.ways(site(1))
+		two, _ := w.ways(site(2))
+		three, _ := w.ways(site(3))
+		w.host.set(func(m *machine) { m.answering = 0 })
+		for _, name := range []string{one, two, three} {
+			w.verdict(name, false)
+		}
+		w.settle()
+		w.host.set(func(m *machine) { m.answering = 1 })
+		w.verdict(one, true)
+		time.Sleep(1500 * time.Millisecond)
+		w.verdict(two, true)
+		w.at(site(2), two)
+		w.at(site(3), three)
+		w.settle()
+		w.at(site(1), one)
+		w.at(site(2), two)
+		if now, _ := w.ways(site(3)); now == three || now == "" {
+			t.Errorf("the tunnel of %s, which stayed away, is at %q", three, now)
+		}
+	})
+}
+
 func TestDiskRefusesNothingChanges(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.base(2)

@@ -43,6 +43,11 @@ type Verdict struct {
 //	                       alive #2 (new index) ◀────────────────────┘
 //
 // A death is held, not believed, while nobody answers, while a link of the director is down, and while frozen (rule 8).
+// Those that were held while the director may have been cut off are held for afterCut more: real servers do not come back
+// to it all in one round, and the first one's answers prove nothing about the others.
+
+// afterCut is longer than probes take to find a real server alive again, by default, and the next look at what is held.
+const afterCut = 3 * time.Second
 
 // judge acts on a verdict.
 func (d *Director) judge(ctx context.Context, v Verdict) {
@@ -57,7 +62,7 @@ func (d *Director) judge(ctx context.Context, v Verdict) {
 			d.born(ctx, v)
 		}
 	case known && life.Alive:
-		if why := d.holdDeath(); why != "" {
+		if why := d.holdDeath(v.RealServer); why != "" {
 			d.unsettle(v, "held because "+why)
 			return
 		}
@@ -80,10 +85,22 @@ func (d *Director) settle(name string) {
 }
 
 // holdDeath says why a death is not believed now; "" if it is.
-func (d *Director) holdDeath() string {
+func (d *Director) holdDeath(name string) string {
 	if f := d.work.Freeze(); f.On {
 		return "automatic moves are frozen by " + f.By
 	}
+	if why := d.cutOff(); why != "" {
+		d.cutAt = d.o.Now()
+		return why
+	}
+	if _, held := d.unsettled[name]; held && d.o.Now().Sub(d.cutAt) < afterCut {
+		return "this director may have been cut off until a moment ago"
+	}
+	return ""
+}
+
+// cutOff says why it may be the director itself that reaches nobody; "" if somebody answers.
+func (d *Director) cutOff() string {
 	if !d.o.Host.LinksUp() {
 		return "a link of this director towards the real servers is down"
 	}

@@ -79,6 +79,7 @@ func TestCommands(t *testing.T) {
 		{args: "tenant rm default", out: []string{"tenant default removed"}},
 		{args: "version --remote", out: []string{"running  1.2.3"}},
 		{args: "watch --since elsewhere:1", code: exitRefused, errs: []string{"Gone"}},
+		{args: "status --timeout 1ns", code: exitUnreachable, errs: []string{"no answer within 1ns (--timeout)"}},
 		{args: "help tunnel add", out: []string{"director tunnel add - ", "Examples:"}},
 		{args: "tunnel", code: exitUsage, errs: []string{"needs a command: list, get, add, rm, import, export"}},
 		{args: "tunnel lst", code: exitUsage, errs: []string{`Did you mean "list"?`}},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tunneldirector/director/api"
 )
@@ -120,4 +122,19 @@ func TestInterruptedImport(t *testing.T) {
 	}()
 	runIn(ctx, t, r, nil, "--socket", w.socket, "tunnel", "import", "--format", "csv", "-").
 		exits(exitInterrupted, "10 created").tells("interrupted", "what was pushed stays")
+}
+
+// Progress goes to a terminal's standard error, and only there.
+func TestProgress(t *testing.T) {
+	w := furnished(t)
+	var out, errOut bytes.Buffer
+	env := &Env{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }, Now: time.Now,
+		IsTerminal: func(io.Writer) bool { return true }}
+	file := write(t, "t.csv", sites(2000))
+	if err := director(t.Context(), env, []string{"tunnel", "import", file, "--socket", w.socket}); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(errOut.String(), "importing") || strings.Contains(out.String(), "importing") || !strings.HasPrefix(out.String(), "2,000 created") {
+		t.Errorf("stdout: %q\nstderr: %q", out.String(), errOut.String())
+	}
 }

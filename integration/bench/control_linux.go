@@ -151,7 +151,7 @@ func (t *target) batches(ctx context.Context, floor *floorStore) error {
 		parse, alone, took = append(parse, p), append(alone, b), append(took, time.Since(began).Seconds())
 	}
 	t.add(over(t.name("batch"), "s", took, "parsing alone + badger batch alone", parse.plus(alone)).ratioAtMost(3))
-	t.add(against(t.name("batch, its parts"), "s", alone, "parsing alone", parse))
+	t.add(against(t.name("badger batch alone"), "s", alone, "parsing alone", parse))
 	return t.holds(ctx)
 }
 

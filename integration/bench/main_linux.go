@@ -28,6 +28,8 @@ func main() {
 	o.only = strings.FieldsFunc(*only, func(r rune) bool { return r == ',' })
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, longest, fmt.Errorf("not done after %s; -only measures a part", longest))
+	defer cancel()
 	rows, err := run(ctx, o)
 	if len(rows) > 0 {
 		err = errors.Join(err, printTable(os.Stdout, rows))
@@ -40,6 +42,9 @@ func main() {
 		os.Exit(1)
 	}
 }
+
+// longest is how long a run may take. What was measured until then is printed.
+const longest = 15 * time.Minute
 
 type options struct {
 	director string
@@ -93,5 +98,5 @@ func run(ctx context.Context, o options) ([]Row, error) {
 		}
 	}
 	o.say("done in %.0f s", time.Since(began).Seconds())
-	return slices.DeleteFunc(rows, func(r Row) bool { return !r.finite() }), errors.Join(append(errs, ctx.Err())...)
+	return slices.DeleteFunc(rows, func(r Row) bool { return !r.finite() }), errors.Join(append(errs, context.Cause(ctx))...)
 }

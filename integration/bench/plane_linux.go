@@ -105,7 +105,7 @@ func (f planeFigures) rows(sizes []int) ([]Row, error) {
 		rows = append(rows, over(fmt.Sprintf("plane/v4 of swap/%d", n), "ns/packet", f["Forward/v4"][n], "swap MAC addresses", swap))
 		few := sizes[0]
 		dead := against(fmt.Sprintf("plane/real server dead/%d", n), "ns", f["SetAlive"][n], fmt.Sprintf("at %d pins", few), f["SetAlive"][few])
-		rows = append(rows, dead.ratioAtMost(1.5))
+		rows = append(rows, dead.ratioAtMost(flat))
 	}
 	return rows, nil
 }

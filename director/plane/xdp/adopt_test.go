@@ -167,7 +167,7 @@ func TestFullTableSaysSo(t *testing.T) {
 func TestOtherLayoutForwardsUntilReplace(t *testing.T) {
 	p := examplePlane(t)
 	programs := func() (ids []uint32) {
-		for _, i := range p.ifaces {
+		for _, i := range p.ports.all() {
 			l, err := netlink.LinkByIndex(i.index)
 			must(t, err)
 			ids = append(ids, l.Attrs().Xdp.ProgId)

@@ -107,9 +107,9 @@ func BenchmarkForward(b *testing.B) {
 				if kind == "subnet4" {
 					side = 1
 				}
-				o := feeders(b, n, p.ifaces[side].mac)
+				o := feeders(b, n, p.ports.all()[side].mac)
 				feeder := map[string]*ebpf.Program{"v4": o.BenchFeedV4, "v6": o.BenchFeedV6, "subnet4": o.BenchFeedSubnet4}[kind]
-				feed(b, o, feeder, p.o.TdForward, p.ifaces[side].index)
+				feed(b, o, feeder, p.o.TdForward, p.ports.all()[side].index)
 			})
 		}
 	}

@@ -19,18 +19,17 @@ const (
 
 // small is what a configuration becomes but for real servers: addresses, services, rings, tenants.
 type small struct {
-	o      *forwardObjects
-	ifaces []iface
-	vips   map[netip.Addr]uint16 // numbers in pin keys; last as long as the VIP or a pin at it
+	o     *forwardObjects
+	ports *ports
+	vips  map[netip.Addr]uint16 // numbers in pin keys; last as long as the VIP or a pin at it
 	// locals is what td_locals is to hold.
 	locals map[forwardLocalKey]forwardLocal
-	vlans  map[forwardVlanKey]uint32
 	// tenants are numbers by name.
 	tenants map[string]uint16
 }
 
-func newSmall(o *forwardObjects, ifaces []iface) *small {
-	return &small{o: o, ifaces: ifaces, vips: map[netip.Addr]uint16{}, locals: map[forwardLocalKey]forwardLocal{}}
+func newSmall(o *forwardObjects, ports *ports) *small {
+	return &small{o: o, ports: ports, vips: map[netip.Addr]uint16{}, locals: map[forwardLocalKey]forwardLocal{}}
 }
 
 // census reads the VIPs' numbers and the addresses of the configuration before.
@@ -101,7 +100,7 @@ func (s *small) ported(vip netip.Addr) error {
 	return nil
 }
 
-// read makes locals and vlans what c says.
+// read makes locals and tenants what c says.
 func (s *small) read(c *plane.Config, byPort map[uint16]int) error {
 	locals := map[forwardLocalKey]forwardLocal{}
 	for _, a := range c.Own {
@@ -127,7 +126,7 @@ func (s *small) read(c *plane.Config, byPort map[uint16]int) error {
 		}
 	}
 	s.locals = locals
-	s.vlans = s.vlansOf(c.Tenants)
+	s.tenants = numbersOf(c.Tenants)
 	return nil
 }
 
@@ -146,16 +145,20 @@ func addRules(v *forwardLocal, s plane.Service) error {
 	return nil
 }
 
-// vlansOf learns the tenants' numbers and says which tenant is told by which tag of which interface; tag 0 is none.
-func (s *small) vlansOf(tenants []plane.Tenant) map[forwardVlanKey]uint32 {
-	s.tenants = map[string]uint16{"": 0}
+func numbersOf(tenants []plane.Tenant) map[string]uint16 {
+	numbers := map[string]uint16{"": 0}
 	for _, t := range tenants {
 		if t.Name != "" {
-			s.tenants[t.Name] = t.Num
+			numbers[t.Name] = t.Num
 		}
 	}
+	return numbers
+}
+
+// vlans says which tenant is told by which tag of which interface; tag 0 is none. The lock of ports is held.
+func (s *small) vlans() map[forwardVlanKey]uint32 {
 	want := map[forwardVlanKey]uint32{}
-	for _, i := range s.ifaces {
+	for _, i := range s.ports.all() {
 		if i.Roles&plane.RoleSubnet == 0 {
 			continue
 		}
@@ -195,14 +198,18 @@ func (s *small) grow(c *plane.Config) error {
 	if err := grow(s.o.TdLocals, s.locals); err != nil {
 		return err
 	}
-	return grow(s.o.TdVlans, s.vlans)
+	s.ports.mu.Lock()
+	defer s.ports.mu.Unlock()
+	return grow(s.o.TdVlans, s.vlans())
 }
 
 func (s *small) shrink() error {
 	if err := shrink(s.o.TdLocals, s.locals); err != nil {
 		return err
 	}
-	return shrink(s.o.TdVlans, s.vlans)
+	s.ports.mu.Lock()
+	defer s.ports.mu.Unlock()
+	return shrink(s.o.TdVlans, s.vlans())
 }
 
 func (s *small) writeRing(service plane.Service) error {

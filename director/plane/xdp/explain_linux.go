@@ -106,7 +106,7 @@ const (
 // tenantNumber is what the program takes a tenant's name for: what it knows by an interface is read from there, so that a
 // restart changes no answer.
 func (p *Plane) tenantNumber(name string) (uint16, bool) {
-	for _, i := range p.ifaces {
+	for _, i := range p.ports.all() {
 		names := maps.Clone(i.VLANs)
 		if names == nil {
 			names = map[uint16]string{}
@@ -153,15 +153,16 @@ func (p *Plane) ingress(q plane.Packet) (iface, error) {
 	if p.isVIP(q.Dst) {
 		need = plane.RoleTunnel
 	}
-	for _, i := range p.ifaces {
+	list := p.ports.all()
+	for _, i := range list {
 		if i.Name == q.Interface || q.Interface == "" && i.Roles&need != 0 {
 			return i, nil
 		}
 	}
-	if q.Interface != "" || len(p.ifaces) == 0 {
+	if q.Interface != "" || len(list) == 0 {
 		return iface{}, fmt.Errorf("look up a packet by interface %q: the plane does not use it", q.Interface)
 	}
-	return p.ifaces[slices.IndexFunc(p.ifaces, func(i iface) bool { return i.Roles&need == 0 })], nil
+	return list[slices.IndexFunc(list, func(i iface) bool { return i.Roles&need == 0 })], nil
 }
 
 func (p *Plane) isVIP(a netip.Addr) bool {

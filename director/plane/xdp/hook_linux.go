@@ -149,8 +149,13 @@ func (h *hook) swap() error {
 		return nil
 	}
 	for ifindex, l := range h.links {
-		if err := l.Update(h.prog); err != nil {
+		there, err := h.update(l)
+		if err != nil {
 			return fmt.Errorf("swap the program on interface %d: %w", ifindex, err)
+		}
+		if !there {
+			h.drop(ifindex)
+			continue
 		}
 		if err := l.Pin(h.path(ifindex)); err != nil {
 			return fmt.Errorf("move the link of interface %d: %w", ifindex, err)

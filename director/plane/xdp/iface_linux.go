@@ -18,6 +18,7 @@ type iface struct {
 	mtu     int
 	foreign uint32 // XDP program that somebody attached, as far as is known before our links are
 	v4, v6  netip.Addr
+	away    bool // it was there, and is not now
 }
 
 func readIface(h *netlink.Handle, i plane.Interface) (iface, error) {

@@ -122,7 +122,7 @@ func rsMAC(a netip.Addr) [6]uint8 {
 // fakeLinks makes up the way to each real server, by interface out.
 func fakeLinks(t testing.TB, p *Plane, list []plane.RealServer, out string) {
 	t.Helper()
-	i := p.ifaces[slices.IndexFunc(p.ifaces, func(i iface) bool { return i.Name == out })]
+	i := p.ports.all()[slices.IndexFunc(p.ports.all(), func(i iface) bool { return i.Name == out })]
 	for _, rs := range list {
 		for _, v6 := range []bool{false, true} {
 			a := reachedBy(rs, v6)
@@ -150,7 +150,7 @@ const (
 // run gives one frame to the forwarder as if it came by the interface, and returns what the forwarder did with it.
 func run(t testing.TB, p *Plane, by string, frame []byte) (action uint32, out []byte) {
 	t.Helper()
-	i := p.ifaces[slices.IndexFunc(p.ifaces, func(i iface) bool { return i.Name == by })]
+	i := p.ports.all()[slices.IndexFunc(p.ports.all(), func(i iface) bool { return i.Name == by })]
 	runtime.LockOSThread() // a subtest is another goroutine; its thread ends with it
 	must(t, netns.Set(p.ns))
 	buf := make([]byte, len(frame)+256)
@@ -166,7 +166,7 @@ func buildFrame(q plane.Packet, dst, src [6]byte) ([]byte, error) {
 }
 
 func macOf(p *Plane, name string) [6]byte {
-	return p.ifaces[slices.IndexFunc(p.ifaces, func(i iface) bool { return i.Name == name })].mac
+	return p.ports.all()[slices.IndexFunc(p.ports.all(), func(i iface) bool { return i.Name == name })].mac
 }
 
 func addr(s string) netip.Addr     { return netip.MustParseAddr(s) }

@@ -12,7 +12,6 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
-	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 )
 
@@ -22,18 +21,17 @@ const (
 	lookAnyway = 30 * time.Second
 )
 
-// A keeper keeps td_links and, after Open, td_ifaces: how each real server is reached. It reads the kernel's routes and
+// A keeper keeps td_links, and by refit what names interfaces: how each real server is reached. It reads the kernel's routes and
 // neighbours as they are; an event only says "look again". The neighbours are managed ones: the kernel probes them by
 // itself for as long as they exist, the daemon running or not. A MAC address that was found stays until another is.
 type keeper struct {
 	log     *slog.Logger
 	h       *netlink.Handle
-	list    []iface // as Open found them
+	ports   *ports
+	refit   func([]iface) ([]string, error) // nil: not this keeper's
 	links   *ebpf.Map
-	ifmap   *ebpf.Map
 	have    map[uint32]forwardLink // td_links as it is
 	managed map[hop]bool           // neighbours that the kernel was asked to probe
-	told    map[affinity.Index]string
 }
 
 // A hop is a neighbour.
@@ -43,8 +41,8 @@ type hop struct {
 }
 
 func newKeeper(p *Plane, h *netlink.Handle) (*keeper, error) {
-	k := &keeper{log: p.log, h: h, list: p.ifaces, links: p.o.TdLinks, ifmap: p.o.TdIfaces,
-		have: map[uint32]forwardLink{}, managed: map[hop]bool{}, told: map[affinity.Index]string{}}
+	k := &keeper{log: p.log, h: h, ports: &p.ports, links: p.o.TdLinks,
+		have: map[uint32]forwardLink{}, managed: map[hop]bool{}}
 	t := table[uint32, forwardLink]{m: k.links, name: "td_links"}
 	return k, t.all(func(i uint32, v forwardLink) bool {
 		if v != (forwardLink{}) {
@@ -65,6 +63,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k.refit = p.refit
 	events, stop, err := subscribe(p.ns)
 	if err != nil {
 		return err
@@ -94,10 +93,13 @@ func (p *Plane) Run(ctx context.Context) error {
 		case <-timer.C:
 			soon = false
 			timer.Reset(lookAnyway)
-			if err := k.look(p.wanted.Load()); err != nil {
+			warnings, err := k.look(p.wanted.Load())
+			if err != nil {
 				k.log.Warn("cannot keep real servers reachable; trying again", "cause", err)
 				timer.Reset(time.Second)
+				continue
 			}
+			p.warn(warnings)
 		}
 	}
 }
@@ -114,7 +116,8 @@ func (p *Plane) lookOnce() error {
 	if err != nil {
 		return err
 	}
-	return k.look(p.wanted.Load())
+	_, err = k.look(p.wanted.Load())
+	return err
 }
 
 // subscribe gives one channel for all events of links, addresses, routes and neighbours.
@@ -162,38 +165,32 @@ func subscribe(ns netns.NsHandle) (<-chan struct{}, func(), error) {
 	return out, stop, nil
 }
 
-// look brings td_links and td_ifaces up to date.
-func (k *keeper) look(wanted *[]plane.RealServer) error {
-	var ifaces []iface
-	for _, was := range k.list {
-		i, err := readIface(k.h, was.Interface)
-		if err != nil {
-			return err
-		}
-		if i.index != was.index {
-			return fmt.Errorf("interface %s was made anew, and the program is not on it; restart the director", i.Name)
-		}
-		ifaces = append(ifaces, i)
+// look brings td_links, and with refit what names interfaces, up to date. It returns sentences for Warnings.
+func (k *keeper) look(wanted *[]plane.RealServer) (sentences []string, err error) {
+	ifaces, err := findPorts(k.h, k.ports.all())
+	if err != nil {
+		return nil, err
 	}
-	if err := grow(k.ifmap, encodeIfaces(ifaces)); err != nil {
-		return err
+	if k.refit != nil {
+		if sentences, err = k.refit(ifaces); err != nil {
+			return nil, err
+		}
 	}
 	if wanted == nil {
-		return nil // nothing said yet: what there is goes on
+		return sentences, nil // nothing said yet: what there is goes on
 	}
-	neighbours, err := k.neighbours()
+	n, err := k.network(ifaces)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out := map[int]iface{}
-	for _, i := range ifaces {
-		if i.Roles&plane.RoleRealServers != 0 {
-			out[i.index] = i
-		}
-	}
-	keep := map[uint32]bool{}
-	hops, lost := map[hop]bool{}, false
-	for _, rs := range *wanted {
+	more, err := k.reachAll(n, *wanted)
+	return append(sentences, more...), err
+}
+
+// reachAll makes td_links say how to reach each of wanted.
+func (k *keeper) reachAll(n *network, wanted []plane.RealServer) (sentences []string, err error) {
+	keep, hops := map[uint32]bool{}, map[hop]bool{}
+	for _, rs := range wanted {
 		for _, v6 := range []bool{false, true} {
 			a := reachedBy(rs, v6)
 			if !a.IsValid() {
@@ -201,72 +198,108 @@ func (k *keeper) look(wanted *[]plane.RealServer) error {
 			}
 			i := linkIndex(rs.Index, v6)
 			keep[i] = true
-			l, via, err := k.reach(rs, a, out, neighbours)
-			if hops[via] = true; err != nil {
-				k.complain(rs, err)
-				lost = true
+			w, err := k.reach(a, n)
+			if hops[w.via] = true; err != nil {
+				sentences = append(sentences, fmt.Sprintf("no way to real server %s: %v", rs.Name, err))
 			}
-			if err := k.write(i, k.merged(i, l, linkTag(a))); err != nil {
-				return err
+			if err := k.write(i, k.merged(i, w.link, linkTag(a), n)); err != nil {
+				return nil, err
 			}
 		}
 	}
 	for i := range k.have {
 		if !keep[i] {
 			if err := k.write(i, forwardLink{}); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
-	if !lost { // while a way is not found, its old neighbour stays as fresh as it was
-		clear(k.told)
-		k.release(hops)
+	if len(sentences) == 0 { // while a way is not found, its old neighbour stays as fresh as it was
+		k.release(hops, n)
 	}
-	return nil
+	return sentences, nil
 }
 
-// merged keeps the MAC address that was known where none is known now for the same address.
-func (k *keeper) merged(i uint32, l forwardLink, tag uint32) forwardLink {
-	if old := k.have[i]; l.Known == 0 && old.Known != 0 && old.Tag == tag {
+// A network is what the kernel knows at one look.
+type network struct {
+	ifaces     []iface
+	out        map[int]iface // those that lead to real servers, by index
+	neighbours map[hop]netlink.Neigh
+}
+
+func (k *keeper) network(ifaces []iface) (*network, error) {
+	neighbours, err := k.neighbours()
+	if err != nil {
+		return nil, err
+	}
+	n := &network{ifaces, map[int]iface{}, neighbours}
+	for _, i := range ifaces {
+		if i.Roles&plane.RoleRealServers != 0 && !i.away {
+			n.out[i.index] = i
+		}
+	}
+	return n, nil
+}
+
+// merged keeps the MAC address that was known where none is known now for the same address, unless its interface is gone.
+func (k *keeper) merged(i uint32, l forwardLink, tag uint32, n *network) forwardLink {
+	old := k.have[i]
+	if _, there := n.out[int(old.Ifindex)]; there && l.Known == 0 && old.Known != 0 && old.Tag == tag {
 		return old
 	}
 	return l
 }
 
-func (k *keeper) complain(rs plane.RealServer, err error) {
-	if k.told[rs.Index] != err.Error() {
-		k.told[rs.Index] = err.Error()
-		k.log.Warn("no way to a real server", "name", rs.Name, "index", rs.Index, "cause", err)
-	}
+// A way is how an address is reached; link is zero as long as the neighbour's MAC address is not known.
+type way struct {
+	link  forwardLink
+	via   hop
+	iface iface
+	mtu   int // the interface's, or the route's where that is smaller
 }
 
 // reach is the way to address a: by the kernel's route, to the neighbour that is next.
-func (k *keeper) reach(rs plane.RealServer, a netip.Addr, out map[int]iface, neighbours map[hop]netlink.Neigh) (forwardLink, hop, error) {
+func (k *keeper) reach(a netip.Addr, n *network) (w way, err error) {
 	routes, err := k.h.RouteGet(a.AsSlice())
-	if err != nil || len(routes) == 0 {
-		return forwardLink{}, hop{}, fmt.Errorf("find a route to %v: %w", a, err)
+	if err == nil && len(routes) == 0 {
+		err = unix.ENETUNREACH
 	}
-	route := routes[0]
-	i, ok := out[route.LinkIndex]
-	if !ok {
-		return forwardLink{}, hop{}, fmt.Errorf("the route to %v leaves by interface %d, which has not the role real-servers", a, route.LinkIndex)
+	if err != nil {
+		return w, fmt.Errorf("find a route to %v: %w", a, err)
 	}
-	next := hop{route.LinkIndex, a}
+	route, ok := routes[0], false
+	if w.iface, ok = n.out[route.LinkIndex]; !ok {
+		l, err := k.h.LinkByIndex(route.LinkIndex)
+		if err != nil {
+			return w, fmt.Errorf("the route to %v leaves by interface %d: %w", a, route.LinkIndex, err)
+		}
+		return w, elsewhere(a, l)
+	}
+	w.via, w.mtu = hop{route.LinkIndex, a}, w.iface.mtu
+	if route.MTU > 0 {
+		w.mtu = min(w.mtu, route.MTU)
+	}
 	if gw, ok := netip.AddrFromSlice(route.Gw); ok {
-		next.addr = gw.Unmap()
+		w.via.addr = gw.Unmap()
 	}
-	n := neighbours[next]
-	if err := k.manage(next, n); err != nil {
-		return forwardLink{}, next, err
+	neigh := n.neighbours[w.via]
+	if err := k.manage(w.via, neigh); err != nil {
+		return w, err
 	}
-	if len(n.HardwareAddr) != 6 || n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 || n.State == netlink.NUD_NONE {
-		return forwardLink{}, next, nil
+	if len(neigh.HardwareAddr) != 6 || neigh.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 || neigh.State == netlink.NUD_NONE {
+		return w, nil
 	}
-	l := forwardLink{Mac: [6]uint8(n.HardwareAddr), Known: 1, Smac: i.mac, Ifindex: uint32(i.index), Mtu: uint32(i.mtu), Tag: linkTag(a)}
+	w.link = forwardLink{Mac: [6]uint8(neigh.HardwareAddr), Known: 1, Smac: w.iface.mac, Ifindex: uint32(w.iface.index), Mtu: uint32(w.mtu), Tag: linkTag(a)}
 	if src, ok := netip.AddrFromSlice(route.Src); ok {
-		l.Source = encodeAddr(src.Unmap())
+		w.link.Source = encodeAddr(src.Unmap())
 	}
-	return l, next, nil
+	return w, nil
+}
+
+// elsewhere says why a route by l, which is not for real servers, is of no use.
+func elsewhere(a netip.Addr, l netlink.Link) error {
+	name := l.Attrs().Name
+	return fmt.Errorf("the route to %v leaves by interface %s, which has not the role real-servers: give it that role, or correct the route (ip route get %v)", a, name, a)
 }
 
 // manage asks the kernel to keep a neighbour fresh by itself.
@@ -283,12 +316,15 @@ func (k *keeper) manage(via hop, n netlink.Neigh) error {
 }
 
 // release gives neighbours back that no real server needs: they age like any other.
-func (k *keeper) release(used map[hop]bool) {
+func (k *keeper) release(used map[hop]bool, n *network) {
 	for via := range k.managed {
 		if used[via] {
 			continue
 		}
 		delete(k.managed, via)
+		if _, there := n.out[via.ifindex]; !there {
+			continue
+		}
 		err := k.h.NeighSet(&netlink.Neigh{LinkIndex: via.ifindex, IP: via.addr.AsSlice(), Flags: netlink.NTF_USE})
 		if err != nil {
 			k.log.Warn("cannot stop the kernel from probing a neighbour", "address", via.addr, "cause", err)

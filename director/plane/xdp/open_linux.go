@@ -32,7 +32,7 @@ func Open(o Options) (*Plane, error) {
 	if err := p.findInterfaces(); err != nil {
 		return nil, err
 	}
-	dir := filepath.Join(o.PinPath, fmt.Sprintf("%s-%d-%d", layout, o.MaxPins, o.MaxSubnets))
+	dir := o.layoutDir()
 	_, err := os.Stat(dir)
 	fresh := errors.Is(err, os.ErrNotExist)
 	mounted, err := makePinPath(dir)
@@ -42,7 +42,7 @@ func Open(o Options) (*Plane, error) {
 	if mounted {
 		p.log.Info("mounted bpffs", "path", bpffs)
 	}
-	if err := p.load(dir); err != nil {
+	if err := p.load(dir, &p.o); err != nil {
 		return nil, errors.Join(err, p.ns.Close(), undo(fresh, dir))
 	}
 	p.hook = &hook{log: p.log, root: o.PinPath, dir: dir, prog: p.o.TdForward, links: map[int]link.Link{}}
@@ -51,6 +51,11 @@ func Open(o Options) (*Plane, error) {
 		return nil, errors.Join(err, p.o.Close(), p.ns.Close(), undo(fresh, dir))
 	}
 	return p, nil
+}
+
+// layoutDir is where what forwards is pinned.
+func (o Options) layoutDir() string {
+	return filepath.Join(o.PinPath, fmt.Sprintf("%s-%d-%d", layout, o.MaxPins, o.MaxSubnets))
 }
 
 // undo removes what a failed Open has pinned where nothing was before, and so detaches what it attached.
@@ -74,9 +79,11 @@ func (p *Plane) findInterfaces() (err error) {
 		return errors.Join(fmt.Errorf("open plane xdp: %w", err), p.ns.Close())
 	}
 	defer h.Close()
-	if p.ifaces, err = readIfaces(h, p.options.Interfaces); err != nil {
+	list, err := readIfaces(h, p.options.Interfaces)
+	if err != nil {
 		return errors.Join(err, p.ns.Close())
 	}
+	p.ports.list.Store(&list)
 	for _, i := range p.options.Interfaces {
 		if err := checkOffloads(i, p.options.FixOffloads); err != nil {
 			return errors.Join(err, p.ns.Close())
@@ -85,8 +92,8 @@ func (p *Plane) findInterfaces() (err error) {
 	return nil
 }
 
-// load makes the maps that are not pinned yet, and the programs over them.
-func (p *Plane) load(dir string) error {
+// load makes the maps that are not pinned yet, and the programs over them: all of p.o, or the part of it that is given.
+func (p *Plane) load(dir string, part any) error {
 	spec, err := loadForward()
 	if err != nil {
 		return fmt.Errorf("read the program: %w", err)
@@ -97,7 +104,7 @@ func (p *Plane) load(dir string) error {
 			m.Pinning = ebpf.PinByName
 		}
 	}
-	err = spec.LoadAndAssign(&p.o, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}})
+	err = spec.LoadAndAssign(part, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: dir}})
 	switch {
 	case errors.Is(err, ebpf.ErrMapIncompatible):
 		err = fmt.Errorf("the maps pinned in %s are not of this program; remove them (director uninstall): %w", dir, err)
@@ -117,17 +124,17 @@ func (p *Plane) load(dir string) error {
 
 // start reads what the maps hold and puts the program to work.
 func (p *Plane) start() error {
-	p.small = newSmall(&p.o, p.ifaces)
+	p.small = newSmall(&p.o, &p.ports)
 	p.servers = newServers(&p.o)
 	p.pins = newPins(&p.o, p.small.number, p.small.known, p.small.ported)
 	p.subnets = newSubnets(&p.o)
 	if err := p.census(); err != nil {
 		return err
 	}
-	if err := p.writeInterfaces(); err != nil {
+	if err := p.writeInterfaces(p.ports.all()); err != nil {
 		return err
 	}
-	if err := p.hook.hold(p.ifaces); err != nil {
+	if err := p.hook.hold(p.ports.all()); err != nil {
 		return err
 	}
 	for name, mode := range p.Modes() {
@@ -136,21 +143,18 @@ func (p *Plane) start() error {
 	return nil
 }
 
-func (p *Plane) writeInterfaces() error {
-	if err := grow(p.o.TdIfaces, encodeIfaces(p.ifaces)); err != nil {
+func (p *Plane) writeInterfaces(list []iface) error {
+	if err := grow(p.o.TdIfaces, encodeIfaces(list)); err != nil {
 		return err
 	}
-	devices := map[uint32]uint32{}
-	for _, i := range p.ifaces {
-		devices[uint32(i.index)] = uint32(i.index)
-	}
+	devices := devicesOf(list)
 	if err := grow(p.o.TdDevices, devices); err != nil {
 		return err
 	}
 	if err := shrink(p.o.TdDevices, devices); err != nil {
 		return err
 	}
-	return shrink(p.o.TdIfaces, encodeIfaces(p.ifaces))
+	return shrink(p.o.TdIfaces, encodeIfaces(list))
 }
 
 // Modes tells how the program runs on each interface: native or generic; "" where it does not.
@@ -161,7 +165,7 @@ func (p *Plane) Modes() map[string]string {
 		return modes
 	}
 	defer h.Close()
-	for _, i := range p.ifaces {
+	for _, i := range p.ports.all() {
 		modes[i.Name] = ""
 		if l, err := h.LinkByIndex(i.index); err == nil {
 			modes[i.Name] = modeOf(l.Attrs().Xdp)

@@ -27,11 +27,13 @@ type Plane struct {
 	servers *servers
 	small   *small
 
-	ifaces []iface
+	ports ports
 	// wanted is what Run keeps links for; poke says that it changed.
 	wanted  atomic.Pointer[[]plane.RealServer]
 	poke    chan struct{}
 	numbers atomic.Pointer[numbering]
+	// warnings are Run's.
+	warnings atomic.Pointer[[]string]
 }
 
 var (
@@ -102,6 +104,11 @@ func (p *Plane) settle(c *plane.Config) error {
 // want tells Run which real servers to reach.
 func (p *Plane) want(list []plane.RealServer) {
 	p.wanted.Store(&list)
+	p.look()
+}
+
+// look has Run look again.
+func (p *Plane) look() {
 	select {
 	case p.poke <- struct{}{}:
 	default:
@@ -250,7 +257,13 @@ func (p *Plane) replaced(c *plane.Config) error {
 	if err := p.lookOnce(); err != nil {
 		return err
 	}
-	return p.hook.swap()
+	p.ports.mu.Lock()
+	defer p.ports.mu.Unlock()
+	if err := p.hook.swap(); err != nil {
+		return err
+	}
+	p.look() // at interfaces that had to wait for it
+	return nil
 }
 
 // SetAlive is one write to one array.
@@ -258,7 +271,9 @@ func (p *Plane) SetAlive(i affinity.Index, alive bool) error { return p.servers.
 
 // Close lets go of maps, program and links; they are pinned, and go on.
 func (p *Plane) Close() error {
+	p.ports.mu.Lock()
 	p.hook.close()
+	p.ports.mu.Unlock()
 	p.o.Close()
 	if err := p.ns.Close(); err != nil {
 		return fmt.Errorf("close network namespace: %w", err)

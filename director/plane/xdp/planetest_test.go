@@ -62,7 +62,7 @@ func TestHistories(t *testing.T) {
 	interfaces := planetest.DefaultInterfaces()
 	p := oneNamespace(t, interfaces, nil)
 	macs := map[string]net.HardwareAddr{}
-	for _, i := range p.ifaces {
+	for _, i := range p.ports.all() {
 		macs[i.Name] = i.mac[:]
 	}
 	options := p.options

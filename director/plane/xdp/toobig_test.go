@@ -95,10 +95,10 @@ func TestTooBigIsRateLimited(t *testing.T) {
 }
 
 func setIfaceAddrs(p *Plane, name, v4, v6 string) error {
-	for i := range p.ifaces {
-		if p.ifaces[i].Name == name {
-			p.ifaces[i].v4, p.ifaces[i].v6 = addr(v4), addr(v6)
+	for i := range p.ports.all() {
+		if p.ports.all()[i].Name == name {
+			p.ports.all()[i].v4, p.ports.all()[i].v6 = addr(v4), addr(v6)
 		}
 	}
-	return grow(p.o.TdIfaces, encodeIfaces(p.ifaces))
+	return grow(p.o.TdIfaces, encodeIfaces(p.ports.all()))
 }

@@ -241,7 +241,7 @@ func TestNeighbourIsManaged(t *testing.T) {
 	}
 }
 
-// TestRouteElsewhereIsRefused: a real server behind an interface without the role gets nothing, and the log says why.
+// TestRouteElsewhereIsRefused: a real server behind an interface without the role gets nothing, and a warning says why.
 func TestRouteElsewhereIsRefused(t *testing.T) {
 	l := newLab(t)
 	c := labConfig()
@@ -250,6 +250,9 @@ func TestRouteElsewhereIsRefused(t *testing.T) {
 	time.Sleep(10 * settleTime)
 	if _, known, err := l.p.macOf(1, false); err != nil || known {
 		t.Errorf("known: %v, %v", known, err)
+	}
+	if !says(l.p, "rsA", "198.51.100.1", "interface tun, which has not the role real-servers") {
+		t.Errorf("warned of %q", l.p.Warnings())
 	}
 	d, err := l.p.Lookup(plane.Packet{Src: addr("198.51.100.1"), Dst: addr("192.0.2.1"), Proto: 50, Hops: 9})
 	must(t, err)

@@ -134,7 +134,9 @@ func sysctl(path, value string) error { return os.WriteFile("/proc/sys/net/"+pat
 
 var labVIPs = []string{"192.0.2.1/32", "192.0.2.3/32", "2001:db8::1/128", "2001:db8::3/128"}
 
-func newLab(t *testing.T) *lab {
+func newLab(t *testing.T) *lab { return newLabWith(t, func(*Options) {}) }
+
+func newLabWith(t *testing.T, change func(*Options)) *lab {
 	t.Helper()
 	needRoot(t)
 	l := &lab{site: newNS(t), director: newNS(t), rsA: newNS(t), rsB: newNS(t)}
@@ -148,6 +150,7 @@ func newLab(t *testing.T) *lab {
 		in(t, rs, func() error { return upWith("lo", labVIPs...) })
 	}
 	l.options = Options{Interfaces: labInterfaces, PinPath: pinPath(t), MaxPins: 4096, MaxSubnets: 4096}
+	change(&l.options)
 	l.open(t)
 	t.Cleanup(func() { l.close(t) })
 	l.configure(t)

@@ -24,6 +24,7 @@ func Open(Options) (*Plane, error) { return nil, errHere }
 func Uninstall(string) error { return errHere }
 
 func (*Plane) Run(context.Context) error                 { return errHere }
+func (*Plane) Warnings() []string                        { return nil }
 func (*Plane) Modes() map[string]string                  { return nil }
 func (*Plane) Apply(context.Context, plane.Update) error { return errHere }
 func (*Plane) Replace(context.Context, plane.Config, iter.Seq[plane.Entry]) error {

@@ -1,0 +1,168 @@
+//go:build linux
+
+package xdp
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/director/plane"
+)
+
+// A record is a log that a test reads while it is written.
+type record struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (r *record) Write(b []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.Write(b)
+}
+
+func (r *record) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.b.String()
+}
+
+func (r *record) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r, nil)) }
+
+// eventually fails the test if what stays false.
+func eventually(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+// says tells whether one of the warnings has all of these words.
+func says(p *Plane, words ...string) bool {
+	return slices.ContainsFunc(p.Warnings(), func(s string) bool {
+		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(s, w) })
+	})
+}
+
+func silent(p *Plane) func() bool { return func() bool { return len(p.Warnings()) == 0 } }
+
+// TestInterfaceMadeAnew: each of the lab's wires is cut, and laid again.
+func TestInterfaceMadeAnew(t *testing.T) {
+	var log record
+	l := newLabWith(t, func(o *Options) { o.Logger = log.logger() })
+	serve(t, l.rsA, "A", 4500, 443)
+	serve(t, l.rsB, "B", 4500, 443)
+	for _, c := range []struct {
+		name, net4, net6 string
+		out              bool
+	}{{"ra", "10.9.1", "2001:db8:91", true}, {"tun", "198.51.100", "2001:db8:51", false}} {
+		ns := l.rsA
+		if !c.out {
+			ns = l.site
+		}
+		if got := l.ask(t, "192.0.2.1:4500", 200); got != "A 200" {
+			t.Fatalf("before: %q", got)
+		}
+		index := portOf(l.p, c.name).index
+		in(t, l.director, func() error {
+			i, err := netlink.LinkByName(c.name)
+			return errors.Join(err, netlink.LinkDel(i))
+		})
+		eventually(t, "that "+c.name+" is away", func() bool { return says(l.p, "interface "+c.name+" is away") })
+		if c.out {
+			q := plane.Packet{Src: addr("198.51.100.1"), Dst: addr("192.0.2.1"), Proto: 50, Hops: 9}
+			if d, err := l.p.Lookup(q); err != nil || d.Reason != plane.DropNoNeighbour {
+				t.Errorf("decided %v, %v", d.Reason, err)
+			}
+			before := noNeighbour(t, l.p)
+			_, err := l.dial(t, "udp", "192.0.2.1:4500").Write([]byte("lost"))
+			must(t, err)
+			eventually(t, "the drop to be counted", func() bool { return noNeighbour(t, l.p) == before+1 })
+		}
+		wire(t, l.director, ns, c.name, c.net4, c.net6)
+		eventually(t, "that all is well", silent(l.p))
+		l.waitForNeighbours(t)
+		if now := portOf(l.p, c.name); now.index == index || now.away || l.p.Modes()[c.name] != "native" {
+			t.Errorf("%s has index %d, had %d; mode %q", c.name, now.index, index, l.p.Modes()[c.name])
+		}
+		if got := l.ask(t, "192.0.2.1:4500", 200); got != "A 200" {
+			t.Errorf("after: %q", got)
+		}
+		if !strings.Contains(log.String(), "interface is back, and the program on it\" interface="+c.name) {
+			t.Errorf("%s came back unsaid:\n%s", c.name, log.String())
+		}
+	}
+	l.close(t) // what is pinned now is taken over like anything else
+	l.open(t)
+	if got := l.ask(t, "192.0.2.1:4500", 200); got != "A 200" {
+		t.Errorf("after a restart: %q", got)
+	}
+}
+
+// TestTenantsFollowInterface: the tags of an interface made anew tell the same tenants, also to the next configuration.
+func TestTenantsFollowInterface(t *testing.T) {
+	p := examplePlane(t)
+	was := slices.Clone(p.ports.all())
+	l, err := netlink.LinkByName("sub")
+	must(t, err)
+	must(t, netlink.LinkDel(l))
+	h, err := netlink.NewHandle()
+	must(t, err)
+	defer h.Close()
+	refit := func() []string {
+		now, err := findPorts(h, p.ports.all())
+		must(t, err)
+		s, err := p.refit(now)
+		must(t, err)
+		return s
+	}
+	if s := refit(); len(s) != 1 || !strings.Contains(s[0], "interface sub is away") {
+		t.Errorf("said %q", s)
+	}
+	c := example()
+	must(t, p.Apply(t.Context(), plane.Update{Config: &c})) // while it is away
+	agree(t, p, c, exampleEntries())
+	veth(t, "sub", "subx")
+	if s := refit(); len(s) != 0 {
+		t.Errorf("said %q", s)
+	}
+	if portOf(p, "sub").index == was[1].index {
+		t.Fatal("the same index: nothing is tested")
+	}
+	agree(t, p, c, exampleEntries())
+	must(t, p.Apply(t.Context(), plane.Update{Config: &c}))
+	agree(t, p, c, exampleEntries())
+	frame, err := buildFrame(plane.Packet{Src: addr("203.0.113.1"), Dst: addr("10.1.0.1"), Proto: 50, Hops: 9, VLAN: 7}, macOf(p, "sub"), siteMAC)
+	must(t, err)
+	if action, _ := run(t, p, "sub", frame); action != xdpRedirect {
+		t.Errorf("action %d", action)
+	}
+	vlans, err := readSmall[forwardVlanKey, uint32](p.o.TdVlans)
+	must(t, err)
+	for k := range vlans {
+		if k.Ifindex == uint32(was[1].index) {
+			t.Errorf("the old index still tells tenants: %+v", k)
+		}
+	}
+}
+
+func portOf(p *Plane, name string) iface {
+	list := p.ports.all()
+	return list[slices.IndexFunc(list, func(i iface) bool { return i.Name == name })]
+}
+
+func noNeighbour(t *testing.T, p *Plane) uint64 {
+	t.Helper()
+	s, err := p.Stats()
+	must(t, err)
+	return s.Reasons[plane.DropNoNeighbour]
+}

@@ -189,6 +189,7 @@ func (k *keeper) look(wanted *[]plane.RealServer) (sentences []string, err error
 
 // reachAll makes td_links say how to reach each of wanted.
 func (k *keeper) reachAll(n *network, wanted []plane.RealServer) (sentences []string, err error) {
+	mtus := newMTUCheck(n.ifaces)
 	keep, hops := map[uint32]bool{}, map[hop]bool{}
 	for _, rs := range wanted {
 		for _, v6 := range []bool{false, true} {
@@ -202,6 +203,7 @@ func (k *keeper) reachAll(n *network, wanted []plane.RealServer) (sentences []st
 			if hops[w.via] = true; err != nil {
 				sentences = append(sentences, fmt.Sprintf("no way to real server %s: %v", rs.Name, err))
 			}
+			mtus.see(rs, w, v6)
 			if err := k.write(i, k.merged(i, w.link, linkTag(a), n)); err != nil {
 				return nil, err
 			}
@@ -217,7 +219,7 @@ func (k *keeper) reachAll(n *network, wanted []plane.RealServer) (sentences []st
 	if len(sentences) == 0 { // while a way is not found, its old neighbour stays as fresh as it was
 		k.release(hops, n)
 	}
-	return sentences, nil
+	return append(sentences, mtus.sentences()...), nil
 }
 
 // A network is what the kernel knows at one look.

@@ -4,7 +4,10 @@ package xdp
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +16,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 )
 
@@ -55,6 +59,76 @@ func says(p *Plane, words ...string) bool {
 
 func silent(p *Plane) func() bool { return func() bool { return len(p.Warnings()) == 0 } }
 
+func setMTU(t *testing.T, l *lab, name string, mtu int) {
+	t.Helper()
+	in(t, l.director, func() error {
+		i, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetMTU(i, mtu)
+	})
+}
+
+// TestTunnelNeedsRoom: the lab's real server 3 is reached by IPIP over an interface as narrow as the sites' own.
+func TestTunnelNeedsRoom(t *testing.T) {
+	var log record
+	l := newLabWith(t, func(o *Options) { o.Logger = log.logger() })
+	eventually(t, "a warning for both families", func() bool {
+		return says(l.p, "interface ra has an MTU of 1500", "needs 1540", "MTU of 1500 of interface tun", "rsA by IPIP", "ip link set dev ra mtu 1540")
+	})
+	setMTU(t, l, "ra", 1540)
+	eventually(t, "room enough", silent(l.p))
+	setMTU(t, l, "tun", 1510)
+	eventually(t, "a warning for a wider tunnel side", func() bool { return says(l.p, "ra has an MTU of 1540", "needs 1550") })
+	setMTU(t, l, "ra", 1600)
+	eventually(t, "room enough again", silent(l.p))
+	c := labConfig()
+	c.RealServers[2].MTU = 1500
+	must(t, l.p.Apply(t.Context(), plane.Update{Config: &c}))
+	eventually(t, "a warning of the configured MTU", func() bool { return says(l.p, "by the configuration", "MTU of 1500", "needs 1550") })
+	c.RealServers[2].MTU = 0
+	must(t, l.p.Apply(t.Context(), plane.Update{Config: &c}))
+	in(t, l.director, func() error {
+		i, err := netlink.LinkByName("ra")
+		if err != nil {
+			return err
+		}
+		_, host, _ := net.ParseCIDR("10.9.1.1/32")
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: i.Attrs().Index, Dst: host, MTU: 1400, Scope: netlink.SCOPE_LINK})
+	})
+	eventually(t, "a warning of the route", func() bool { return says(l.p, "a route by interface ra has an MTU of 1400", "needs 1530") })
+	eventually(t, "the program to know the route's MTU", func() bool {
+		q := plane.Packet{Src: addr("198.51.100.1"), Dst: addr("192.0.2.3"), Proto: 50, Hops: 9, Size: 1381}
+		d, err := l.p.Lookup(q)
+		must(t, err)
+		return d.Reason == plane.DropTooBig
+	})
+	if n := strings.Count(log.String(), `cause="interface ra has an MTU of 1500, but`); n != 2 { // that it came, that it went
+		t.Errorf("said %d times:\n%s", n, log.String())
+	}
+}
+
+// TestMTUOfManyIsOneSentence: and DR needs no room.
+func TestMTUOfManyIsOneSentence(t *testing.T) {
+	tun := iface{Interface: plane.Interface{Name: "tun", Roles: plane.RoleTunnel}, mtu: 1500}
+	other := iface{Interface: plane.Interface{Name: "jumbo", Roles: plane.RoleSubnet}, mtu: 9000}
+	rs := iface{Interface: plane.Interface{Name: "rs", Roles: plane.RoleRealServers}, mtu: 1519}
+	c := newMTUCheck([]iface{tun, other, rs})
+	for n := range 9 {
+		s := plane.RealServer{Name: fmt.Sprint("rs", n), Addrs: []netip.Addr{addr("10.9.0.1")}, Method: affinity.IPIP}
+		c.see(s, way{iface: rs, mtu: 1519}, false)
+		c.see(s, way{iface: rs, mtu: 1519}, true) // it has no such address
+		s.Method = affinity.DR
+		c.see(s, way{iface: rs, mtu: 1400}, false)
+	}
+	want := "interface rs has an MTU of 1519, but method tunnel needs 1520 for the MTU of 1500 of interface tun and the outer header; " +
+		"longer packets to rs0, rs1, rs2 and 6 more are dropped. ip link set dev rs mtu 1520, and the same on the way to them"
+	if got := c.sentences(); len(got) != 1 || got[0] != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
+}
+
 // TestInterfaceMadeAnew: each of the lab's wires is cut, and laid again.
 func TestInterfaceMadeAnew(t *testing.T) {
 	var log record
@@ -89,7 +163,7 @@ func TestInterfaceMadeAnew(t *testing.T) {
 			eventually(t, "the drop to be counted", func() bool { return noNeighbour(t, l.p) == before+1 })
 		}
 		wire(t, l.director, ns, c.name, c.net4, c.net6)
-		eventually(t, "that all is well", silent(l.p))
+		eventually(t, "that all is well but for the MTU", func() bool { return len(l.p.Warnings()) == 1 && says(l.p, "method tunnel needs") })
 		l.waitForNeighbours(t)
 		if now := portOf(l.p, c.name); now.index == index || now.away || l.p.Modes()[c.name] != "native" {
 			t.Errorf("%s has index %d, had %d; mode %q", c.name, now.index, index, l.p.Modes()[c.name])

@@ -41,7 +41,7 @@ func TestBenchQuick(t *testing.T) {
 		}
 	}
 	for _, name := range []string{
-		"batch", "memory", "memory, highest", "kernel memory, pins", "kernel memory, subnets", "single push", "single push, p99",
+		"batch", "memory after a batch", "memory after a batch, highest", "memory after a start", "kernel memory, pins", "kernel memory, subnets", "single push", "single push, p99",
 		"64 clients", "start", "death, plane write", "death, latched on disk", "death, all groups mended", "plane/v4", "plane/v6",
 		"plane/subnet4", "plane/real server dead", "wire/xdp", "wire/xdp of redirect", "wire/xdp reordered", "wire/xdp lost or astray",
 	} {

@@ -62,7 +62,7 @@ func (t *target) measure(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, t.end()) }()
 	defer func() { err = errors.Join(err, floor.db.Close()) }()
 	for _, step := range []func() error{
-		t.memory, func() error { return t.single(ctx, floor) }, func() error { return t.crowd(ctx) },
+		func() error { return t.memory("batch") }, t.kernelMemory, func() error { return t.single(ctx, floor) }, func() error { return t.crowd(ctx) },
 		func() error { return t.starts(ctx, floor) }, func() error { return t.deaths(ctx) },
 	} {
 		if err := step(); err != nil {
@@ -203,43 +203,6 @@ func (t *target) socket() string {
 	return filepath.Join(t.lab.Director.RunDir(), "tunneldirector/api.sock")
 }
 
-// memory reads what the director and its maps take.
-func (t *target) memory() error {
-	pid, err := listener(t.socket())
-	if err != nil {
-		return err
-	}
-	status, err := fields(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil {
-		return err
-	}
-	perTunnel := func(key string) samples { return one(float64(status[key]) * 1024 / float64(t.n)) }
-	lines, err := body(min(t.n, 1000))
-	if err != nil {
-		return err
-	}
-	pushed := one(float64(len(lines)) / float64(min(t.n, 1000)))
-	for _, m := range []struct{ key, name string }{{"VmRSS", "memory"}, {"VmHWM", "memory, highest"}, {"RssAnon", "memory, without mapped files"}} {
-		r := over(t.name(m.name), "bytes/tunnel", perTunnel(m.key), "its line of JSON", pushed)
-		if m.key == "VmRSS" && t.n == 1_000_000 {
-			r = r.valueAtMost(1024)
-		}
-		t.add(r)
-	}
-	maps, err := bpfMaps(pid)
-	if err != nil {
-		return err
-	}
-	for _, m := range []struct{ bpf, name string }{{"td_pins4", "kernel memory, pins"}, {"td_subnets4", "kernel memory, subnets"}} {
-		found, ok := maps[m.bpf]
-		if !ok {
-			return fmt.Errorf("the director holds no kernel map %s: %v", m.bpf, maps)
-		}
-		t.add(over(t.name(m.name), "bytes/entry", one(float64(found.memory)/float64(t.n)), "key and value", one(float64(found.entry))))
-	}
-	return nil
-}
-
 // starts measures from exec to ready over the full table.
 func (t *target) starts(ctx context.Context, floor *floorStore) error {
 	var ready, alone samples
@@ -257,6 +220,9 @@ func (t *target) starts(ctx context.Context, floor *floorStore) error {
 			return err
 		}
 		ready, alone = append(ready, time.Since(began).Seconds()), append(alone, f)
+	}
+	if err := t.memory("start"); err != nil {
+		return err
 	}
 	t.add(over(t.name("start"), "s", ready, "badger open and iterate alone", alone).ratioAtMost(2))
 	return nil

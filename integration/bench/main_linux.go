@@ -53,12 +53,15 @@ type options struct {
 	progress io.Writer
 }
 
+// million is the size that most targets are about.
+const million = 1_000_000
+
 // sizes are how many tunnels.
 func (o options) sizes() []int {
 	if o.quick {
 		return []int{10_000}
 	}
-	return []int{10_000, 100_000, 1_000_000}
+	return []int{10_000, 100_000, million}
 }
 
 // rounds are how often each thing is measured.

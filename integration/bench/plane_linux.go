@@ -97,7 +97,7 @@ func (f planeFigures) rows(sizes []int) ([]Row, error) {
 				continue // not measured there
 			}
 			r := over(fmt.Sprintf("plane/%s/%d", side, n), "ns/packet", s, "one random line read", line)
-			if most, ok := planeTargets[side]; ok && n == 1_000_000 {
+			if most, ok := planeTargets[side]; ok && n == million {
 				r = r.ratioAtMost(most)
 			}
 			rows = append(rows, r)

@@ -275,7 +275,7 @@ func (k *keeper) reach(a netip.Addr, n *network) (w way, err error) {
 		if err != nil {
 			return w, fmt.Errorf("the route to %v leaves by interface %d: %w", a, route.LinkIndex, err)
 		}
-		return w, elsewhere(a, l)
+		return w, elsewhere(a, l, n)
 	}
 	w.via, w.mtu = hop{route.LinkIndex, a}, w.iface.mtu
 	if route.MTU > 0 {
@@ -299,8 +299,15 @@ func (k *keeper) reach(a netip.Addr, n *network) (w way, err error) {
 }
 
 // elsewhere says why a route by l, which is not for real servers, is of no use.
-func elsewhere(a netip.Addr, l netlink.Link) error {
+func elsewhere(a netip.Addr, l netlink.Link, n *network) error {
 	name := l.Attrs().Name
+	if v, ok := l.(*netlink.Vlan); ok {
+		if parent, ok := n.out[l.Attrs().ParentIndex]; ok {
+			return fmt.Errorf("the route to %v leaves by %s, VLAN %d of interface %s, and plane xdp sends to real servers without a tag: "+
+				"let the switch give that VLAN to %s without a tag, or give it an interface of its own with the role real-servers, and move the address and routes of %s there: %w",
+				a, name, v.VlanId, parent.Name, parent.Name, name, plane.ErrUnsupported)
+		}
+	}
 	return fmt.Errorf("the route to %v leaves by interface %s, which has not the role real-servers: give it that role, or correct the route (ip route get %v)", a, name, a)
 }
 

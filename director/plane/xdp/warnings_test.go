@@ -229,6 +229,33 @@ func TestTenantsFollowInterface(t *testing.T) {
 	}
 }
 
+// TestRealServerElsewhere: a route that leads to no interface for real servers is explained. Frames to real servers have no tag
+// of their own, so a VLAN of such an interface will not do either.
+func TestRealServerElsewhere(t *testing.T) {
+	n := &network{out: map[int]iface{4: {Interface: plane.Interface{Name: "ra"}, index: 4}}}
+	attrs := func(name string, parent int) netlink.LinkAttrs {
+		return netlink.LinkAttrs{Name: name, Index: 9, ParentIndex: parent}
+	}
+	for _, c := range []struct {
+		name  string
+		l     netlink.Link
+		words []string
+	}{
+		{"VLAN of one", &netlink.Vlan{LinkAttrs: attrs("ra.30", 4), VlanId: 30}, []string{"10.9.30.1", "ra.30, VLAN 30 of interface ra", "without a tag", "role real-servers"}},
+		{"VLAN of another", &netlink.Vlan{LinkAttrs: attrs("x.30", 5), VlanId: 30}, []string{"10.9.30.1", "interface x.30, which has not the role real-servers", "ip route get 10.9.30.1"}},
+		{"another", &netlink.Veth{LinkAttrs: attrs("y", 4)}, []string{"10.9.30.1", "interface y, which has not the role real-servers"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			err := elsewhere(addr("10.9.30.1"), c.l, n)
+			for _, w := range c.words {
+				if err == nil || !strings.Contains(err.Error(), w) {
+					t.Errorf("%q does not say %q", err, w)
+				}
+			}
+		})
+	}
+}
+
 func portOf(p *Plane, name string) iface {
 	list := p.ports.all()
 	return list[slices.IndexFunc(list, func(i iface) bool { return i.Name == name })]

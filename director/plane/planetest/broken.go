@@ -64,6 +64,7 @@ func (r *rig) broken(oracle *mem.Plane, p *plane.Packet) *failure {
 			return &failure{what: err.Error(), packet: p}
 		}
 		in = one.spoil(in, l3)
+		r.tally.frames++
 		out, err := r.opt.Inject(bytes.Clone(in), p.Interface)
 		switch {
 		case err != nil:

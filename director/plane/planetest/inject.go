@@ -19,6 +19,7 @@ func (r *rig) inject(oracle *mem.Plane, p plane.Packet, want plane.Decision) err
 	if err != nil {
 		return err
 	}
+	r.tally.frames++
 	out, err := r.opt.Inject(bytes.Clone(in), p.Interface)
 	if err != nil {
 		return err

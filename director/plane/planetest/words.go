@@ -119,6 +119,7 @@ func sayDecision(d plane.Decision) string {
 // A tally tells what the packets of a run came to, so that a run that tests little is seen.
 type tally struct {
 	packets int
+	frames  int // real ones, by Inject
 	reasons map[plane.Reason]int
 }
 
@@ -131,7 +132,7 @@ func (t *tally) count(d plane.Decision) {
 }
 
 func (t *tally) String() string {
-	words := []string{fmt.Sprintf("%d packets", t.packets)}
+	words := []string{fmt.Sprintf("%d packets, %d frames", t.packets, t.frames)}
 	for _, r := range slices.Sorted(maps.Keys(t.reasons)) {
 		words = append(words, fmt.Sprintf("%v %d", r, t.reasons[r]))
 	}

@@ -60,7 +60,12 @@ func newNS(t testing.TB) netns.NsHandle {
 	var ns netns.NsHandle
 	here, err := netns.Get()
 	must(t, err)
-	in(t, here, func() (err error) { ns, err = netns.New(); return err })
+	in(t, here, func() (err error) {
+		if ns, err = netns.New(); err != nil {
+			return err
+		}
+		return errors.Join(sysctl("ipv6/conf/default/dad_transmits", "0"), sysctl("ipv6/conf/default/accept_dad", "0")) // two seconds of every test
+	})
 	must(t, here.Close())
 	t.Cleanup(func() { ns.Close() })
 	return ns

@@ -19,12 +19,36 @@ func (t *Table) CheckTunnel(tun *Tunnel, by Actor, reserved []netip.Prefix, tran
 	if r := t.checkGeneration(tun.ID, tun.Generation, true); r != nil {
 		return nil, r
 	}
+	if r := t.checkGroup(tun); r != nil {
+		return nil, r
+	}
 	if !transient {
 		if r := t.checkClaims(tun); r != nil {
 			return nil, r
 		}
 	}
 	return t.warnings(tun), nil
+}
+
+// checkGroup refuses one tunnel too many in a group.
+func (t *Table) checkGroup(tun *Tunnel) *Refusal {
+	if tun.Group == "" {
+		return nil
+	}
+	n := 0
+	t.members.Ascend(member{group: tun.GroupID()}, func(m member) bool {
+		if m.group != tun.GroupID() || n >= MaxGroup {
+			return false
+		}
+		if m.id != tun.ID {
+			n++
+		}
+		return true
+	})
+	if n < MaxGroup {
+		return nil
+	}
+	return Refuse(Invalid, "tunnel "+tun.ID, Fault{"group", tun.Group, fmt.Sprintf("has %d tunnels already", n), fmt.Sprintf("at most %d: a group is what moves together", MaxGroup)})
 }
 
 func (t *Table) checkOwner(id string, by Actor) *Refusal {

@@ -6,11 +6,18 @@ import (
 	"slices"
 )
 
-// CheckService tells whether a service may be put into the table.
-func (t *Table) CheckService(s *Service) *Refusal {
+// CheckService tells whether a service may be put into the table of a director that has these addresses.
+func (t *Table) CheckService(s *Service, own []netip.Addr) *Refusal {
 	faults := s.Faults()
 	for i, v := range s.VIPs {
-		faults = append(faults, t.addressInUse(fmt.Sprintf("vips[%d]", i), v, "")...)
+		field := fmt.Sprintf("vips[%d]", i)
+		faults = append(faults, t.addressInUse(field, v, "")...)
+		if slices.Contains(own, v) {
+			faults = append(faults, Fault{field, v.String(), "is an address of the director", "an address of its own: what comes to a VIP never reaches the director itself"})
+		}
+		if n := t.rulesAt(v, s); n > MaxRules {
+			faults = append(faults, Fault{field, v.String(), fmt.Sprintf("would have %d protocol lines with those of other services", n), fmt.Sprintf("at most %d at one VIP", MaxRules)})
+		}
 	}
 	for _, o := range t.services {
 		if o.Name == s.Name {
@@ -35,6 +42,17 @@ func (t *Table) CheckService(s *Service) *Refusal {
 		return &Refusal{Invalid, "service " + s.Name, faults}
 	}
 	return t.checkMovedVIPs(old, s)
+}
+
+// rulesAt counts the matches at a VIP, with s in the place of what has its name.
+func (t *Table) rulesAt(v netip.Addr, s *Service) int {
+	n := len(s.Match)
+	for _, o := range t.services {
+		if o.Name != s.Name && slices.Contains(o.VIPs, v) {
+			n += len(o.Match)
+		}
+	}
+	return n
 }
 
 func sharesVIP(a, b *Service) bool {
@@ -141,6 +159,11 @@ func (t *Table) CheckDeleteTenant(name string) *Refusal {
 	if _, ok := t.tenants[name]; !ok {
 		return Refuse(NotFound, "tenant "+name, Fault{"name", name, "is not a tenant", "one of " + known(t.tenants)})
 	}
+	for _, rs := range t.servers {
+		if _, named := rs.VLANs[name]; named {
+			return Refuse(Conflict, "tenant "+name, Fault{"name", name, "has a VLAN on real server " + rs.Name, "take it away there first"})
+		}
+	}
 	var r *Refusal
 	t.Tunnels("", func(tun *Tunnel) bool {
 		if tun.Tenant == name && (name != "" || len(tun.Subnets) > 0) {
@@ -200,6 +223,11 @@ func (t *Table) checkServed(r *RealServer) *Refusal {
 	for _, s := range old.Services {
 		if !slices.Contains(r.Services, s) && t.pinnedTo(r.Name) {
 			return Refuse(Conflict, "real server "+r.Name, Fault{"services", s, "tunnels are pinned here", "drain and repin them first, then take the service away"})
+		}
+	}
+	for tenant, tag := range old.VLANs {
+		if r.VLANs[tenant] != tag && t.pinnedTo(r.Name) {
+			return Refuse(Conflict, "real server "+r.Name, Fault{"vlans." + tenant, fmt.Sprint(r.VLANs[tenant]), fmt.Sprintf("was %d, and tunnels are pinned here that may be told apart by it", tag), "drain and repin them first, then change it"})
 		}
 	}
 	return nil

@@ -180,12 +180,28 @@ func (t *Table) FreeIndex() (Index, bool) {
 
 func lifeKey(i Index) string { return string([]byte{byte(i >> 8), byte(i)}) }
 
-// FreeNumber is the lowest number, from 1 to limit, that is not taken.
-func FreeNumber(limit uint16, taken func(uint16) bool) (uint16, bool) {
-	for n := uint16(1); n <= limit; n++ {
-		if !taken(n) {
-			return n, true
-		}
+// FreeServiceNumber is the lowest number that no service has.
+func (t *Table) FreeServiceNumber() uint16 {
+	taken := make(map[uint16]bool, len(t.services))
+	for _, s := range t.services {
+		taken[s.Num] = true
 	}
-	return 0, false
+	return lowestFree(taken)
+}
+
+// FreeTenantNumber is the lowest number that no tenant has; 0 is the default tenant's.
+func (t *Table) FreeTenantNumber() uint16 {
+	taken := make(map[uint16]bool, len(t.tenants))
+	for _, n := range t.tenants {
+		taken[n.Num] = true
+	}
+	return lowestFree(taken)
+}
+
+func lowestFree(taken map[uint16]bool) uint16 {
+	n := uint16(1)
+	for taken[n] {
+		n++
+	}
+	return n
 }

@@ -151,6 +151,27 @@ func (t *Table) BySubnet(tenant *string, addr netip.Addr, f func(*Tunnel) bool) 
 	}
 }
 
+// Shares tells whether a tunnel claims a key that another tunnel claims too.
+func (t *Table) Shares(tun *Tunnel) (shares bool) {
+	t.eachEndpointClaim(tun.ID, tun, func(c claim) { shares = shares || t.endpoints.several(c.key()) })
+	t.eachSubnetClaim(tun.ID, tun, func(c claim) { shares = shares || t.subnets.several(c.key()) })
+	return shares
+}
+
+// EachSplit calls f for each tunnel that is pinned apart from its group, until it returns false.
+func (t *Table) EachSplit(f func(id string) bool) {
+	t.groupOf.Scan(func(id string, g GroupID) bool { return t.placedBy(id, g) == g || f(id) })
+}
+
+// Unpinned calls f for each group that has a tunnel without any pin, not even an unplaced one, until it returns false.
+func (t *Table) Unpinned(f func(GroupID) bool) {
+	t.tunnels.Scan(func(id, _ string) bool {
+		g := t.placedBy(id, t.groupID(id))
+		_, ok := t.pins.Get(g)
+		return ok || f(g)
+	})
+}
+
 // Contested names the claims of a tunnel that another group holds: `endpoint 203.0.113.5 at 192.0.2.10, held by site-7`.
 func (t *Table) Contested(tun *Tunnel) []string {
 	var out []string
@@ -300,11 +321,6 @@ func (t *Table) contested(c claims) int {
 // SplitCount is how many tunnels are pinned apart from their group.
 func (t *Table) SplitCount() int {
 	n := 0
-	t.groupOf.Scan(func(id string, g GroupID) bool {
-		if t.placedBy(id, g) != g {
-			n++
-		}
-		return true
-	})
+	t.EachSplit(func(string) bool { n++; return true })
 	return n
 }

@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -31,7 +32,7 @@ type PlannedDelete struct {
 // faulty in itself is refused, and the tunnel stays as it was. keep names tunnels that must not be deleted.
 // The table is written to: give it a clone that nobody else uses.
 func PlanSet(t *Table, by Actor, owner string, start Stamp, wanted []*Tunnel, reserved []netip.Prefix, keep func(*Tunnel) bool) Plan {
-	p := planner{t: t, plan: &Plan{}, old: map[string]*Tunnel{}}
+	p := planner{t: t, plan: &Plan{}, deleted: map[string]bool{}, old: map[string]*Tunnel{}}
 	named := make(map[string]bool, len(wanted))
 	for _, w := range wanted {
 		named[w.ID] = true
@@ -47,6 +48,7 @@ func PlanSet(t *Table, by Actor, owner string, start Stamp, wanted []*Tunnel, re
 		return true
 	})
 	for _, d := range p.plan.Deletes {
+		p.deleted[d.ID] = true
 		tun, _ := t.Tunnel(d.ID)
 		t.DeleteTunnel(tun)
 	}
@@ -58,12 +60,17 @@ func PlanSet(t *Table, by Actor, owner string, start Stamp, wanted []*Tunnel, re
 }
 
 type planner struct {
-	t    *Table
-	plan *Plan
-	old  map[string]*Tunnel // of what was put: the record before, nil for none
+	t       *Table
+	plan    *Plan
+	deleted map[string]bool    // by the plan itself
+	old     map[string]*Tunnel // of what was put: the record before, nil for none
 }
 
 func (p *planner) put(w *Tunnel, by Actor, owner string, start Stamp, reserved []netip.Prefix) {
+	if tomb, dead := p.t.Tombstone(w.ID); dead && tomb.Header.Stamp > start && !p.deleted[w.ID] {
+		p.plan.Newer = append(p.plan.Newer, w.ID)
+		return
+	}
 	old, exists := p.t.Tunnel(w.ID)
 	if exists && old.Owner == owner && old.Header.Stamp > start {
 		p.plan.Newer = append(p.plan.Newer, w.ID)
@@ -147,9 +154,8 @@ func (p *planner) takeBack(id string) {
 
 // SameIntent tells whether two records ask for the same.
 func SameIntent(a, b *Tunnel) bool {
-	x, y := *a, *b
-	x.Header, y.Header, x.Created, y.Created = Header{}, Header{}, 0, 0
-	ex, err1 := x.Encode()
-	ey, err2 := y.Encode()
-	return err1 == nil && err2 == nil && string(ex) == string(ey)
+	return a.ID == b.ID && a.Service == b.Service && a.Owner == b.Owner && a.Bandwidth == b.Bandwidth && a.Group == b.Group &&
+		a.Tenant == b.Tenant && a.State == b.State && a.Generation == b.Generation && a.GenClosed == b.GenClosed &&
+		slices.Equal(a.Endpoints, b.Endpoints) && slices.Equal(a.Subnets, b.Subnets) &&
+		slices.Equal(a.SeparateFrom, b.SeparateFrom) && maps.Equal(a.Labels, b.Labels)
 }

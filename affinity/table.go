@@ -38,6 +38,7 @@ type Table struct {
 	members   *btree.BTreeG[member]      // of explicit groups
 	endpoints claims                     // space = VIP
 	subnets   claims                     // space = tenant; ordered by prefix first
+	ported    int                        // endpoint claims with a port
 	loads     loads
 	freeze    Freeze
 
@@ -96,6 +97,23 @@ func (t *Table) Clone() *Table {
 	c.cloning = new(sync.Mutex)
 	c.log, c.dirty = nil, Dirty{}
 	return &c
+}
+
+// Save is a clone with the log of changes, to go back to.
+func (t *Table) Save() *Table {
+	c := t.Clone()
+	c.log, c.dirty, c.hot = slices.Clip(t.log), t.dirty.clip(), t.hot
+	return c
+}
+
+func (d Dirty) clip() Dirty {
+	return Dirty{slices.Clip(d.Endpoints), slices.Clip(d.Subnets), d.Config}
+}
+
+// Keys is how many keys a data plane holds for the tunnels, at most: endpoints, with the marks of addresses that have only
+// port claims, and subnets.
+func (t *Table) Keys() (endpoints, subnets int) {
+	return t.endpoints.all.Len() + t.ported, t.subnets.all.Len()
 }
 
 // Take hands over what was changed since the table was made or last asked: records to store and keys to program.
@@ -210,7 +228,7 @@ func (t *Table) forget(id string) string {
 	t.hot = nil
 	t.tunnels.Ascend(id, func(kept, _ string) bool { id = kept; return false })
 	t.loads.addTunnel(t, old, -1)
-	t.eachEndpointClaim(id, old, func(c claim) { t.endpoints.drop(c); t.touchEndpoint(c) })
+	t.eachEndpointClaim(id, old, func(c claim) { t.layEndpoint(c, -1) })
 	t.eachSubnetClaim(id, old, func(c claim) { t.subnets.drop(c); t.touchSubnet(c) })
 	if old.Group != "" {
 		t.groupOf.Delete(id)
@@ -231,9 +249,22 @@ func (t *Table) insert(id string, tun *Tunnel, packed string) {
 	for _, name := range tun.SeparateFrom {
 		t.apart.Set(member{GroupID(name), id})
 	}
-	t.eachEndpointClaim(id, tun, func(c claim) { t.endpoints.lay(c); t.touchEndpoint(c) })
+	t.eachEndpointClaim(id, tun, func(c claim) { t.layEndpoint(c, 1) })
 	t.eachSubnetClaim(id, tun, func(c claim) { t.subnets.lay(c); t.touchSubnet(c) })
 	t.loads.addTunnel(t, tun, 1)
+}
+
+// layEndpoint lays a claim (sign 1) or drops it (sign -1).
+func (t *Table) layEndpoint(c claim, sign int) {
+	if sign > 0 {
+		t.endpoints.lay(c)
+	} else {
+		t.endpoints.drop(c)
+	}
+	if c.low != 0 {
+		t.ported += sign
+	}
+	t.touchEndpoint(c)
 }
 
 func (t *Table) eachEndpointClaim(id string, tun *Tunnel, f func(claim)) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 )
 
 // Limits on single records.
@@ -13,7 +14,10 @@ const (
 	MaxLabels    = 32
 	MaxVIPs      = 8
 	MaxMatches   = 16
-	MaxServices  = 64 // in a table
+	MaxRules     = 64  // matches of all services at one VIP
+	MaxVLANs     = 256 // of one real server
+	MaxGroup     = 256 // tunnels in a group
+	MaxServices  = 64  // in a table
 	MaxTenants   = 4096
 )
 
@@ -217,6 +221,13 @@ func (r *RealServer) Faults() []Fault {
 	if len(r.Services) == 0 {
 		out = append(out, Fault{"services", "", "is empty", "the services that it terminates"})
 	}
+	out = append(out, tooMany("services", len(r.Services), MaxServices)...)
+	for i, name := range r.Services {
+		if slices.Contains(r.Services[:i], name) {
+			out = append(out, Fault{fmt.Sprintf("services[%d]", i), name, "stands twice", "once is enough"})
+		}
+	}
+	out = append(out, tooMany("vlans", len(r.VLANs), MaxVLANs)...)
 	if r.Weight > 65535 {
 		out = append(out, Fault{"weight", fmt.Sprint(r.Weight), "is too large", "0 to 65535"})
 	}

@@ -18,7 +18,7 @@ import (
 type Store interface {
 	// Load calls f with every record in key order.
 	Load(f func(affinity.Change) error) error
-	// Commit is durable when it returns nil. On an error nothing of it counts.
+	// Commit is durable when it returns nil. An error that wraps ErrRefused means that nothing was written.
 	Commit(changes []affinity.Change, revision uint64) error
 	// Identity is the store's id and the revision of its last commit.
 	Identity() (id string, revision uint64)
@@ -50,12 +50,12 @@ type Options struct {
 	Plane     plane.Plane
 	PlaneKind string
 	// PlaneDetail describes the plane's interfaces; may be nil.
-	PlaneDetail func() []string
-	Host        Host
-	Prober      Prober // nil: real servers count as alive
-	MaxTunnels  int    // 0: no limit
-	Log         *slog.Logger
-	Now         func() time.Time // nil: time.Now
+	PlaneDetail              func() []string
+	Host                     Host
+	Prober                   Prober // nil: real servers count as alive
+	MaxEndpoints, MaxSubnets int    // of the plane's tables; 0: no limit
+	Log                      *slog.Logger
+	Now                      func() time.Time // nil: time.Now
 }
 
 // A Director is one node's wanted state and what keeps the kernel like it.
@@ -71,8 +71,11 @@ type Director struct {
 	sweep     sweep
 	planeErr  error // the last; the plane is replaced whole until it is nil
 	replaceAt time.Time
-	unsettled map[string]Verdict // by real server: not acted on yet
-	cutAt     time.Time          // when this director was last seen to be, perhaps, cut off
+	unsettled map[string]Verdict      // by real server: not acted on yet
+	condemned map[affinity.Index]bool // failed over in the plane, not latched on disk yet
+	early     []Verdict               // that came while a commit was under way
+	fatal     error                   // the disk may hold what the table does not
+	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
 
 	requests chan *request
 	verdicts chan Verdict
@@ -97,6 +100,9 @@ type request struct {
 	done chan []affinity.Result
 }
 
+// ErrRefused is wrapped by the error of a Store that wrote nothing. Any other error of Commit ends the director.
+var ErrRefused = errors.New("the store refuses writes")
+
 // ErrStopped is returned to those who ask a director that is shutting down.
 var ErrStopped = errors.New("the director is shutting down")
 
@@ -114,7 +120,7 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}}
 	if err := d.load(); err != nil {
 		return nil, err
 	}
@@ -122,14 +128,12 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 		return nil, err
 	}
 	d.note(func(*health) {})
-	if err := d.replacePlane(ctx); err != nil {
-		return nil, fmt.Errorf("program the data plane: %w", err)
-	}
-	if err := d.hold(ctx); err != nil { // the VIPs come last: what they draw is forwarded at once
-		return nil, err
-	}
 	d.publish(d.work)
-	return d, nil
+	if err := d.replacePlane(ctx); err != nil { // what is there from before goes on; it is tried again
+		d.planeFailed(fmt.Errorf("program the data plane: %w", err))
+	}
+	d.holdNow(ctx) // the VIPs come last: what they draw is forwarded at once
+	return d, d.placeUnpinned(ctx)
 }
 
 // load reads every record.
@@ -226,12 +230,16 @@ func (d *Director) Run(ctx context.Context) error {
 			d.judge(ctx, v)
 		case r := <-d.requests:
 			d.step(ctx, d.gather(r))
+			d.judgeWaiting(ctx)
 		case <-tick.C:
 			d.background(ctx)
 		case <-slow.C:
 			d.lookAgain(ctx)
 		case <-hourly.C:
 			d.forget()
+		}
+		if d.fatal != nil {
+			return d.fatal
 		}
 	}
 }
@@ -280,8 +288,11 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 		return nil
 	}
 	revision := d.work.Revision() + uint64(max(1, len(tx.events)))
-	if err := d.o.Store.Commit(changes, revision); err != nil {
+	if err := d.write(changes, revision); err != nil {
 		d.o.Log.Error("commit refused", "changes", len(changes), "error", err)
+		if !errors.Is(err, ErrRefused) {
+			d.fatal = fmt.Errorf("the disk failed in the middle of a commit; start again from what it holds: %w", err)
+		}
 		return affinity.Refuse(affinity.Unwritable, "store", affinity.Fault{Field: "store", Problem: err.Error(),
 			Remedy: "nothing was changed; try again when there is room"})
 	}
@@ -294,6 +305,58 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 		d.watchTargets()
 	}
 	return nil
+}
+
+// write commits in another goroutine, so that a slow disk does not delay a failover: verdicts that come meanwhile are
+// acted on in the data plane at once, and judged in full afterwards.
+func (d *Director) write(changes []affinity.Change, revision uint64) error {
+	done := make(chan error, 1)
+	go func() { done <- d.o.Store.Commit(changes, revision) }()
+	for {
+		select {
+		case err := <-done:
+			return err
+		case v := <-d.verdicts:
+			d.early = append(d.early, v)
+			if life, ok := d.work.LifeOf(v.RealServer); ok && life.Alive && !v.Alive && d.holdDeath(v.RealServer) == "" {
+				d.condemn(life, v)
+			}
+		}
+	}
+}
+
+// judgeWaiting judges verdicts before more requests are served.
+func (d *Director) judgeWaiting(ctx context.Context) {
+	for {
+		early := d.early
+		d.early = nil
+		for _, v := range early {
+			d.judge(ctx, v)
+		}
+		select {
+		case v := <-d.verdicts:
+			d.early = append(d.early, v)
+		default:
+			if len(d.early) == 0 {
+				return
+			}
+		}
+	}
+}
+
+// placeUnpinned places tunnels that a crash in the middle of a large commit left without a pin.
+func (d *Director) placeUnpinned(ctx context.Context) error {
+	tx := d.begin()
+	n := 0
+	d.work.Unpinned(func(g affinity.GroupID) bool {
+		tx.place(g, affinity.WhyPlaced)
+		n++
+		return true
+	})
+	if n > 0 {
+		d.o.Log.Warn("tunnels without a placement were found and placed", "groups", n)
+	}
+	return d.commit(ctx, tx)
 }
 
 // TombstonesLive is how long a deleted tunnel is remembered: a late push of an older generation is refused that long.
@@ -310,9 +373,13 @@ func (d *Director) forget() {
 
 // lookAgain judges what was held, and refreshes what others may have changed.
 func (d *Director) lookAgain(ctx context.Context) {
-	for _, v := range d.unsettled {
-		d.judge(ctx, v)
+	if d.o.Prober != nil {
+		for _, v := range d.o.Prober.Verdicts() {
+			d.judge(ctx, v)
+		}
 	}
+	d.judgeWaiting(ctx)
+	d.joinSplit(ctx)
 	before := d.local
 	if err := d.refreshHost(); err != nil {
 		d.o.Log.Warn("read the host's addresses", "error", err)

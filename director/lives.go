@@ -24,6 +24,8 @@ type Target struct {
 type Prober interface {
 	// Watch replaces the targets.
 	Watch(targets []Target)
+	// Verdicts are the last of each target that has one.
+	Verdicts() []Verdict
 	// Answering counts the targets that answered within the last probe intervals, of how many.
 	Answering() (answering, targets int)
 	// RTT is the last round trip to a real server; 0 if unknown.
@@ -52,10 +54,12 @@ const afterCut = 3 * time.Second
 // judge acts on a verdict.
 func (d *Director) judge(ctx context.Context, v Verdict) {
 	life, known := d.work.LifeOf(v.RealServer)
-	if _, ok := d.work.RealServer(v.RealServer); !ok {
-		return
-	}
+	_, exists := d.work.RealServer(v.RealServer)
 	switch {
+	case !exists:
+		d.settle(v.RealServer)
+	case v.Alive && known && d.condemned[life.Index]:
+		d.died(ctx, life, Verdict{RealServer: v.RealServer, Cause: "did not answer, and answers again: " + v.Cause})
 	case v.Alive:
 		d.settle(v.RealServer)
 		if !known || !life.Alive {
@@ -67,7 +71,23 @@ func (d *Director) judge(ctx context.Context, v Verdict) {
 			return
 		}
 		d.died(ctx, life, v)
+	default:
+		d.settle(v.RealServer)
 	}
+}
+
+// condemn fails an incarnation over in the data plane, by one write. It comes before the disk, and holds until the table
+// says so too.
+func (d *Director) condemn(life *affinity.Life, v Verdict) {
+	if d.condemned[life.Index] {
+		return
+	}
+	began := d.o.Now()
+	d.condemned[life.Index] = true
+	if err := d.o.Plane.SetAlive(life.Index, false); err != nil {
+		d.planeFailed(fmt.Errorf("fail over real server %s: %w", v.RealServer, err))
+	}
+	d.o.Log.Error("real server dead, its tunnels are on their backups", "real_server", v.RealServer, "incarnation", life.Incarnation, "cause", v.Cause, "plane_us", d.o.Now().Sub(began).Microseconds())
 }
 
 // unsettle keeps a verdict that could not be acted on; it is judged again every second.
@@ -115,33 +135,34 @@ func (d *Director) cutOff() string {
 
 // died latches a death: the data plane first, by one write, then the disk.
 func (d *Director) died(ctx context.Context, life *affinity.Life, v Verdict) {
-	began := d.o.Now()
-	if err := d.o.Plane.SetAlive(life.Index, false); err != nil {
-		d.planeFailed(fmt.Errorf("fail over real server %s: %w", v.RealServer, err))
-	}
-	d.o.Log.Error("real server dead, its tunnels are on their backups", "real_server", v.RealServer, "incarnation", life.Incarnation, "cause", v.Cause, "plane_us", d.o.Now().Sub(began).Microseconds())
+	d.condemn(life, v)
 	tx := d.begin()
 	tx.kill(life, v.Cause)
-	d.persist(ctx, tx, v)
+	if d.persist(ctx, tx, v) {
+		delete(d.condemned, life.Index)
+	}
 	d.sweep.start()
 }
 
 // born gives a real server that answers a new incarnation.
 func (d *Director) born(ctx context.Context, v Verdict) {
 	tx := d.begin()
-	if tx.birth(v.RealServer, v.Cause) {
-		d.persist(ctx, tx, v)
+	if !tx.birth(v.RealServer, v.Cause) {
+		d.unsettle(v, "no data-plane index is free for a new incarnation")
+		return
 	}
+	d.persist(ctx, tx, v)
 	d.sweep.start()
 }
 
 // persist commits what follows from a verdict. If the disk refuses, it is judged again.
-func (d *Director) persist(ctx context.Context, tx *tx, v Verdict) {
+func (d *Director) persist(ctx context.Context, tx *tx, v Verdict) bool {
 	if err := d.commit(ctx, tx); err != nil {
 		d.unsettle(v, err.Error())
-		return
+		return false
 	}
 	d.settle(v.RealServer)
+	return true
 }
 
 // kill latches an incarnation's death.
@@ -162,11 +183,10 @@ func (x *tx) retire(name, cause string) {
 	}
 }
 
-// birth makes a new incarnation. Without a free index the real server stays as it is, and that is said.
+// birth makes a new incarnation; false without a free index.
 func (x *tx) birth(name, cause string) bool {
 	index, ok := x.t.FreeIndex()
 	if !ok {
-		x.d.o.Log.Error("no free data-plane index for a new incarnation", "real_server", name)
 		return false
 	}
 	incarnation := uint32(1)

@@ -2,6 +2,7 @@ package director
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 
@@ -14,6 +15,9 @@ import (
 func (x *tx) ensurePlaced(tun *affinity.Tunnel) {
 	pin, had := x.t.PinOf(tun)
 	if had && pin.Primary != 0 && x.serves(pin.Primary, tun) {
+		if pin.Backup != 0 && !x.serves(pin.Backup, tun) {
+			x.backup(pin.Group, pin.Primary, affinity.WhyBackup)
+		}
 		return
 	}
 	if !had {
@@ -72,13 +76,21 @@ func (x *tx) pin(p affinity.Pin) {
 	x.write(old, had, p)
 }
 
+// maxNote is how long a pin's note may be, in bytes.
+const maxNote = 400
+
 // write stores a placement in the place of another, and tells of it.
 func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
 	p.Header = x.header()
 	p.Header.Epoch = old.Header.Epoch + 1
-	p.Since = old.Since
-	if !had || old.Primary != p.Primary {
+	switch {
+	case had && old.Primary == p.Primary:
+		p.Since = old.Since
+	case had || p.Since == 0: // a pin that a tunnel takes along keeps its time
 		p.Since = p.Header.Stamp
+	}
+	if len(p.Note) > maxNote {
+		p.Note = strings.ToValidUTF8(p.Note[:maxNote], "") + "..."
 	}
 	x.t.SetPin(p)
 	kind := "placed"
@@ -198,26 +210,6 @@ func (x *tx) overlapped(tunnels []*affinity.Tunnel) []affinity.Index {
 	return out
 }
 
-// checkTenants sees to it that a tunnel's new subnets do not meet another tenant's on the real server where it is: it is
-// moved if it may be, else the change is refused.
-func (x *tx) checkTenants(old, next *affinity.Tunnel) *affinity.Refusal {
-	if old == nil || !x.t.Tenanted() || slices.Equal(old.Subnets, next.Subnets) && old.Tenant == next.Tenant {
-		return nil
-	}
-	pin, _ := x.t.PinOf(old)
-	meets := x.overlapped([]*affinity.Tunnel{next})
-	if pin.Primary == 0 || !slices.Contains(meets, pin.Primary) && !slices.Contains(meets, pin.Backup) {
-		return nil
-	}
-	if slices.Contains(meets, pin.Primary) && x.d.up(x.t, old) {
-		return affinity.Refuse(affinity.Conflict, "tunnel "+next.ID, affinity.Fault{Field: "subnets", Value: next.Subnets[0].String(),
-			Problem: "overlaps another tenant's subnet on real server " + x.t.NameAt(pin.Primary) + ", and the tunnel is up there",
-			Remedy:  "repin the tunnel first, or give the real server a VLAN for each tenant"})
-	}
-	x.t.DropPin(pin.Group) // ensurePlaced finds another
-	return nil
-}
-
 // repin moves a whole group, split tunnels too, to a real server by name or to the best one.
 func (x *tx) repin(op affinity.Repin) affinity.Result {
 	object := "group " + groupName(op.Group)
@@ -282,4 +274,27 @@ func chooseAt(v place.View, d place.Demand, op affinity.Repin, object, service s
 	p := affinity.Pin{Primary: choice.Primary, Why: op.Why}
 	p.Backup, p.Note = place.ChooseBackup(v, d, choice.Primary)
 	return p, nil
+}
+
+// joinSplit lets tunnels that are pinned apart from their group join it when they are down.
+func (d *Director) joinSplit(ctx context.Context) {
+	var down []affinity.GroupID
+	d.work.EachSplit(func(id string) bool {
+		if tun, ok := d.work.Tunnel(id); ok && !d.up(d.work, tun) {
+			down = append(down, affinity.GroupID(id))
+		}
+		return len(down) < sweepMend
+	})
+	if len(down) == 0 || d.work.Freeze().On {
+		return
+	}
+	tx := d.begin()
+	for _, g := range down {
+		tx.t.DropPin(g)
+		tun, _ := tx.t.Tunnel(string(g))
+		tx.ensurePlaced(tun)
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.o.Log.Warn("let split tunnels join their groups", "error", err)
+	}
 }

@@ -184,7 +184,7 @@ func (d *Director) config() plane.Config {
 func (d *Director) hashable(service string) []affinity.Index {
 	var out []affinity.Index
 	for _, rs := range d.work.RealServers() {
-		if l, ok := d.work.LifeOf(rs.Name); ok && l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && slices.Contains(rs.Services, service) {
+		if l, ok := d.work.LifeOf(rs.Name); ok && l.Alive && !d.condemned[l.Index] && rs.Admin == affinity.Active && rs.Weight > 0 && slices.Contains(rs.Services, service) {
 			out = append(out, l.Index)
 		}
 	}
@@ -192,7 +192,7 @@ func (d *Director) hashable(service string) []affinity.Index {
 }
 
 func (d *Director) planeServer(rs *affinity.RealServer, l *affinity.Life) plane.RealServer {
-	out := plane.RealServer{Index: l.Index, Name: rs.Name, Addrs: rs.Addrs, Alive: l.Alive}
+	out := plane.RealServer{Index: l.Index, Name: rs.Name, Addrs: rs.Addrs, Alive: l.Alive && !d.condemned[l.Index]}
 	if s, ok := d.work.Service(rs.Services[0]); ok {
 		out.Method = s.Method
 	}

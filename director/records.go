@@ -2,6 +2,7 @@ package director
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"tunneldirector/affinity"
@@ -13,7 +14,7 @@ import (
 func (x *tx) putService(s *affinity.Service) affinity.Result {
 	next := *s
 	old, exists := x.t.Service(s.Name)
-	if r := x.t.CheckService(&next); r != nil {
+	if r := x.t.CheckService(&next, x.d.local.own); r != nil {
 		return refused(r)
 	}
 	if exists {
@@ -22,9 +23,7 @@ func (x *tx) putService(s *affinity.Service) affinity.Result {
 			return affinity.Result{}
 		}
 	} else {
-		next.Num, _ = affinity.FreeNumber(affinity.MaxServices, func(n uint16) bool {
-			return slices.ContainsFunc(x.t.Services(), func(o *affinity.Service) bool { return o.Num == n })
-		})
+		next.Num = x.t.FreeServiceNumber()
 	}
 	next.Header = x.header()
 	x.t.PutService(&next)
@@ -65,9 +64,7 @@ func (x *tx) putTenant(n *affinity.Tenant) affinity.Result {
 			return affinity.Result{}
 		}
 	case next.Name != "":
-		next.Num, _ = affinity.FreeNumber(affinity.MaxTenants, func(num uint16) bool {
-			return slices.ContainsFunc(x.t.Tenants(), func(o *affinity.Tenant) bool { return o.Num == num })
-		})
+		next.Num = x.t.FreeTenantNumber()
 	}
 	next.Header = x.header()
 	x.t.PutTenant(&next)
@@ -91,19 +88,21 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 	if next.Host == "" {
 		next.Host = next.Name
 	}
+	next.Addrs = slices.Clone(next.Addrs)
+	slices.SortFunc(next.Addrs, netip.Addr.Compare)
 	old, exists := x.t.RealServer(rs.Name)
 	if r := x.t.CheckRealServer(&next, x.d.local.reserved); r != nil {
 		return refused(r)
 	}
 	if exists {
-		next.Header = old.Header
+		next.Header, next.Admin = old.Header, old.Admin // SetAdmin alone changes that
 		if same(old, &next) {
 			return affinity.Result{}
 		}
 	}
 	next.Header = x.header()
 	x.t.PutRealServer(&next)
-	if exists && !slices.Equal(old.Addrs, next.Addrs) {
+	if exists && slices.ContainsFunc(old.Addrs, func(a netip.Addr) bool { return !slices.Contains(next.Addrs, a) }) {
 		x.retire(next.Name, "its address was changed")
 	}
 	x.event("real-server", next.Name, func(e *api.Event) { e.Why = "put" })

@@ -18,7 +18,9 @@ import (
 type sweep struct {
 	pass         int // 0: at rest; 1: orphans; 2: the others
 	after        affinity.GroupID
-	roomAppeared bool // something changed by which the unplaced may find room
+	again        bool // it did not get through
+	roomAppeared bool // a real server changed by which the unplaced and those without a backup may find room
+	roomFreed    bool // tunnels were deleted: the same, but seldom enough
 	mended       int
 	began        time.Time
 	last         time.Time
@@ -33,6 +35,20 @@ const (
 // start begins at the first pin.
 func (s *sweep) start() { s.pass, s.after, s.mended, s.began = 1, "", 0, time.Time{} }
 
+// due tells whether it is time to look at all pins again.
+func (s *sweep) due(now time.Time, t *affinity.Table) bool {
+	rested := now.Sub(s.last)
+	switch {
+	case rested < sweepRest:
+		return false
+	case s.again:
+		return true
+	case s.roomAppeared:
+		return t.Unplaced() > 0 || t.Alone() > 0
+	}
+	return s.roomFreed && (t.Unplaced() > 0 || t.Alone() > 0 && rested > 30*sweepRest)
+}
+
 // background does a slice of what is not urgent.
 func (d *Director) background(ctx context.Context) {
 	if d.planeErr != nil && d.o.Now().After(d.replaceAt) {
@@ -40,11 +56,9 @@ func (d *Director) background(ctx context.Context) {
 			d.planeFailed(err)
 		}
 	}
-	if d.sweep.pass == 0 && d.sweep.roomAppeared && d.o.Now().Sub(d.sweep.last) > sweepRest {
-		d.sweep.roomAppeared = false
-		if d.work.Unplaced() > 0 || d.work.Alone() > 0 {
-			d.sweep.start()
-		}
+	if d.sweep.pass == 0 && d.sweep.due(d.o.Now(), d.work) {
+		d.sweep.again, d.sweep.roomAppeared, d.sweep.roomFreed = false, false, false
+		d.sweep.start()
 	}
 	if d.sweep.pass != 0 && !d.work.Freeze().On {
 		d.sweepSlice(ctx)
@@ -75,8 +89,7 @@ func (d *Director) sweepSlice(ctx context.Context) {
 		tx.mend(p)
 	}
 	if err := d.commit(ctx, tx); err != nil {
-		d.sweep.after = "" // the disk refuses: from the start again, later
-		d.sweep.roomAppeared, d.sweep.pass, d.sweep.last = true, 0, d.o.Now()
+		d.sweep.pass, d.sweep.again, d.sweep.last = 0, true, d.o.Now() // the disk refuses: from the start, later
 		return
 	}
 	d.sweep.mended += len(found)
@@ -102,6 +115,8 @@ func (d *Director) nextPass(ctx context.Context) {
 func (x *tx) mend(p affinity.Pin) {
 	primary, backup := x.t.AliveAt(p.Primary), x.t.AliveAt(p.Backup)
 	switch {
+	case len(x.t.PlacedBy(p.Group)) == 0:
+		x.t.DropPin(p.Group) // all its tunnels are split
 	case p.Primary == 0:
 		x.place(p.Group, affinity.WhyPlaced)
 	case primary:
@@ -119,9 +134,9 @@ func (d *Director) dropLives(ctx context.Context) {
 	named := map[affinity.Index]bool{}
 	d.work.Pairs(func(p, b affinity.Index, _ affinity.Load) { named[p], named[b] = true, true })
 	for _, l := range d.work.Lives() {
-		current, _ := d.work.LifeOf(l.RealServer)
+		current, known := d.work.LifeOf(l.RealServer)
 		_, exists := d.work.RealServer(l.RealServer)
-		if !l.Alive && !named[l.Index] && (current.Index != l.Index || !exists) {
+		if !l.Alive && !named[l.Index] && (!known || current.Index != l.Index || !exists) {
 			tx.t.DropLife(l.Index)
 		}
 	}

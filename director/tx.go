@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"tunneldirector/affinity"
@@ -68,8 +69,8 @@ func refused(r *affinity.Refusal) affinity.Result { return affinity.Result{Err: 
 func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	next := *op.Tunnel
 	old, exists := x.t.Tunnel(next.ID)
-	if op.Unless != nil && exists && old.Header.Stamp != *op.Unless {
-		return affinity.Result{Group: old.GroupID()} // newer: left alone
+	if op.Unless != nil && (exists && old.Header.Stamp != *op.Unless || !exists && *op.Unless != 0) {
+		return affinity.Result{Group: next.GroupID()} // newer, or deleted since: left alone
 	}
 	next.Owner = op.By.Name
 	if exists {
@@ -78,28 +79,29 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	next.GenClosed = false
 	warnings, r := x.t.CheckTunnel(&next, op.By, x.d.local.reserved, op.Transient)
 	if r == nil {
-		r = x.room(&next, exists)
+		r = x.room(old, &next)
 	}
 	if r != nil {
 		return refused(r)
 	}
-	if next.Generation == 0 && exists {
-		next.Generation = old.Generation
-	}
+	next.Generation = max(next.Generation, x.known(next.ID))
 	if exists && affinity.SameIntent(old, &next) {
 		return x.answer(&next, affinity.Result{Warnings: warnings})
-	}
-	if r := x.checkTenants(old, &next); r != nil {
-		return refused(r)
 	}
 	next.Header = x.header()
 	if !exists {
 		next.Created = next.Header.Stamp
 	}
 	before := len(x.events)
-	x.change(old, &next)
+	if r := x.tryChange(old, &next); r != nil {
+		return refused(r)
+	}
 	if len(x.events) == before {
 		x.event("tunnel-put", next.ID, nil)
+	}
+	if lost := x.t.Contested(&next); len(lost) > 0 {
+		x.event("contested", next.ID, func(e *api.Event) { e.Why = strings.Join(lost, "; ") })
+		warnings = append(warnings, "contested: "+strings.Join(lost, "; "))
 	}
 	res := x.answer(&next, affinity.Result{Changed: true, Created: !exists, Warnings: warnings})
 	if res.Pin.Primary == 0 {
@@ -108,14 +110,35 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	return res
 }
 
-// room refuses a tunnel that the data plane has no room for.
-func (x *tx) room(next *affinity.Tunnel, exists bool) *affinity.Refusal {
-	limit := x.d.o.MaxTunnels
-	if exists || limit == 0 || x.t.Len() < limit {
-		return nil
+// known is the highest generation of a tunnel, alive or deleted.
+func (x *tx) known(id string) uint64 {
+	if tun, ok := x.t.Tunnel(id); ok {
+		return tun.Generation
 	}
-	return affinity.Refuse(affinity.Full, "tunnel "+next.ID, affinity.Fault{Field: "id", Value: next.ID,
-		Problem: fmt.Sprintf("the table holds %d tunnels, its limit", limit), Remedy: "raise limits.max_tunnels and restart the director, or delete tunnels"})
+	if tomb, ok := x.t.Tombstone(id); ok {
+		return tomb.Generation
+	}
+	return 0
+}
+
+// room refuses a tunnel that the data plane has no room for.
+func (x *tx) room(old, next *affinity.Tunnel) *affinity.Refusal {
+	endpoints, subnets := x.t.Keys()
+	if old == nil {
+		old = &affinity.Tunnel{}
+	}
+	s, _ := x.t.Service(next.Service)
+	more := func(n, o, have, limit int, field, name string) *affinity.Refusal {
+		if limit == 0 || n <= o || have+n-o <= limit {
+			return nil
+		}
+		return affinity.Refuse(affinity.Full, "tunnel "+next.ID, affinity.Fault{Field: field, Value: fmt.Sprint(n),
+			Problem: fmt.Sprintf("the data plane's table holds %d of %d", have, limit), Remedy: "raise limits." + name + " and restart the director, or delete tunnels"})
+	}
+	if r := more(2*len(next.Endpoints)*len(s.VIPs), 2*len(old.Endpoints)*len(s.VIPs), endpoints, x.d.o.MaxEndpoints, "endpoints", "max_pins"); r != nil {
+		return r
+	}
+	return more(len(next.Subnets), len(old.Subnets), subnets, x.d.o.MaxSubnets, "subnets", "max_subnets")
 }
 
 func (x *tx) answer(tun *affinity.Tunnel, r affinity.Result) affinity.Result {
@@ -127,32 +150,140 @@ func (x *tx) answer(tun *affinity.Tunnel, r affinity.Result) affinity.Result {
 	return r
 }
 
-// change puts next in the place of old, which is nil for a new one, and sees to its placement.
-func (x *tx) change(old, next *affinity.Tunnel) {
-	if old == nil || old.GroupID() == next.GroupID() {
-		x.t.PutTunnel(next)
-		x.ensurePlaced(next)
-		return
+// tryChange puts next in the place of old, which is nil for a new one, and sees to its placement; or it refuses and changes
+// nothing, if a tunnel that is up would be moved, or tenants that overlap would meet.
+func (x *tx) tryChange(old, next *affinity.Tunnel) *affinity.Refusal {
+	risky := next.Group != "" || old != nil && (old.Group != "" || old.Service != next.Service) || x.t.Tenanted() && len(next.Subnets) > 0
+	if !risky {
+		x.change(old, next)
+		return nil
 	}
+	saved, events, turn := x.t.Save(), len(x.events), x.d.turn
+	was := x.serving(old, next)
+	x.change(old, next)
+	refusal := x.moved(was, old, next)
+	if refusal == nil {
+		refusal = x.meets(next)
+	}
+	if refusal != nil {
+		x.t, x.events, x.d.turn = saved, x.events[:events], turn
+	}
+	return refusal
+}
+
+// serving is where the tunnels that a change may touch are served.
+func (x *tx) serving(old, next *affinity.Tunnel) map[string]affinity.Index {
+	was := map[string]affinity.Index{}
+	note := func(tun *affinity.Tunnel) {
+		p, _ := x.t.PinOf(tun)
+		was[tun.ID] = x.t.Serving(p)
+	}
+	for _, tun := range x.t.GroupTunnels(next.GroupID()) {
+		note(tun)
+	}
+	if old != nil {
+		note(old)
+	}
+	return was
+}
+
+// moved refuses a change by which a tunnel that is up changes its real server.
+func (x *tx) moved(was map[string]affinity.Index, old, next *affinity.Tunnel) *affinity.Refusal {
+	for id, i := range was {
+		tun, ok := x.t.Tunnel(id)
+		if !ok || i == 0 {
+			continue
+		}
+		p, _ := x.t.PinOf(tun)
+		before := *tun
+		if id == next.ID { // packets came by its old endpoints; what the NMS says of it, it says now
+			before = *old
+			before.State = next.State
+		}
+		if x.t.Serving(p) == i || x.t.Shares(tun) && id == next.ID || !x.d.up(x.t, &before) {
+			continue
+		}
+		field, value := "group", next.Group
+		if old != nil && old.Service != next.Service {
+			field, value = "service", next.Service
+		}
+		return affinity.Refuse(affinity.Conflict, "tunnel "+next.ID, affinity.Fault{Field: field, Value: value,
+			Problem: fmt.Sprintf("tunnel %s is up at %s and would have to move", id, x.t.NameAt(i)),
+			Remedy:  "wait until it is down, or repin it first"})
+	}
+	return nil
+}
+
+// meets refuses a change by which a tunnel shares a real server with another tenant's overlapping subnets.
+func (x *tx) meets(next *affinity.Tunnel) *affinity.Refusal {
+	if !x.t.Tenanted() {
+		return nil
+	}
+	p, _ := x.t.PinOf(next)
+	for _, i := range x.overlapped([]*affinity.Tunnel{next}) {
+		if i != 0 && (i == p.Primary || i == p.Backup) {
+			return affinity.Refuse(affinity.Conflict, "tunnel "+next.ID, affinity.Fault{Field: "subnets", Value: next.Subnets[0].String(),
+				Problem: "overlaps another tenant's subnet on real server " + x.t.NameAt(i) + ", where its group is",
+				Remedy:  "repin the group first, or give the real server a VLAN for each tenant"})
+		}
+	}
+	return nil
+}
+
+// change puts next in the place of old, and sees to its placement.
+func (x *tx) change(old, next *affinity.Tunnel) {
+	if old != nil && old.GroupID() != next.GroupID() {
+		x.changeGroup(old, next)
+	} else {
+		x.t.PutTunnel(next)
+		if x.t.Split(next) && !x.d.up(x.t, next) {
+			x.t.DropPin(affinity.GroupID(next.ID)) // it is down: it joins its group
+		}
+	}
+	x.ensurePlaced(next)
+	if old != nil && x.t.Tenanted() {
+		x.evade(next)
+	}
+}
+
+// changeGroup takes a tunnel from one group to another.
+func (x *tx) changeGroup(old, next *affinity.Tunnel) {
 	pin, had := x.t.PinOf(old)
 	x.t.PutTunnel(next)
 	x.leaveGroup(old)
+	own := affinity.GroupID(next.ID)
 	switch theirs, placed := x.t.Pin(next.GroupID()); {
 	case !had || pin.Primary == 0:
+		return
 	case next.Group == "": // leaves a group and keeps its real server
-		pin.Group = next.GroupID()
-		x.pin(pin)
+		pin.Group = own
 	case !placed: // the first of its group brings its placement along
+		x.t.DropPin(own)
 		pin.Group = next.GroupID()
-		x.pin(pin)
-		x.t.DropPin(affinity.GroupID(next.ID))
-	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.up(x.t, next): // split
-		pin.Group = affinity.GroupID(next.ID)
-		x.pin(pin)
-	default:
-		x.t.DropPin(affinity.GroupID(next.ID))
+	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.up(x.t, next) && !x.t.Shares(next): // split
+		pin.Group = own
+	default: // joins; one that shares an endpoint with a member cannot be apart from it
+		x.t.DropPin(own)
+		return
 	}
-	x.ensurePlaced(next)
+	x.pin(pin)
+	if pin, _ = x.t.Pin(pin.Group); x.t.NeedsMending(pin) {
+		x.mend(pin)
+	}
+}
+
+// evade places a group anew that is not up, if it meets another tenant's overlapping subnets where it is.
+func (x *tx) evade(next *affinity.Tunnel) {
+	pin, _ := x.t.PinOf(next)
+	meets := x.overlapped([]*affinity.Tunnel{next})
+	switch {
+	case pin.Primary != 0 && slices.Contains(meets, pin.Primary):
+		if !slices.ContainsFunc(x.t.PlacedBy(pin.Group), func(tun *affinity.Tunnel) bool { return x.d.up(x.t, tun) }) {
+			x.place(pin.Group, affinity.WhyPlaced)
+		}
+	case pin.Backup != 0 && slices.Contains(meets, pin.Backup):
+		x.backup(pin.Group, pin.Primary, affinity.WhyBackup)
+	}
 }
 
 // leaveGroup forgets the placement of a group that has no tunnel any more.
@@ -171,7 +302,7 @@ func (x *tx) deleteTunnel(op affinity.DeleteTunnel) affinity.Result {
 		return refused(r)
 	}
 	if !exists {
-		return affinity.Result{}
+		return x.deleteUnknown(op)
 	}
 	tomb := *old
 	tomb.Header = x.header()
@@ -179,8 +310,23 @@ func (x *tx) deleteTunnel(op affinity.DeleteTunnel) affinity.Result {
 	tomb.Generation, tomb.GenClosed = max(old.Generation, op.Generation), op.Generation != 0
 	x.t.DeleteTunnel(&tomb)
 	x.event("tunnel-deleted", op.ID, nil)
-	x.d.sweep.roomAppeared = true
+	x.d.sweep.roomFreed = true
 	return affinity.Result{Changed: true, Group: old.GroupID()}
+}
+
+// deleteUnknown remembers the generation at which a tunnel that is not there was deleted: a push of an older one may be on
+// its way.
+func (x *tx) deleteUnknown(op affinity.DeleteTunnel) affinity.Result {
+	if op.Generation == 0 || op.Generation < x.known(op.ID) {
+		return affinity.Result{}
+	}
+	tomb := &affinity.Tunnel{Header: x.header(), ID: op.ID, Owner: op.By.Name, Generation: op.Generation, GenClosed: true}
+	tomb.Header.Deleted = true
+	if faults := tomb.Faults(); slices.ContainsFunc(faults, func(f affinity.Fault) bool { return f.Field == "id" }) {
+		return affinity.Result{}
+	}
+	x.t.DeleteTunnel(tomb)
+	return affinity.Result{}
 }
 
 // equal tells whether two readings of the host are alike.

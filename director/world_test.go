@@ -2,7 +2,6 @@ package director
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -70,6 +69,7 @@ type machine struct {
 	linkDown  bool
 	answering int
 	targets   []Target
+	verdicts  map[string]Verdict
 }
 
 func (m *machine) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) {
@@ -90,6 +90,11 @@ func (m *machine) Answering() (int, int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.answering, len(m.targets)
+}
+func (m *machine) Verdicts() []Verdict {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Collect(maps.Values(m.verdicts))
 }
 func (m *machine) RTT(string) time.Duration { return 0 }
 
@@ -192,7 +197,14 @@ func (w *world) base(n int, change ...func(*affinity.RealServer)) {
 }
 
 func (w *world) verdict(name string, alive bool) {
-	w.d.Report(w.t.Context(), Verdict{RealServer: name, Alive: alive, Cause: "test"})
+	v := Verdict{RealServer: name, Alive: alive, Cause: "test"}
+	w.host.set(func(m *machine) {
+		if m.verdicts == nil {
+			m.verdicts = map[string]Verdict{}
+		}
+		m.verdicts[name] = v
+	})
+	w.d.Report(w.t.Context(), v)
 	synctest.Wait()
 }
 
@@ -235,4 +247,4 @@ func (w *world) at(t *affinity.Tunnel, want string) {
 	}
 }
 
-var errFull = errors.New("disk full")
+var errFull = fmt.Errorf("disk full: %w", ErrRefused)

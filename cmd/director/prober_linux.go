@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -27,11 +28,12 @@ type prober struct {
 	numbers map[string]affinity.Index
 	links   map[string]bool
 	rtt     map[string]time.Duration
+	last    map[string]loop.Verdict
 }
 
 func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
 	pc := probe.Config{Interval: c.Interval, Timeout: c.Timeout, DeadAfter: c.DeadAfter, AliveAfter: c.AliveAfter}
-	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}, rtt: map[string]time.Duration{}}
+	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}, rtt: map[string]time.Duration{}, last: map[string]loop.Verdict{}}
 	for _, i := range interfaces {
 		pc.Interfaces = append(pc.Interfaces, i.Name)
 		if i.Roles&plane.RoleRealServers != 0 {
@@ -51,6 +53,7 @@ func (p *prober) Watch(targets []loop.Target) {
 		wanted[t.Name] = true
 	}
 	maps.DeleteFunc(p.numbers, func(name string, _ affinity.Index) bool { return !wanted[name] })
+	maps.DeleteFunc(p.last, func(name string, _ loop.Verdict) bool { return !wanted[name] })
 	taken := map[affinity.Index]bool{}
 	for _, n := range p.numbers {
 		taken[n] = true
@@ -74,6 +77,13 @@ func (p *prober) Watch(targets []loop.Target) {
 
 // Answering counts the real servers that answered lately.
 func (p *prober) Answering() (answering, targets int) { return p.p.Answering() }
+
+// Verdicts are the last of each real server that has one.
+func (p *prober) Verdicts() []loop.Verdict {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Collect(maps.Values(p.last))
+}
 
 // RTT is the last round trip to a real server.
 func (p *prober) RTT(name string) time.Duration {
@@ -107,10 +117,13 @@ func (p *prober) Run(ctx context.Context) error {
 				p.links[l.Interface] = l.Up
 				p.mu.Unlock()
 			case e := <-p.p.Events():
+				v := loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause}
 				p.mu.Lock()
-				p.rtt[e.Name] = e.RTT
+				if _, watched := p.numbers[e.Name]; watched {
+					p.rtt[e.Name], p.last[e.Name] = e.RTT, v
+				}
 				p.mu.Unlock()
-				p.report(ctx, loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})
+				p.report(ctx, v)
 			}
 		}
 	})

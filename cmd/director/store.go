@@ -1,6 +1,9 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+
 	"tunneldirector/affinity"
 	"tunneldirector/affinity/badgerstore"
 	loop "tunneldirector/director"
@@ -25,7 +28,11 @@ func (s store) Commit(changes []affinity.Change, revision uint64) error {
 			records[i].ExpireAfter = loop.TombstonesLive
 		}
 	}
-	return s.Store.Commit(records, revision)
+	err := s.Store.Commit(records, revision)
+	if errors.Is(err, badgerstore.ErrFull) {
+		return fmt.Errorf("%w: %w", loop.ErrRefused, err)
+	}
+	return err
 }
 
 // Identity is the store's id and last revision.

@@ -19,7 +19,7 @@ func (t *Table) CheckTunnel(tun *Tunnel, by Actor, reserved []netip.Prefix, tran
 	if r := t.checkGeneration(tun.ID, tun.Generation, true); r != nil {
 		return nil, r
 	}
-	if r := t.checkGroup(tun); r != nil {
+	if r := t.checkGroup(tun, by); r != nil {
 		return nil, r
 	}
 	if !transient {
@@ -30,21 +30,29 @@ func (t *Table) CheckTunnel(tun *Tunnel, by Actor, reserved []netip.Prefix, tran
 	return t.warnings(tun), nil
 }
 
-// checkGroup refuses one tunnel too many in a group.
-func (t *Table) checkGroup(tun *Tunnel) *Refusal {
+// checkGroup refuses one tunnel too many in a group, and one that is not its owner's.
+func (t *Table) checkGroup(tun *Tunnel, by Actor) *Refusal {
 	if tun.Group == "" {
 		return nil
 	}
-	n := 0
+	n, stranger := 0, ""
 	t.members.Ascend(member{group: tun.GroupID()}, func(m member) bool {
 		if m.group != tun.GroupID() || n >= MaxGroup {
 			return false
 		}
 		if m.id != tun.ID {
+			if n == 0 && !by.Any {
+				if first, _ := t.Tunnel(m.id); first.Owner != by.Name {
+					stranger = first.Owner
+				}
+			}
 			n++
 		}
 		return true
 	})
+	if stranger != "" {
+		return Refuse(Forbidden, "tunnel "+tun.ID, Fault{"group", tun.Group, "has tunnels of " + stranger, "choose a group name of your own"})
+	}
 	if n < MaxGroup {
 		return nil
 	}
@@ -166,9 +174,15 @@ func (t *Table) subnetFaults(field string, p netip.Prefix, tenant *Tenant, reser
 	if !slices.ContainsFunc(tenant.Covers, func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) }) {
 		out = append(out, Fault{field, p.String(), "is outside the covering prefixes of tenant " + nameOr(tenant.Name, "default"), "extend the tenant's covers; inside them unknown destinations are dropped, outside they would leave by a default route"})
 	}
+	return append(out, t.covered(field, p, reserved)...)
+}
+
+// covered is what a subnet or a tenant's covering prefix must not cover.
+func (t *Table) covered(field string, p netip.Prefix, reserved []netip.Prefix) []Fault {
+	var out []Fault
 	overlap := func(what string, q netip.Prefix) {
 		if p.Overlaps(q) {
-			out = append(out, Fault{field, p.String(), "covers " + what, "subnets behind the site only"})
+			out = append(out, Fault{field, p.String(), "covers " + what, "only what is behind sites"})
 		}
 	}
 	for _, q := range reserved {
@@ -239,7 +253,12 @@ func (t *Table) warnings(tun *Tunnel) []string {
 		}
 	}
 	if len(tun.Endpoints) == 0 && len(tun.Subnets) == 0 {
-		out = append(out, "neither endpoints nor subnets: the tunnel is placed, but no packet can belong to it yet")
+		out = append(out, "neither endpoints nor subnets: no packet can belong to the tunnel yet")
+	}
+	for _, name := range tun.SeparateFrom {
+		if _, ok := t.tunnels.Get(name); !ok && !t.hasMembers(GroupID("@"+name)) {
+			out = append(out, "separate_from: there is no tunnel or group "+name+" yet")
+		}
 	}
 	return out
 }

@@ -125,8 +125,11 @@ func (t *Table) CheckDeleteService(name string) *Refusal {
 }
 
 // CheckTenant tells whether a tenant may be put into the table.
-func (t *Table) CheckTenant(n *Tenant) *Refusal {
+func (t *Table) CheckTenant(n *Tenant, reserved []netip.Prefix) *Refusal {
 	faults := n.Faults()
+	for i, p := range n.Covers {
+		faults = append(faults, t.covered(fmt.Sprintf("covers[%d]", i), p, reserved)...)
+	}
 	if t.tenants[n.Name] == nil && len(t.tenants) >= MaxTenants {
 		faults = append(faults, Fault{"name", n.Name, fmt.Sprintf("there are %d tenants already", MaxTenants), "delete one first"})
 	}
@@ -145,7 +148,7 @@ func (t *Table) checkCovers(n *Tenant) *Refusal {
 		for _, p := range tun.Subnets {
 			inside := func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) }
 			if tun.Tenant == n.Name && !slices.ContainsFunc(n.Covers, inside) {
-				r = Refuse(Conflict, "tenant "+n.Name, Fault{"covers", "", fmt.Sprintf("subnet %s of tunnel %s would be outside", p, tun.ID), "keep it covered, or delete the tunnel first"})
+				r = Refuse(Conflict, "tenant "+nameOr(n.Name, "default"), Fault{"covers", "", fmt.Sprintf("subnet %s of tunnel %s would be outside", p, tun.ID), "keep it covered, or delete the tunnel first"})
 				return false
 			}
 		}
@@ -157,17 +160,17 @@ func (t *Table) checkCovers(n *Tenant) *Refusal {
 // CheckDeleteTenant refuses the deletion of a tenant in use.
 func (t *Table) CheckDeleteTenant(name string) *Refusal {
 	if _, ok := t.tenants[name]; !ok {
-		return Refuse(NotFound, "tenant "+name, Fault{"name", name, "is not a tenant", "one of " + known(t.tenants)})
+		return Refuse(NotFound, "tenant "+nameOr(name, "default"), Fault{"name", name, "is not a tenant", "one of " + known(t.tenants)})
 	}
 	for _, rs := range t.servers {
 		if _, named := rs.VLANs[name]; named {
-			return Refuse(Conflict, "tenant "+name, Fault{"name", name, "has a VLAN on real server " + rs.Name, "take it away there first"})
+			return Refuse(Conflict, "tenant "+nameOr(name, "default"), Fault{"name", name, "has a VLAN on real server " + rs.Name, "take it away there first"})
 		}
 	}
 	var r *Refusal
 	t.Tunnels("", func(tun *Tunnel) bool {
 		if tun.Tenant == name && (name != "" || len(tun.Subnets) > 0) {
-			r = Refuse(Conflict, "tenant "+name, Fault{"name", name, "has tunnel " + tun.ID, "delete its tunnels first"})
+			r = Refuse(Conflict, "tenant "+nameOr(name, "default"), Fault{"name", name, "has tunnel " + tun.ID, "delete its tunnels first"})
 		}
 		return r == nil
 	})

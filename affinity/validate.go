@@ -14,10 +14,11 @@ const (
 	MaxLabels    = 32
 	MaxVIPs      = 8
 	MaxMatches   = 16
-	MaxRules     = 64  // matches of all services at one VIP
-	MaxVLANs     = 256 // of one real server
-	MaxGroup     = 256 // tunnels in a group
-	MaxServices  = 64  // in a table
+	MaxRules     = 64                 // matches of all services at one VIP
+	MaxVLANs     = 256                // of one real server
+	MaxGroup     = 256                // tunnels in a group
+	MaxBandwidth = 10_000_000_000_000 // bit/s of a tunnel
+	MaxServices  = 64                 // in a table
 	MaxTenants   = 4096
 )
 
@@ -89,6 +90,9 @@ func (t *Tunnel) moreFaults() []Fault {
 			out = append(out, Fault{field, p.String(), "stands twice", "once is enough"})
 		}
 		seen[p] = true
+	}
+	if t.Bandwidth > MaxBandwidth {
+		out = append(out, Fault{"bandwidth_bps", fmt.Sprint(t.Bandwidth), "is too large", fmt.Sprintf("at most %d bit/s, or leave it out", uint64(MaxBandwidth))})
 	}
 	out = append(out, tooMany("labels", len(t.Labels), MaxLabels)...)
 	for k, v := range t.Labels {

@@ -34,10 +34,10 @@ func (x *tx) serves(i affinity.Index, tun *affinity.Tunnel) bool {
 
 // place chooses primary and backup of a group anew. If there is no room the group is unplaced, and its pin says why.
 func (x *tx) place(g affinity.GroupID, why affinity.Why) {
-	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+	x.replan(g, func(tunnels []*affinity.Tunnel, v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
 		choice, err := place.Choose(v, d)
 		if err != nil {
-			next := affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: err.Error()}
+			next := affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: x.whyNot(tunnels[0].Service, v, err)}
 			return next, old.Primary != 0 || old.Note != next.Note
 		}
 		x.d.turn++
@@ -47,21 +47,38 @@ func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 
 // backup makes primary the group's primary, and chooses the backup anew.
 func (x *tx) backup(g affinity.GroupID, primary affinity.Index, why affinity.Why) {
-	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+	x.replan(g, func(_ []*affinity.Tunnel, v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
 		next := affinity.Pin{Group: g, Primary: primary, Why: why}
 		next.Backup, next.Note = place.ChooseBackup(v, d, primary)
 		return next, next.Primary != old.Primary || next.Backup != old.Backup || next.Note != old.Note
 	})
 }
 
+// whyNot says why a group has no place. Real servers that were never alive are not in the view.
+func (x *tx) whyNot(service string, v place.View, err error) string {
+	if len(v.Servers) > 0 {
+		return err.Error()
+	}
+	var fresh []string
+	for _, rs := range x.t.RealServers() {
+		if _, born := x.t.LifeOf(rs.Name); !born && slices.Contains(rs.Services, service) {
+			fresh = append(fresh, rs.Name)
+		}
+	}
+	if len(fresh) == 0 {
+		return "no real server serves " + service
+	}
+	return "no real server of " + service + " was alive yet: " + strings.Join(fresh, ", ")
+}
+
 // replan lets choose find a group's placement as if it had none yet, and writes it if that says so.
-func (x *tx) replan(g affinity.GroupID, choose func(place.View, place.Demand, affinity.Pin) (affinity.Pin, bool)) {
+func (x *tx) replan(g affinity.GroupID, choose func([]*affinity.Tunnel, place.View, place.Demand, affinity.Pin) (affinity.Pin, bool)) {
 	tunnels := x.t.PlacedBy(g)
 	if len(tunnels) == 0 {
 		return
 	}
 	old, had := x.t.Lift(g)
-	next, change := choose(x.view(tunnels), x.demand(tunnels), old)
+	next, change := choose(tunnels, x.view(tunnels), x.demand(tunnels), old)
 	switch {
 	case change || !had:
 		x.write(old, had, next)
@@ -226,7 +243,7 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 	var refusal *affinity.Refusal
 	before := len(x.events)
 	joined := x.liftSplit(g, tunnels)
-	x.replan(g, func(v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+	x.replan(g, func(_ []*affinity.Tunnel, v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
 		next, r := chooseAt(v, d, op, object, tunnels[0].Service)
 		next.Group, refusal = g, r
 		return next, r == nil && next.Primary != old.Primary

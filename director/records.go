@@ -54,7 +54,7 @@ func (x *tx) deleteService(name string) affinity.Result {
 func (x *tx) putTenant(n *affinity.Tenant) affinity.Result {
 	next := *n
 	old, exists := x.t.Tenant(n.Name)
-	if r := x.t.CheckTenant(&next); r != nil {
+	if r := x.t.CheckTenant(&next, x.d.local.reserved); r != nil {
 		return refused(r)
 	}
 	switch {

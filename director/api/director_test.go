@@ -148,7 +148,7 @@ func (l *lab) one(op affinity.Op) (affinity.Result, *affinity.Refusal) {
 	case affinity.PutService:
 		return l.putService(op)
 	case affinity.PutTenant:
-		if r := l.t.CheckTenant(op.Tenant); r != nil {
+		if r := l.t.CheckTenant(op.Tenant, nil); r != nil {
 			return affinity.Result{}, r
 		}
 		op.Tenant.Header = l.header()
@@ -240,7 +240,7 @@ func (l *lab) putService(op affinity.PutService) (affinity.Result, *affinity.Ref
 	if exists {
 		op.Service.Num = old.Num
 	}
-	if r := l.t.CheckService(op.Service); r != nil {
+	if r := l.t.CheckService(op.Service, nil); r != nil {
 		return affinity.Result{}, r
 	}
 	op.Service.Header = l.header()

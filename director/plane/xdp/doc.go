@@ -6,10 +6,14 @@
 // Uninstall takes all away. The maps' directory is named after the layout and the tables' sizes; where Open finds
 // another, it fills its own beside, and the first Replace swaps the links over and removes the old one.
 //
-// Who owns what: the goroutine that calls Apply, Replace and SetAlive owns all maps except td_links, in which the
-// goroutine in Run keeps how each real server is reached, and the counters, which are the program's. A pin's last-seen is
-// written by the program; Apply and Replace carry it over when they rewrite a pin. What the program writes between their
-// reading and their writing is lost, and made good by the pin's next packet, since the older time is then due again.
+// Who owns what: the goroutine that calls Apply, Replace and SetAlive owns all maps except td_links, td_ifaces and
+// td_devices, in which the goroutine in Run keeps how real servers and interfaces are reached, and the counters, which are
+// the program's. Both write td_vlans and the links to interfaces, because an interface may be made anew at any time: under
+// the lock of ports.
+//
+// A pin's last-seen is written by the program; Apply and Replace carry it over when they rewrite a pin. What the program
+// writes between their reading and their writing is lost, and made good by the pin's next packet, since the older time is
+// then due again.
 //
 // The package does not know tunnels, groups, disks or peers, and chooses nothing.
 package xdp

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
@@ -182,6 +183,29 @@ func TestInterfaceMadeAnew(t *testing.T) {
 	}
 }
 
+// TestInterfaceOnLeave: one that was in another namespace for a while comes back with the program on it, but the kernel has taken
+// it out of the map of devices.
+func TestInterfaceOnLeave(t *testing.T) {
+	l := newLab(t)
+	serve(t, l.rsA, "A", 4500, 443)
+	elsewhere := newNS(t)
+	move := func(from, to netns.NsHandle) {
+		in(t, from, func() error {
+			i, err := netlink.LinkByName("ra")
+			return errors.Join(err, netlink.LinkSetNsFd(i, int(to)))
+		})
+	}
+	move(l.director, elsewhere)
+	eventually(t, "that ra is away", func() bool { return says(l.p, "interface ra is away") })
+	move(elsewhere, l.director)
+	in(t, l.director, func() error { return upWith("ra", "10.9.1.254/24", "2001:db8:91::fe/64") })
+	eventually(t, "that all is well but for the MTU", func() bool { return len(l.p.Warnings()) == 1 && says(l.p, "method tunnel needs") })
+	l.waitForNeighbours(t)
+	if got := l.ask(t, "192.0.2.1:4500", 200); got != "A 200" {
+		t.Errorf("after: %q", got)
+	}
+}
+
 // TestTenantsFollowInterface: the tags of an interface made anew tell the same tenants, also to the next configuration.
 func TestTenantsFollowInterface(t *testing.T) {
 	p := examplePlane(t)
@@ -206,6 +230,11 @@ func TestTenantsFollowInterface(t *testing.T) {
 	must(t, p.Apply(t.Context(), plane.Update{Config: &c})) // while it is away
 	agree(t, p, c, exampleEntries())
 	veth(t, "sub", "subx")
+	p.options.FixOffloads = false
+	if s := refit(); len(s) != 1 || !strings.Contains(s[0], "interface sub was made anew") || !strings.Contains(s[0], "ethtool -K sub rxvlan off") {
+		t.Errorf("said %q", s)
+	}
+	p.options.FixOffloads = true
 	if s := refit(); len(s) != 0 {
 		t.Errorf("said %q", s)
 	}

@@ -72,22 +72,26 @@ type answers struct {
 	done   chan struct{}
 }
 
-func newAnswers(w http.ResponseWriter) *answers {
+func newAnswers(w http.ResponseWriter, r *http.Request) *answers {
 	a := &answers{blocks: make(chan []byte, answerBlocks), failed: make(chan struct{}), done: make(chan struct{})}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	w.Header().Set("X-Accel-Buffering", "no")
 	rc := http.NewResponseController(w)
-	go a.write(w, rc)
+	go a.write(w, r, rc)
 	return a
 }
 
-func (a *answers) write(w http.ResponseWriter, rc *http.ResponseController) {
+func (a *answers) write(w http.ResponseWriter, r *http.Request, rc *http.ResponseController) {
 	defer close(a.done)
 	defer func() { _ = rc.SetWriteDeadline(time.Time{}) }() // the connection goes on to the next request
-	broken := false
+	begun, broken := false, false
 	for b := range a.blocks {
 		if broken {
 			continue
+		}
+		if !begun {
+			begun = true
+			endWithAnswer(w, r)
 		}
 		_ = rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // a recorder has none
 		_, err := w.Write(b)

@@ -76,7 +76,7 @@ func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 	}
 	if p != nil {
 		s.o.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "token", who.name, "status", p.Status)
-		writeProblem(w, p)
+		refuse(w, r, p)
 		return
 	}
 	next(huma.WithValue(ctx, callerKey{}, who))

@@ -42,8 +42,8 @@ func (s *Server) batchTunnels(ctx context.Context, in *batchInput) (*huma.Stream
 		r, w := requestOf(ctx)
 		rc := http.NewResponseController(w)
 		_ = rc.EnableFullDuplex() // HTTP/2 always is
-		body := &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline}
-		out := newAnswers(w)
+		body := &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline, stopping: stopping(ctx)}
+		out := newAnswers(w, r)
 		b := &batch{s: s, by: callerOf(ctx).actor(), out: out, progress: in.Progress, start: time.Now()}
 		b.last = b.start
 		err := b.run(ctx, body)

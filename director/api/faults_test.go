@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -102,7 +103,7 @@ func TestSetYieldsToChangesMeanwhile(t *testing.T) {
 
 func TestProgressLine(t *testing.T) {
 	rec := newRecorder()
-	b := batch{out: newAnswers(rec), progress: true, start: time.Now(), last: time.Now().Add(-time.Minute), sum: Summary{Lines: 7}}
+	b := batch{out: newAnswers(rec, httptest.NewRequest(http.MethodPost, "/", nil)), progress: true, start: time.Now(), last: time.Now().Add(-time.Minute), sum: Summary{Lines: 7}}
 	for range 2 { // the second one is not due
 		if err := b.tell(); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +82,7 @@ func FuzzBatchNDJSON(f *testing.F) {
 	s := New(fuzzDirector{furnished()}, Options{})
 	f.Fuzz(func(t *testing.T, data []byte, cut bool) {
 		rec := newRecorder()
-		out := newAnswers(rec)
+		out := newAnswers(rec, httptest.NewRequest(http.MethodPost, "/", nil))
 		var src io.Reader = bytes.NewReader(data)
 		if cut {
 			src = io.MultiReader(src, errReader{})

@@ -64,6 +64,7 @@ func (l *lineReader) waiting() bool { return l.r.Buffered() == 0 }
 type streamBody struct {
 	r           io.Reader
 	setDeadline func(time.Time) error
+	stopping    <-chan struct{} // closed when the server stops, which ends bodies too
 
 	mu      sync.Mutex // guards stopped and the order of deadlines
 	stopped error      // why it was stopped
@@ -90,8 +91,19 @@ func (b *streamBody) Read(p []byte) (int, error) {
 		_ = b.setDeadline(time.Time{}) // else the request would be cancelled when it passes
 	case b.stopped != nil:
 		err = b.stopped
+	case isClosed(b.stopping):
+		err = errStopping
 	}
 	return n, err
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
 
 // stop makes reads fail with why, the one that waits too.

@@ -135,8 +135,8 @@ func (s *Server) rebalance(ctx context.Context, _ *struct{}) (*huma.StreamRespon
 		ops = ops[:w.Limit]
 	}
 	return &huma.StreamResponse{Body: func(huma.Context) {
-		_, rw := requestOf(ctx)
-		m := mover{s: s, out: newAnswers(rw), by: callerOf(ctx).actor(), dryRun: w.DryRun, rate: w.Rate}
+		r, rw := requestOf(ctx)
+		m := mover{s: s, out: newAnswers(rw, r), by: callerOf(ctx).actor(), dryRun: w.DryRun, rate: w.Rate}
 		m.run(ctx, ops)
 	}}, nil
 }

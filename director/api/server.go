@@ -25,13 +25,15 @@ type Options struct {
 	Log              *slog.Logger
 	MaxDeletePercent int // of an owner's tunnels that complete sets may delete in 24 h; 0: 10
 	MaxSetLines      int // of a complete set, which is in memory while it is compared, half a KiB a line; 0: 2,000,000
+	MaxConnections   int // on each listener; 0: 1,000
 	Heartbeat        time.Duration
 }
 
 // Limits that no one needs to change.
 const (
-	maxObject     = 1 << 20 // bytes of a single object, and of one line of a stream
-	objectTimeout = 10 * time.Second
+	maxObject     = 1 << 20          // bytes of a single object, and of one line of a stream
+	objectTimeout = 10 * time.Second // for a single object to come
+	drainTimeout  = time.Second      // for what is left of a body that nobody reads
 	idleTimeout   = 2 * time.Minute  // of a stream's body: time to the next bytes
 	writeTimeout  = 30 * time.Second // of a stream's answer: a client that does not read is given up
 	stopTimeout   = 10 * time.Second
@@ -59,6 +61,9 @@ func New(d Director, o Options) *Server {
 	if o.MaxSetLines == 0 {
 		o.MaxSetLines = 2_000_000
 	}
+	if o.MaxConnections == 0 {
+		o.MaxConnections = 1000
+	}
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
 	}
@@ -78,9 +83,14 @@ func New(d Director, o Options) *Server {
 // ServeHTTP answers a request. What reaches no operation gets a problem document too.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer s.recover(w, r)
+	if r.ContentLength != 0 {
+		var done func()
+		r, done = arrive(w, r)
+		defer done()
+	}
 	if p := s.guardBrowser(r); p != nil {
 		s.o.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "host", r.Host, "status", p.Status)
-		writeProblem(w, p)
+		refuse(w, r, p)
 		return
 	}
 	h, pattern := s.mux.Handler(r)
@@ -91,12 +101,12 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	probe := statusProbe{header: http.Header{}}
 	h.ServeHTTP(&probe, r)
 	if probe.status != http.StatusMethodNotAllowed {
-		writeProblem(w, problem(http.StatusNotFound, kindNotFound, "no such path: "+clip(r.URL.Path)+"; /openapi.json lists them all"))
+		refuse(w, r, problem(http.StatusNotFound, kindNotFound, "no such path: "+clip(r.URL.Path)+"; /openapi.json lists them all"))
 		return
 	}
 	allow := probe.header.Get("Allow")
 	w.Header().Set("Allow", allow)
-	writeProblem(w, problem(http.StatusMethodNotAllowed, "method-not-allowed", r.Method+" is not for this path; "+allow+" are"))
+	refuse(w, r, problem(http.StatusMethodNotAllowed, "method-not-allowed", r.Method+" is not for this path; "+allow+" are"))
 }
 
 // A statusProbe takes an answer's status and header, to say the same in a problem document.
@@ -135,12 +145,20 @@ func writeProblem(w http.ResponseWriter, p *Problem) {
 	_ = json.NewEncoder(w).Encode(p) // the client may be gone
 }
 
-type stoppingKey struct{}
+type servingKey struct{}
+
+// serving ends when the server shuts down; nil: it never does.
+func serving(ctx context.Context) context.Context {
+	server, _ := ctx.Value(servingKey{}).(context.Context)
+	return server
+}
 
 // stopping is closed when the server shuts down: streams then end in good order.
 func stopping(ctx context.Context) <-chan struct{} {
-	done, _ := ctx.Value(stoppingKey{}).(<-chan struct{})
-	return done
+	if server := serving(ctx); server != nil {
+		return server.Done()
+	}
+	return nil
 }
 
 // Serve answers on listeners until ctx ends, then lets running requests finish for 10 s. It closes the listeners.
@@ -152,35 +170,42 @@ func (s *Server) Serve(ctx context.Context, listeners []net.Listener) error {
 			return fmt.Errorf("serve the API on %s: without tokens only loopback and unix sockets are served; configure a token file", a)
 		}
 	}
-	srv := &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn),
-		BaseContext: func(net.Listener) context.Context {
-			return context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx.Done())
-		},
-	}
 	g, gctx := errgroup.WithContext(ctx)
 	for _, l := range listeners {
+		l := newLimited(l, s.o.MaxConnections, s.o.Log)
+		srv := s.httpServer(ctx, l)
 		g.Go(func() error {
 			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				return fmt.Errorf("serve the API on %s: %w", l.Addr(), err)
 			}
 			return nil
 		})
+		g.Go(func() error {
+			<-gctx.Done()
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+			defer cancel()
+			if err := srv.Shutdown(grace); err != nil {
+				return srv.Close()
+			}
+			return nil
+		})
 	}
-	g.Go(func() error {
-		<-gctx.Done()
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
-		defer cancel()
-		if err := srv.Shutdown(grace); err != nil {
-			return srv.Close()
-		}
-		return nil
-	})
 	return g.Wait()
+}
+
+// httpServer serves one listener; requests learn that ctx ended, and are not cancelled by it.
+func (s *Server) httpServer(ctx context.Context, l *limited) *http.Server {
+	return &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelWarn),
+		ConnState:         l.state,
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), servingKey{}, ctx)
+		},
+	}
 }
 
 func closeAll(listeners []net.Listener) {
@@ -192,9 +217,6 @@ func closeAll(listeners []net.Listener) {
 // readObject reads a single object's body.
 func readObject(ctx context.Context, into any) error {
 	r, w := requestOf(ctx)
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Now().Add(objectTimeout))  // a recorder has none
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }() // else the request would be cancelled when it passes
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
 	var tooLarge *http.MaxBytesError
 	switch {
@@ -202,7 +224,7 @@ func readObject(ctx context.Context, into any) error {
 		return problem(http.StatusRequestEntityTooLarge, kindTooLarge, fmt.Sprintf("the body is over %d bytes", maxObject),
 			FieldError{Problem: "too large", Remedy: "send many tunnels to POST /v1/tunnels/batch, one a line"})
 	case err != nil:
-		return problem(http.StatusBadRequest, kindMalformed, "the body was cut off: "+err.Error())
+		return bodyProblem(ctx, err)
 	case len(strings.TrimSpace(string(data))) == 0:
 		return problem(http.StatusBadRequest, kindMalformed, "the body is empty", FieldError{Problem: "is empty", Remedy: "one JSON object"})
 	}

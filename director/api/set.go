@@ -42,6 +42,8 @@ func (s *Server) putTunnels(ctx context.Context, in *setInput) (*huma.StreamResp
 		return nil, unsupported("pushing a complete set")
 	}
 	start := planner.Stamp() // before waiting: what is pushed meanwhile is newer
+	_, w := requestOf(ctx)
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(setPatience + idleTimeout)) // its turn may be late
 	if err := s.beginSet(ctx, setPatience); err != nil {
 		return nil, err
 	}
@@ -58,8 +60,7 @@ func (s *Server) putTunnels(ctx context.Context, in *setInput) (*huma.StreamResp
 	}
 	return &huma.StreamResponse{Body: func(huma.Context) {
 		defer s.endSet()
-		_, w := requestOf(ctx)
-		c.answer(ctx, w, plan)
+		c.answer(ctx, plan)
 	}}, nil
 }
 
@@ -105,8 +106,9 @@ func (c *completeSet) takeIn(ctx context.Context, planner Planner) (*affinity.Pl
 	r, w := requestOf(ctx)
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex() // so that a refusal can be sent before the body's end
-	if err := c.read(ctx, &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline}); err != nil {
+	if err := c.read(ctx, &streamBody{r: r.Body, setDeadline: rc.SetReadDeadline, stopping: stopping(ctx)}); err != nil {
 		drain(r.Body, rc)
+		endWithAnswer(w, r)
 		return nil, err
 	}
 	return c.plan(ctx, planner)

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"net/http"
 	"slices"
 	"time"
 
@@ -11,8 +10,9 @@ import (
 )
 
 // answer applies the plan, or only tells it.
-func (c *completeSet) answer(ctx context.Context, w http.ResponseWriter, plan *affinity.Plan) {
-	out := newAnswers(w)
+func (c *completeSet) answer(ctx context.Context, plan *affinity.Plan) {
+	r, w := requestOf(ctx)
+	out := newAnswers(w, r)
 	err := c.tellPlan(out, plan)
 	if err == nil && !c.in.DryRun {
 		err = c.apply(context.WithoutCancel(ctx), out, plan) // it is read as a whole, so it is applied as a whole

@@ -35,6 +35,7 @@ type Summary struct {
 	Unchanged  int     `json:"unchanged" doc:"deletions of what did not exist among them"`
 	Deleted    int     `json:"deleted"`
 	Refused    int     `json:"refused"`
+	Untold     int     `json:"untold,omitempty" doc:"of the refused ones, those without a line of their own: the first 10,000 have one"`
 	Unanswered int     `json:"unanswered,omitempty" doc:"read, but it is not known whether they are durable: send them again"`
 	Unplaced   int     `json:"unplaced" doc:"accepted without a real server that has room"`
 	Warned     int     `json:"warned,omitempty"`

@@ -76,7 +76,7 @@ type batch struct {
 	last     time.Time // of the last progress line
 	sum      Summary
 	revision uint64
-	anyJSON  bool
+	sieve    sieve
 }
 
 // run applies the body and adds the summary. The error is what ended it early.
@@ -158,7 +158,7 @@ func (b *batch) apply(ctx context.Context, c *chunk) error {
 		if it.problem == nil {
 			ops = append(ops, it.op)
 		}
-		b.anyJSON = b.anyJSON || it.problem == nil || it.problem.Status != http.StatusBadRequest
+		b.sieve.take(it)
 	}
 	var results []affinity.Result
 	if len(ops) > 0 {
@@ -189,23 +189,28 @@ func (b *batch) apply(ctx context.Context, c *chunk) error {
 	if err := b.tell(); err != nil {
 		return err
 	}
-	switch {
-	case unwritable > 0 && unwritable == len(ops):
+	if unwritable > 0 && unwritable == len(ops) {
 		return errDiskFull
-	case !b.anyJSON && b.sum.Lines >= giveUpAfter:
-		return errNotNDJSON
 	}
-	return nil
+	return b.sieve.garbage
 }
 
 // refuseParsed answers what was wrong in itself in a chunk whose changes have no answer.
 func (b *batch) refuseParsed(c *chunk) {
 	for _, it := range c.items {
 		if it.problem != nil {
-			b.sum.Refused++
-			_ = b.out.add(StreamLine{Line: it.line, ID: it.id, Error: it.problem}) // the batch ends anyway
+			_ = b.refuse(it, it.problem) // the batch ends anyway
 		}
 	}
+}
+
+func (b *batch) refuse(it item, p *Problem) error {
+	b.sum.Refused++
+	if !b.sieve.tells() {
+		b.sum.Untold++
+		return nil
+	}
+	return b.out.add(StreamLine{Line: it.line, ID: it.id, Error: p})
 }
 
 // answer counts one item, and says what the client must know of it; unwritable: for want of room on the disk.
@@ -218,8 +223,7 @@ func (b *batch) answer(it item, p *Problem, res affinity.Result) (unwritable boo
 	}
 	b.revision = max(b.revision, res.Revision)
 	if p != nil {
-		b.sum.Refused++
-		return unwritable, b.out.add(StreamLine{Line: it.line, ID: it.id, Error: p})
+		return unwritable, b.refuse(it, p)
 	}
 	_, deletes := it.op.(affinity.DeleteTunnel)
 	b.sum.count(deletes, res)

@@ -196,7 +196,7 @@ func TestBatchOnFullDisk(t *testing.T) {
 	srv := serve(t, l, Options{})
 	_, _, data := ask(t, srv, "POST", "/v1/tunnels/batch", tunnelLine(1)+"\n")
 	got := readOutcome(t, data)
-	if got.summary.Complete || got.summary.Refused != 1 || refusedLines(got)[1] != 503 || !strings.Contains(got.summary.Why, "no writes") {
+	if got.summary.Complete || got.summary.Refused != 1 || refusedLines(got)[1] != 507 || !strings.Contains(got.summary.Why, "no writes") {
 		t.Errorf("%+v %v", got.summary, got.lines)
 	}
 }
@@ -277,7 +277,7 @@ func TestClientThatReadsLast(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := readOutcome(t, data); got.summary.Refused != n || got.summary.Created != 1 || !got.summary.Complete || len(refusedLines(got)) != n {
+	if got := readOutcome(t, data); got.summary.Refused != n || got.summary.Created != 1 || !got.summary.Complete || got.summary.Untold != n-maxTold || len(refusedLines(got)) != maxTold {
 		t.Errorf("%+v, %d lines", got.summary, len(got.lines))
 	}
 }

@@ -16,7 +16,6 @@ const (
 	chunkLines   = 2000
 	chunkBytes   = 4 << 20
 	parseWorkers = 2
-	giveUpAfter  = 1000 // lines that are not JSON, if none was before
 )
 
 // An item is one line: what it asks for, or what is wrong with it.
@@ -25,6 +24,7 @@ type item struct {
 	id      string
 	op      affinity.Op // nil: see problem
 	problem *Problem
+	braced  bool // begins as a JSON object does
 }
 
 // A chunk is some lines that are applied together.
@@ -57,17 +57,16 @@ func (c *chunk) parse(parse parser) {
 			it.problem = problem(http.StatusBadRequest, kindMalformed, "the body was cut off in this line",
 				FieldError{Problem: "is not whole", Remedy: "send it again"})
 		default:
-			it.id, it.op, it.problem = parse(c.bytes(l))
+			data := c.bytes(l)
+			it.braced = data[0] == '{'
+			it.id, it.op, it.problem = parse(data)
 		}
 		c.items = append(c.items, it)
 	}
 	close(c.parsed)
 }
 
-var (
-	errNotNDJSON = errors.New("the body is not NDJSON: none of its first 1000 lines is a JSON object")
-	errStopping  = errors.New("the director is stopping; send the rest to it again, or to another one")
-)
+var errStopping = errors.New("the director is stopping; send the rest to it again, or to another one")
 
 // A pipeline reads lines, parses chunks of them in parallel, and hands them on in order. A chunk goes off when it is
 // full, or as soon as the sender pauses and nothing is under way.

@@ -121,9 +121,9 @@ func refusalProblem(r *affinity.Refusal) *Problem {
 	case affinity.Forbidden:
 		status, kind = http.StatusForbidden, kindForbidden
 	case affinity.Full:
-		status, kind = http.StatusInsufficientStorage, "full"
+		status, kind, retry = http.StatusInsufficientStorage, "full", 60
 	case affinity.Unwritable:
-		status, kind, retry = http.StatusServiceUnavailable, "unwritable", 30
+		status, kind, retry = http.StatusInsufficientStorage, "unwritable", 30
 	}
 	p := problem(status, kind, r.Object+" is refused", faultErrors(r.Faults)...)
 	p.RetryAfter = retry

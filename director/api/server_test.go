@@ -216,7 +216,7 @@ func TestFullDisk(t *testing.T) {
 	srv := serve(t, l, Options{})
 	l.full = true
 	code, h, data := ask(t, srv, "PUT", "/v1/tunnels/a", `{"service":"ipsec"}`)
-	if code != 503 || h.Get("Retry-After") == "" || !strings.Contains(string(data), "the disk is full") {
+	if code != 507 || h.Get("Retry-After") == "" || !strings.Contains(string(data), "the disk is full") {
 		t.Errorf("%d, Retry-After %q, %s", code, h.Get("Retry-After"), data)
 	}
 	if code, _, _ := ask(t, srv, "GET", "/v1/tunnels", ""); code != 200 {

@@ -47,7 +47,7 @@ func (s *Server) putTunnels(ctx context.Context, in *setInput) (*huma.StreamResp
 	if err := s.beginSet(ctx, setPatience); err != nil {
 		return nil, err
 	}
-	c := &completeSet{s: s, in: in, owner: owner, by: affinity.Actor{Name: owner}, begun: time.Now(), start: start, lines: map[string]int{}}
+	c := &completeSet{s: s, in: in, owner: owner, by: affinity.Actor{Name: owner}, begun: time.Now(), start: start, lines: map[string]int{}, spoilt: map[string]bool{}}
 	var plan *affinity.Plan
 	defer func() {
 		if plan == nil { // refused, or this program failed
@@ -93,11 +93,13 @@ type completeSet struct {
 	header   *SetHeader
 	count    int // of lines after the first
 	wanted   []*affinity.Tunnel
-	lines    map[string]int // id -> line
-	refused  []StreamLine
+	lines    map[string]int    // id -> line
+	refused  []StreamLine      // the first of them
+	refusals int               // all
+	spoilt   map[string]bool   // ids of refused lines
 	nameless bool              // a refused line gave no id: anything unnamed may be meant by it
 	kept     map[string]string // id -> why it is not deleted
-	anyJSON  bool
+	sieve    sieve
 	sum      Summary
 }
 
@@ -192,10 +194,7 @@ func (c *completeSet) collect(ch *chunk) error {
 			return c.countProblem()
 		}
 	}
-	if !c.anyJSON && c.count >= giveUpAfter {
-		return errNotNDJSON
-	}
-	return nil
+	return c.sieve.garbage
 }
 
 func (c *completeSet) begin(h SetHeader) error {
@@ -212,12 +211,15 @@ func (c *completeSet) begin(h SetHeader) error {
 
 func (c *completeSet) take(it item) {
 	c.count++
-	c.anyJSON = c.anyJSON || it.problem == nil || it.problem.Status != http.StatusBadRequest
+	c.sieve.take(it)
 	if first, twice := c.lines[it.id]; twice && it.id != "" && it.problem == nil {
 		it.problem = invalid("id", it.id, fmt.Sprintf("stands in line %d already", first), "one line a tunnel")
 	}
 	if it.problem != nil {
-		c.refused = append(c.refused, StreamLine{Line: it.line, ID: it.id, Error: it.problem})
+		if c.refusals++; c.sieve.tells() {
+			c.refused = append(c.refused, StreamLine{Line: it.line, ID: it.id, Error: it.problem})
+		}
+		c.spoilt[it.id] = true
 		c.nameless = c.nameless || it.id == ""
 		return
 	}
@@ -261,10 +263,6 @@ func (c *completeSet) plan(ctx context.Context, planner Planner) (*affinity.Plan
 // keep finds what the set does not name and yet is not deleted. It answers how many tunnels the owner has.
 func (c *completeSet) keep(ctx context.Context, t *affinity.Table) (owned int, err error) {
 	c.kept = map[string]string{}
-	refused := map[string]bool{}
-	for _, r := range c.refused {
-		refused[r.ID] = true
-	}
 	var unnamed []*affinity.Tunnel
 	check := func() bool {
 		if len(unnamed) == 0 {
@@ -290,7 +288,7 @@ func (c *completeSet) keep(ctx context.Context, t *affinity.Table) (owned int, e
 		_, named := c.lines[tun.ID]
 		switch {
 		case named:
-		case refused[tun.ID]:
+		case c.spoilt[tun.ID]:
 			c.kept[tun.ID] = "the line that names it was refused"
 		case c.nameless:
 			c.kept[tun.ID] = "a line without a readable id was refused, which may have meant it"

@@ -40,7 +40,7 @@ func first(names []string, name string) []string {
 func (c *completeSet) tellPlan(out *answers, plan *affinity.Plan) error {
 	c.sum = Summary{
 		Lines: c.count, Owner: c.owner, DryRun: c.in.DryRun, Unchanged: plan.Unchanged, Kept: len(c.kept), Newer: len(plan.Newer),
-		Refused: len(c.refused) + len(plan.Refused),
+		Refused: c.refusals + len(plan.Refused), Untold: c.refusals - len(c.refused),
 	}
 	n := &c.sum.Names
 	for _, put := range plan.Puts {
@@ -68,7 +68,7 @@ func (c *completeSet) tellPlan(out *answers, plan *affinity.Plan) error {
 		}
 	}
 	for i := range plan.Refused {
-		if err := out.add(c.refusedLine(&plan.Refused[i])); err != nil {
+		if err := c.tellRefused(out, c.refusedLine(&plan.Refused[i])); err != nil {
 			return err
 		}
 	}
@@ -80,6 +80,14 @@ func (c *completeSet) tellPlan(out *answers, plan *affinity.Plan) error {
 	}
 	slices.Sort(n.Keep)
 	return out.flush()
+}
+
+func (c *completeSet) tellRefused(out *answers, line StreamLine) error {
+	if !c.sieve.tells() {
+		c.sum.Untold++
+		return nil
+	}
+	return out.add(line)
 }
 
 func (c *completeSet) refusedLine(r *affinity.Refusal) StreamLine {
@@ -163,7 +171,7 @@ func (a *setApplier) one(id string, op affinity.Op, res affinity.Result) error {
 		return errDiskFull
 	case res.Err != nil:
 		sum.Refused++
-		return a.out.add(StreamLine{Line: a.c.lines[id], ID: id, Error: asProblem(res.Err)})
+		return a.c.tellRefused(a.out, StreamLine{Line: a.c.lines[id], ID: id, Error: asProblem(res.Err)})
 	default:
 		_, deletes := op.(affinity.DeleteTunnel)
 		sum.count(deletes, res)

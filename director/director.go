@@ -50,7 +50,9 @@ type Options struct {
 	Plane     plane.Plane
 	PlaneKind string
 	// PlaneDetail describes the plane's interfaces; may be nil.
-	PlaneDetail              func() []string
+	PlaneDetail func() []string
+	// PlaneWarnings are sentences on what keeps the plane from forwarding as it should; may be nil.
+	PlaneWarnings            func() []string
 	Host                     Host
 	Prober                   Prober // nil: real servers count as alive
 	MaxEndpoints, MaxSubnets int    // of the plane's tables; 0: no limit

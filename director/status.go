@@ -62,6 +62,9 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 		Placed: uint64(t.Len()) - uint64(t.Unplaced()), NoBackup: uint64(t.Alone()), Contested: uint64(t.ContestedCount()), Split: uint64(t.SplitCount())}
 	s.NPlusOne = nPlusOne(t)
 	addAlarms(&s, h, t)
+	if d.o.PlaneWarnings != nil {
+		s.Alarms = append(s.Alarms, d.o.PlaneWarnings()...)
+	}
 	return s, nil
 }
 

@@ -17,6 +17,7 @@ type kernel struct {
 	host   loop.Host
 	prober loop.Prober                               // nil with mem
 	report func(func(context.Context, loop.Verdict)) // whom to tell verdicts; before run
+	warns  func() []string                           // on what keeps it from forwarding; may be nil
 	detail func() []string                           // of the interfaces, for people
 	run    func(context.Context) error
 	close  func() error

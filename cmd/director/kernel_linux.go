@@ -43,6 +43,7 @@ func openKernel(cfg config.Config, log *slog.Logger) (*kernel, error) {
 	return &kernel{
 		kind: config.PlaneXDP, plane: x, host: h, prober: p,
 		report: func(f func(context.Context, loop.Verdict)) { p.report = f },
+		warns:  x.Warnings,
 		detail: func() []string { return modes(x) },
 		run: func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)

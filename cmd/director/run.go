@@ -98,7 +98,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
 	d, err := loop.Open(ctx, loop.Options{Name: cfg.Name, Version: version(), Store: store{disk}, Plane: kernel.plane, PlaneKind: kernel.kind,
-		PlaneDetail: kernel.detail, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
+		PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err
 	}

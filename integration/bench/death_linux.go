@@ -10,9 +10,18 @@ import (
 // syncs of a busy machine vary by half.
 const flat = 2
 
+// settle is how long a director needs after a start to have verdicts on all real servers.
+const settle = 5 * time.Second
+
 // deaths kills one real server after the other. The first holds a third of the pins, the next ones more. Nobody waits for
 // the last one's tunnels to be mended, which takes as long as there are tunnels.
 func (t *target) deaths(ctx context.Context) error {
+	t.say("the probes settle")
+	select { // a director that has just started holds deaths until it has seen others answer
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	var d death
 	rounds := t.o.rounds()
 	for i := range rounds {

@@ -174,6 +174,9 @@ func (t *Table) Unpinned(f func(GroupID) bool) {
 
 // Contested names the claims of a tunnel that another group holds: `endpoint 203.0.113.5 at 192.0.2.10, held by site-7`.
 func (t *Table) Contested(tun *Tunnel) []string {
+	if t.endpoints.crowded.Len()+t.subnets.crowded.Len() == 0 {
+		return nil
+	}
 	var out []string
 	t.lost(tun, func(words string, _ claim) { out = append(out, words) })
 	return out

@@ -153,8 +153,8 @@ func (x *tx) answer(tun *affinity.Tunnel, r affinity.Result) affinity.Result {
 // tryChange puts next in the place of old, which is nil for a new one, and sees to its placement; or it refuses and changes
 // nothing, if a tunnel that is up would be moved, or tenants that overlap would meet.
 func (x *tx) tryChange(old, next *affinity.Tunnel) *affinity.Refusal {
-	risky := next.Group != "" || old != nil && (old.Group != "" || old.Service != next.Service) || x.t.Tenanted() && len(next.Subnets) > 0
-	if !risky {
+	risky := next.Group != "" || old != nil && (old.Group != "" || old.Service != next.Service || x.overlaps(old, next))
+	if !risky { // above all a new tunnel by itself: placement keeps it off other tenants
 		x.change(old, next)
 		return nil
 	}
@@ -169,6 +169,11 @@ func (x *tx) tryChange(old, next *affinity.Tunnel) *affinity.Refusal {
 		x.t, x.events, x.d.turn = saved, x.events[:events], turn
 	}
 	return refusal
+}
+
+// overlaps tells whether a change may make a tunnel's subnets meet those of another tenant.
+func (x *tx) overlaps(old, next *affinity.Tunnel) bool {
+	return x.t.Tenanted() && (old.Tenant != next.Tenant || !slices.Equal(old.Subnets, next.Subnets))
 }
 
 // serving is where the tunnels that a change may touch are served.
@@ -241,7 +246,7 @@ func (x *tx) change(old, next *affinity.Tunnel) {
 		}
 	}
 	x.ensurePlaced(next)
-	if old != nil && x.t.Tenanted() {
+	if old != nil && x.overlaps(old, next) {
 		x.evade(next)
 	}
 }

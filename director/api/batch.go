@@ -14,6 +14,21 @@ import (
 	"tunneldirector/affinity"
 )
 
+// A ListedTunnel is a tunnel in a stream, as it is described: nothing else names it.
+type ListedTunnel Tunnel
+
+// TransformSchema makes the id required.
+func (ListedTunnel) TransformSchema(_ huma.Registry, s *huma.Schema) *huma.Schema {
+	s.Required = append(s.Required, "id")
+	return s
+}
+
+// A BatchDelete is the other kind of a batch's line, as it is described.
+type BatchDelete struct {
+	Delete     string `json:"delete" doc:"id of a tunnel to delete; one that does not exist is no error"`
+	Generation uint64 `json:"generation,omitempty" doc:"of the push that this undoes; a lower one than known is refused"`
+}
+
 // A BatchItem is one line of a batch: a tunnel, or {"delete":"id","generation":3}.
 type BatchItem struct {
 	Tunnel
@@ -26,11 +41,11 @@ type batchInput struct {
 
 func (s *Server) registerStreams() {
 	register(s, op{id: "batch-tunnels", method: http.MethodPost, path: "/v1/tunnels/batch", needs: needsPush,
-		body: BatchItem{}, bodyType: "application/x-ndjson", answer: StreamLine{}, answerType: "application/x-ndjson",
+		lines: []any{ListedTunnel{}, BatchDelete{}}, answer: StreamLine{}, answerType: "application/x-ndjson",
 		summary: "Any number of pushes and deletions, one a line; answered by a line for each refused one and a summary. The status is sent before the end is known: look at summary.complete"},
 		s.batchTunnels)
 	register(s, op{id: "put-tunnels", method: http.MethodPut, path: "/v1/tunnels", needs: needsPush,
-		body: BatchItem{}, bodyType: "application/x-ndjson", answer: StreamLine{}, answerType: "application/x-ndjson",
+		lines: []any{SetHeader{}, ListedTunnel{}}, answer: StreamLine{}, answerType: "application/x-ndjson",
 		summary: `The complete wanted set of its owner. The first line is {"count":N}, then N tunnels, one a line. What the owner has and the set does not name is deleted, within limits`},
 		s.putTunnels)
 	register(s, op{id: "watch", method: http.MethodGet, path: "/v1/watch", needs: needsRead,

@@ -45,13 +45,13 @@ func sameName(body *string, path string) error {
 func (s *Server) registerConfig() {
 	register(s, op{id: "list-services", method: http.MethodGet, path: "/v1/services", needs: needsRead, summary: "Virtual services"}, s.listServices)
 	register(s, op{id: "get-service", method: http.MethodGet, path: "/v1/services/{name}", needs: needsRead, summary: "One virtual service"}, s.getService)
-	register(s, op{id: "put-service", method: http.MethodPut, path: "/v1/services/{name}", needs: needsOperator, body: Service{},
+	register(s, op{id: "put-service", method: http.MethodPut, path: "/v1/services/{name}", needs: needsOperator, created: true, body: Service{},
 		summary: "Create or replace a virtual service"}, s.putService)
 	register(s, op{id: "delete-service", method: http.MethodDelete, path: "/v1/services/{name}", needs: needsOperator,
 		summary: "Delete a virtual service that nothing names"}, s.deleteService)
 	register(s, op{id: "list-tenants", method: http.MethodGet, path: "/v1/tenants", needs: needsRead, summary: "Tenants"}, s.listTenants)
 	register(s, op{id: "get-tenant", method: http.MethodGet, path: "/v1/tenants/{name}", needs: needsRead, summary: "One tenant"}, s.getTenant)
-	register(s, op{id: "put-tenant", method: http.MethodPut, path: "/v1/tenants/{name}", needs: needsOperator, body: Tenant{},
+	register(s, op{id: "put-tenant", method: http.MethodPut, path: "/v1/tenants/{name}", needs: needsOperator, created: true, body: Tenant{},
 		summary: "Create or replace a tenant; the one of tunnels that name none is called default"}, s.putTenant)
 	register(s, op{id: "delete-tenant", method: http.MethodDelete, path: "/v1/tenants/{name}", needs: needsOperator,
 		summary: "Delete a tenant that no tunnel names"}, s.deleteTenant)

@@ -346,7 +346,7 @@ func (v *labView) Status(context.Context) (Status, error) {
 		st.NotReady = []string{"the store is empty"}
 	}
 	for _, r := range t.RealServers() {
-		st.RealServers = append(st.RealServers, RealServerStatus{Name: r.Name, State: "alive", Weight: r.Weight, RTTMicros: 120})
+		st.RealServers = append(st.RealServers, RealServerStatus{Admin: "active", Name: r.Name, State: "alive", Weight: r.Weight, RTTMicros: 120})
 	}
 	return st, nil
 }

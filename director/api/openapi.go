@@ -31,7 +31,8 @@ type op struct {
 	summary          string
 	needs            needs
 	body             any    // a value of the body's type; nil: none
-	bodyType         string // its media type; "": application/json
+	lines            []any  // or values of the types of an NDJSON body's lines
+	created          bool   // it may answer 201
 	answerType       string // of a streamed answer
 	answer           any    // one line of a streamed answer
 	status           int    // of success
@@ -63,12 +64,17 @@ func (s *Server) describe(o op) {
 	}[o.method]
 	schemas := s.huma.OpenAPI().Components.Schemas
 	if o.body != nil {
-		media := o.bodyType
-		if media == "" {
-			media = "application/json"
-		}
 		entry.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
-			media: {Schema: schemas.Schema(reflect.TypeOf(o.body), true, o.id)},
+			"application/json": {Schema: schemas.Schema(reflect.TypeOf(o.body), true, o.id)},
+		}}
+	}
+	if len(o.lines) > 0 {
+		oneOf := &huma.Schema{}
+		for _, l := range o.lines {
+			oneOf.OneOf = append(oneOf.OneOf, schemas.Schema(reflect.TypeOf(l), true, o.id))
+		}
+		entry.RequestBody = &huma.RequestBody{Required: true, Description: "One JSON object a line.", Content: map[string]*huma.MediaType{
+			"application/x-ndjson": {Schema: oneOf},
 		}}
 	}
 	if o.answerType != "" {
@@ -78,8 +84,11 @@ func (s *Server) describe(o op) {
 		}
 		entry.Responses["200"] = &huma.Response{Description: "OK", Content: map[string]*huma.MediaType{o.answerType: content}}
 	}
-	if o.method == http.MethodPut && o.path == "/v1/tunnels/{id}" {
+	if o.created {
 		entry.Responses["201"] = &huma.Response{Description: "Created", Content: entry.Responses["200"].Content}
+	}
+	if o.answerType == "text/plain" { // what gathers the metrics answers for itself
+		entry.Responses["500"] = &huma.Response{Description: "They cannot be told", Content: entry.Responses["200"].Content}
 	}
 	entry.Responses["default"] = &huma.Response{Description: "A problem", Content: map[string]*huma.MediaType{
 		"application/problem+json": {Schema: schemas.Schema(reflect.TypeFor[Problem](), true, "Problem")},

@@ -12,7 +12,7 @@ func (s *Server) registerRealServers() {
 		summary: "Real servers, their life and load"}, s.listRealServers)
 	register(s, op{id: "get-real-server", method: http.MethodGet, path: "/v1/realservers/{name}", needs: needsRead,
 		summary: "One real server"}, s.getRealServer)
-	register(s, op{id: "put-real-server", method: http.MethodPut, path: "/v1/realservers/{name}", needs: needsOperator, body: RealServer{},
+	register(s, op{id: "put-real-server", method: http.MethodPut, path: "/v1/realservers/{name}", needs: needsOperator, created: true, body: RealServer{},
 		summary: "Create or replace a real server"}, s.putRealServer)
 	register(s, op{id: "patch-real-server", method: http.MethodPatch, path: "/v1/realservers/{name}", needs: needsOperator, body: WeightPatch{},
 		summary: "Change a real server's weight; it moves nothing"}, s.patchRealServer)
@@ -53,6 +53,7 @@ func (s *Server) realServerStatus(ctx context.Context) (map[string]*RealServerSt
 	}
 	out := make(map[string]*RealServerStatus, len(st.RealServers))
 	for i := range st.RealServers {
+		st.RealServers[i].fill()
 		out[st.RealServers[i].Name] = &st.RealServers[i]
 	}
 	return out, nil

@@ -43,6 +43,9 @@ func ask(t testing.TB, srv *httptest.Server, method, path, body string, headers 
 	if err != nil {
 		t.Fatal(err)
 	}
+	if s, ok := srv.Config.Handler.(*Server); ok {
+		described(t, s, method, path, res.StatusCode, res.Header, data)
+	}
 	return res.StatusCode, res.Header, data
 }
 
@@ -230,6 +233,16 @@ func TestNotReady(t *testing.T) {
 	l.ready = false
 	if code, _, data := ask(t, srv, "GET", "/readyz", ""); code != 503 || !strings.Contains(string(data), "the store is empty") {
 		t.Errorf("%d %s", code, data)
+	}
+}
+
+// Lists are never null.
+func TestStatusOfNothing(t *testing.T) {
+	var st Status
+	st.fill()
+	data, err := json.Marshal(st)
+	if err != nil || strings.Contains(string(data), "null") {
+		t.Errorf("%v %s", err, data)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 // A SetHeader is the first line of a complete set.
 type SetHeader struct {
-	Count      *int   `json:"count" doc:"how many tunnels follow; a body with fewer or more changes nothing"`
+	Count      *int   `json:"count" nullable:"false" minimum:"0" doc:"how many tunnels follow; a body with fewer or more changes nothing"`
 	Generation uint64 `json:"generation,omitempty" doc:"of every tunnel that gives none"`
 }
 

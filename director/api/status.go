@@ -25,7 +25,42 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 	if err != nil {
 		return nil, asProblem(err)
 	}
+	st.fill()
 	return &statusOutput{st}, nil
+}
+
+// fill makes empty what would be null.
+func (st *Status) fill() {
+	fillList(&st.Alarms)
+	fillList(&st.Plane.Detail)
+	fillMap(&st.Plane.Dropped)
+	fillMap(&st.Plane.Passed)
+	fillMap(&st.Plane.Tables)
+	fillList(&st.RealServers)
+	for i := range st.RealServers {
+		st.RealServers[i].fill()
+	}
+	fillList(&st.Services)
+	for i := range st.Services {
+		fillMap(&st.Services[i].Dropped)
+	}
+}
+
+func (r *RealServerStatus) fill() {
+	fillList(&r.Addresses)
+	fillList(&r.Services)
+}
+
+func fillList[T any](l *[]T) {
+	if *l == nil {
+		*l = []T{}
+	}
+}
+
+func fillMap[T any](m *map[string]T) {
+	if *m == nil {
+		*m = map[string]T{}
+	}
 }
 
 type lookupInput struct{ Question }

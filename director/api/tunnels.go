@@ -15,12 +15,12 @@ type idPath struct {
 func (s *Server) registerTunnels() {
 	register(s, op{id: "get-tunnel", method: http.MethodGet, path: "/v1/tunnels/{id}", needs: needsRead,
 		summary: "One tunnel, its placement and whether it is up"}, s.getTunnel)
-	register(s, op{id: "put-tunnel", method: http.MethodPut, path: "/v1/tunnels/{id}", needs: needsPush, body: Tunnel{},
+	register(s, op{id: "put-tunnel", method: http.MethodPut, path: "/v1/tunnels/{id}", needs: needsPush, created: true, body: Tunnel{},
 		summary: "Create or replace a tunnel; it is durable and programmed when the answer comes. 201: created, 200: replaced or unchanged"}, s.putTunnel)
 	register(s, op{id: "delete-tunnel", method: http.MethodDelete, path: "/v1/tunnels/{id}", needs: needsPush,
 		summary: "Delete a tunnel; one that does not exist is no error"}, s.deleteTunnel)
 	register(s, op{id: "list-tunnels", method: http.MethodGet, path: "/v1/tunnels", needs: needsRead,
-		summary: "Tunnels in order of their ids, filtered, a page at a time"}, s.listTunnels)
+		summary: "Tunnels in order of their ids, filtered, a page at a time. total counts all tunnels of the table, not those that the filters let through"}, s.listTunnels)
 }
 
 type tunnelOutput struct{ Body TunnelState }

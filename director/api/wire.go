@@ -10,7 +10,7 @@ type Tunnel struct {
 	Service      string            `json:"service" doc:"name of the virtual service that the site dials"`
 	Endpoints    []string          `json:"endpoints,omitempty" doc:"the site's public addresses, each with or without a source port: 203.0.113.5, 203.0.113.5:41641, 2001:db8::5, [2001:db8::5]:4500"`
 	Subnets      []string          `json:"subnets,omitempty" doc:"prefixes behind the site, in canonical form: 100.64.40.32/28"`
-	Bandwidth    uint64            `json:"bandwidth_bps,omitempty" doc:"expected, bit/s; 0: not known"`
+	Bandwidth    uint64            `json:"bandwidth_bps,omitempty" maximum:"10000000000000" doc:"expected, bit/s; 0: not known"`
 	Group        string            `json:"group,omitempty" doc:"tunnels of one group share a real server"`
 	Tenant       string            `json:"tenant,omitempty" doc:"empty: the default tenant"`
 	State        string            `json:"state,omitempty" enum:",down,coming,up" doc:"coming: it will be up in seconds, place it now"`

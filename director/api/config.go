@@ -8,7 +8,7 @@ import (
 )
 
 type namePath struct {
-	Name string `path:"name" maxLength:"160"`
+	Name string `path:"name" maxLength:"128"`
 }
 
 type changedOutput struct {

@@ -2,6 +2,9 @@ package api
 
 import (
 	"encoding/base64"
+	"encoding/binary"
+	"hash/crc32"
+	"net/http"
 	"net/netip"
 	"strings"
 
@@ -33,47 +36,67 @@ type filter struct {
 	labels   map[string]*string // nil value: the key alone
 }
 
-func (in *listInput) filter() (*filter, error) {
-	f := &filter{in: in}
+func (in *listInput) filter(t *affinity.Table) (*filter, error) {
+	out := &filter{in: in}
+	var f faults
 	var err error
 	if in.Endpoint != "" {
-		if f.endpoint, err = netip.ParseAddr(in.Endpoint); err != nil {
-			return nil, invalid("endpoint", in.Endpoint, "is not an address", "an address without port, like 203.0.113.5")
+		if out.endpoint, err = netip.ParseAddr(in.Endpoint); err != nil {
+			f.add("endpoint", in.Endpoint, "is not an address", "an address without port, like 203.0.113.5")
 		}
 	}
 	if in.Inside != "" {
-		if f.inside, err = netip.ParseAddr(in.Inside); err != nil {
-			return nil, invalid("inside", in.Inside, "is not an address", "an address behind a tunnel, like 100.64.40.33")
+		if out.inside, err = netip.ParseAddr(in.Inside); err != nil {
+			f.add("inside", in.Inside, "is not an address", "an address behind a tunnel, like 100.64.40.33")
 		}
-	}
-	if in.Cursor != "" {
-		after, err := base64.RawURLEncoding.DecodeString(in.Cursor)
-		if err != nil || len(after) == 0 {
-			return nil, invalid("cursor", in.Cursor, "is not a cursor", "what was called next in the page before")
-		}
-		f.after = string(after)
 	}
 	if in.Tenant != "" {
 		name := tenantName(in.Tenant)
-		f.tenant = &name
+		out.tenant = &name
 	}
+	in.names(t, &f)
 	for _, l := range in.Label {
 		key, value, hasValue := strings.Cut(l, "=")
 		if key == "" {
-			return nil, invalid("label", l, "has no key", "key=value, or key alone")
+			f.add("label", l, "has no key", "key=value, or key alone")
 		}
-		if f.labels == nil {
-			f.labels = map[string]*string{}
+		if out.labels == nil {
+			out.labels = map[string]*string{}
 		}
-		f.labels[key] = nil
+		out.labels[key] = nil
 		if hasValue {
-			f.labels[key] = &value
+			out.labels[key] = &value
 		}
 	}
-	return f, nil
+	if p := f.problem("the query"); p != nil {
+		return nil, p
+	}
+	if in.Cursor != "" {
+		var ok bool
+		if out.after, ok = cursorID(in.Cursor); !ok {
+			return nil, problem(http.StatusBadRequest, kindMalformed, "the query is refused",
+				FieldError{"cursor", clip(in.Cursor), "is not a cursor", "what was called next in the page before"})
+		}
+	}
+	return out, nil
 }
 
-func cursorOf(id string) string { return base64.RawURLEncoding.EncodeToString([]byte(id)) }
+// A cursor is the last id of a page, with a mark and a sum by which it is known again.
+const cursorMark = "after"
+
+func cursorOf(id string) string {
+	sum := crc32.ChecksumIEEE([]byte(cursorMark + id))
+	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32([]byte(cursorMark+id), sum))
+}
+
+func cursorID(cursor string) (id string, ok bool) {
+	data, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(data) < 4 {
+		return "", false
+	}
+	id, ok = strings.CutPrefix(string(data[:len(data)-4]), cursorMark)
+	return id, ok && cursorOf(id) == cursor
+}
 
 func (f *filter) matches(t *affinity.Table, tun *affinity.Tunnel) bool {
 	in := f.in

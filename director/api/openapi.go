@@ -45,6 +45,11 @@ func register[I, O any](s *Server, o op, handler func(context.Context, *I) (*O, 
 		Metadata: map[string]any{needsKey: o.needs}, SkipValidateBody: true,
 		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 			r, w := unwrap(ctx)
+			if p := paramFaults(ctx.Operation(), r.URL.Query()); p != nil {
+				endWithAnswer(w, r)
+				writeProblem(w, p)
+				return
+			}
 			next(huma.WithValue(ctx, requestKey{}, exchange{r, w}))
 		}},
 	}

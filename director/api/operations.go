@@ -36,7 +36,7 @@ type RepinAnswer struct {
 }
 
 type groupPath struct {
-	ID string `path:"id" maxLength:"160"`
+	ID string `path:"id" maxLength:"129"`
 }
 
 type repinOutput struct{ Body RepinAnswer }

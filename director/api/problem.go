@@ -178,8 +178,12 @@ func ownProblems(_ huma.Context, _ string, v any) (any, error) {
 		if e.Value != nil {
 			value = fmt.Sprint(e.Value)
 		}
+		what, remedy := e.Message, ""
+		if limit, ok := strings.CutPrefix(e.Message, "expected length <= "); ok {
+			what, remedy = "is too long", "at most "+limit+" characters"
+		}
 		field := strings.TrimPrefix(strings.TrimPrefix(e.Location, "query."), "path.")
-		p.Errors = append(p.Errors, FieldError{Field: field, Value: clip(value), Problem: e.Message})
+		p.Errors = append(p.Errors, FieldError{Field: field, Value: clip(value), Problem: what, Remedy: remedy})
 	}
 	return p, nil
 }

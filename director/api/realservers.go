@@ -114,7 +114,7 @@ func (s *Server) patchRealServer(ctx context.Context, in *namePath) (*changedOut
 }
 
 type deleteRealServerInput struct {
-	Name  string `path:"name" maxLength:"160"`
+	Name  string `path:"name" maxLength:"128"`
 	Force bool   `query:"force" doc:"its groups are placed anew"`
 }
 

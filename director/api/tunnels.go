@@ -9,7 +9,7 @@ import (
 )
 
 type idPath struct {
-	ID string `path:"id" maxLength:"160" doc:"tunnel id"`
+	ID string `path:"id" maxLength:"128" doc:"tunnel id"`
 }
 
 func (s *Server) registerTunnels() {
@@ -117,7 +117,7 @@ func (s *Server) do(ctx context.Context, op affinity.Op) (affinity.Result, error
 }
 
 type deleteInput struct {
-	ID         string `path:"id" maxLength:"160" doc:"tunnel id"`
+	ID         string `path:"id" maxLength:"128" doc:"tunnel id"`
 	Generation uint64 `query:"generation" doc:"of the push that this undoes; a lower one than known is refused"`
 }
 
@@ -134,12 +134,12 @@ func (s *Server) deleteTunnel(ctx context.Context, in *deleteInput) (*deleteOutp
 type listOutput struct{ Body TunnelList }
 
 func (s *Server) listTunnels(ctx context.Context, in *listInput) (*listOutput, error) {
-	f, err := in.filter()
+	rev := s.revisionNow() // before the table: a watch from here misses nothing
+	t := s.d.Table()
+	f, err := in.filter(t)
 	if err != nil {
 		return nil, err
 	}
-	rev := s.revisionNow() // before the table: a watch from here misses nothing
-	t := s.d.Table()
 	found, more := f.page(ctx, t, in.Limit)
 	if err := ctx.Err(); err != nil {
 		return nil, asProblem(err)

@@ -56,14 +56,11 @@ func (t *target) measure(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(t.dir)) }()
 	floor := &floorStore{dir: filepath.Join(t.dir, "floor")}
-	if err := t.batches(ctx, floor); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, t.end()) }()
-	defer func() { err = errors.Join(err, floor.db.Close()) }()
+	defer func() { err = errors.Join(err, floor.close(), t.end()) }()
 	for _, step := range []func() error{
-		func() error { return t.memory("batch") }, t.kernelMemory, func() error { return t.single(ctx, floor) }, func() error { return t.crowd(ctx) },
-		func() error { return t.starts(ctx, floor) }, func() error { return t.deaths(ctx) },
+		func() error { return t.batches(ctx, floor) }, func() error { return t.memory("batch") }, t.kernelMemory,
+		func() error { return t.single(ctx, floor) }, func() error { return t.crowd(ctx) }, func() error { return t.starts(ctx, floor) },
+		func() error { return t.deaths(ctx) },
 	} {
 		if err := step(); err != nil {
 			return err
@@ -126,7 +123,7 @@ func (t *target) batches(ctx context.Context, floor *floorStore) error {
 	for i := range t.o.rounds() {
 		t.say("batch, round %d of %d", i+1, t.o.rounds())
 		if i > 0 {
-			if err := errors.Join(t.end(), floor.db.Close(), os.RemoveAll(floor.dir)); err != nil {
+			if err := errors.Join(t.end(), floor.close(), os.RemoveAll(floor.dir)); err != nil {
 				return err
 			}
 		}
@@ -208,7 +205,7 @@ func (t *target) starts(ctx context.Context, floor *floorStore) error {
 	var ready, alone samples
 	for i := range t.o.rounds() {
 		t.say("start, round %d of %d", i+1, t.o.rounds())
-		if err := errors.Join(t.Stop(), floor.db.Close()); err != nil {
+		if err := errors.Join(t.Stop(), floor.close()); err != nil {
 			return err
 		}
 		f, err := floor.reopen()

@@ -63,6 +63,16 @@ func (s *floorStore) open() (err error) {
 	return err
 }
 
+// close is idempotent.
+func (s *floorStore) close() error {
+	if s.db == nil {
+		return nil
+	}
+	err := s.db.Close()
+	s.db = nil
+	return err
+}
+
 // batch writes n records durably and tells how long that took, in seconds.
 func (s *floorStore) batch(n int) (float64, error) {
 	began := time.Now()

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/base64"
 	"fmt"
 	"slices"
 	"strings"
@@ -234,7 +233,7 @@ func tunnelsFrom(ctx context.Context, c *api.Client, word string) []choice {
 		if s, err := c.Tunnel(ctx, word); err == nil {
 			out = append(out, choice{s.ID, s.Service})
 		}
-		cursor = base64.RawURLEncoding.EncodeToString([]byte(word))
+		cursor = api.CursorAfter(word)
 	}
 	page, _ := c.TunnelPage(ctx, api.TunnelFilter{Limit: maxChoices}, cursor)
 	for _, s := range page.Tunnels {

@@ -84,7 +84,8 @@ func (in *listInput) filter(t *affinity.Table) (*filter, error) {
 // A cursor is the last id of a page, with a mark and a sum by which it is known again.
 const cursorMark = "after"
 
-func cursorOf(id string) string {
+// CursorAfter makes the cursor of the page that begins after an id, whether it exists or not.
+func CursorAfter(id string) string {
 	sum := crc32.ChecksumIEEE([]byte(cursorMark + id))
 	return base64.RawURLEncoding.EncodeToString(binary.BigEndian.AppendUint32([]byte(cursorMark+id), sum))
 }
@@ -95,7 +96,7 @@ func cursorID(cursor string) (id string, ok bool) {
 		return "", false
 	}
 	id, ok = strings.CutPrefix(string(data[:len(data)-4]), cursorMark)
-	return id, ok && cursorOf(id) == cursor
+	return id, ok && CursorAfter(id) == cursor
 }
 
 func (f *filter) matches(t *affinity.Table, tun *affinity.Tunnel) bool {

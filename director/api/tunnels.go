@@ -150,7 +150,7 @@ func (s *Server) listTunnels(ctx context.Context, in *listInput) (*listOutput, e
 	}
 	out := TunnelList{Tunnels: states, Total: t.Len(), Revision: rev}
 	if more {
-		out.Next = cursorOf(found[len(found)-1].ID)
+		out.Next = CursorAfter(found[len(found)-1].ID)
 	}
 	return &listOutput{out}, nil
 }

@@ -16,6 +16,26 @@ func (f *faults) add(field, value, what, remedy string) {
 	*f = append(*f, affinity.Fault{Field: field, Value: value, Problem: what, Remedy: remedy})
 }
 
+// rest adds the faults that a record has in itself, except of fields whose text was no value: they are incomplete.
+func (f *faults) rest(found []affinity.Fault) {
+	spoilt := map[string]bool{}
+	for _, x := range *f {
+		spoilt[root(x.Field)] = true
+	}
+	for _, x := range found {
+		if !spoilt[root(x.Field)] {
+			*f = append(*f, x)
+		}
+	}
+}
+
+func root(field string) string {
+	if i := strings.IndexAny(field, "[."); i >= 0 {
+		return field[:i]
+	}
+	return field
+}
+
 func (f faults) problem(object string) *Problem {
 	if len(f) == 0 {
 		return nil
@@ -49,6 +69,9 @@ func (w *Tunnel) record() (*affinity.Tunnel, faults) {
 	var err error
 	if t.State, err = affinity.ParseState(w.State); err != nil {
 		f.add("state", w.State, "is not a state", "down, coming or up")
+	}
+	if len(f) > 0 {
+		f.rest(t.Faults())
 	}
 	return t, f
 }
@@ -142,6 +165,9 @@ func (w *Service) record() (*affinity.Service, faults) {
 	if s.Policy, err = affinity.ParsePolicy(w.Policy); err != nil {
 		f.add("placement", w.Policy, "is not a placement policy", "least-load or round-robin")
 	}
+	if len(f) > 0 {
+		f.rest(s.Faults())
+	}
 	return s, f
 }
 
@@ -152,6 +178,9 @@ func (w *Tenant) record() (*affinity.Tenant, faults) {
 		if p, ok := f.prefix("covers", i, v); ok {
 			n.Covers = append(n.Covers, p)
 		}
+	}
+	if len(f) > 0 {
+		f.rest(n.Faults())
 	}
 	return n, f
 }
@@ -197,6 +226,9 @@ func (w *RealServer) record(admin affinity.Admin) (*affinity.RealServer, faults)
 			f.add("check", w.Check, "is not a check", "udp/PORT or tcp/PORT, or nothing for ARP and ND alone")
 		}
 		r.Check = affinity.Check{Proto: m.Proto, Port: m.Lo}
+	}
+	if len(f) > 0 {
+		f.rest(r.Faults())
 	}
 	return r, f
 }

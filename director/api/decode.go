@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -18,10 +19,48 @@ import (
 // decode reads one JSON object strictly: no unknown and no repeated fields, valid UTF-8, nothing behind it.
 func decode(data []byte, into any) *Problem {
 	err := json.Unmarshal(data, into, json.RejectUnknownMembers(true))
-	if err == nil {
+	switch {
+	case err == nil && string(bytes.TrimSpace(data)) == "null":
+		return problem(http.StatusUnprocessableEntity, kindInvalid, "", FieldError{Problem: "is null", Remedy: "one JSON object"})
+	case err == nil:
 		return nil
 	}
-	return jsonProblem(err, data, into)
+	p := jsonProblem(err, data, into)
+	if p.Status == http.StatusUnprocessableEntity {
+		p.Errors = append(p.Errors, laterErrors(data, into, p.Errors)...)
+	}
+	return p
+}
+
+const maxFaults = 20 // of fields, in one answer
+
+// laterErrors are what is wrong with an object's other fields: decoding ends with the first one.
+func laterErrors(data []byte, into any, found []FieldError) (more []FieldError) {
+	d := jsontext.NewDecoder(bytes.NewReader(data))
+	if t, err := d.ReadToken(); err != nil || t.Kind() != '{' {
+		return nil
+	}
+	for d.PeekKind() == '"' && len(found)+len(more) < maxFaults {
+		name, err := d.ReadValue()
+		if err != nil {
+			return more
+		}
+		name = slices.Clone(name)
+		value, err := d.ReadValue()
+		if err != nil {
+			return more
+		}
+		one := slices.Concat([]byte{'{'}, name, []byte{':'}, value, []byte{'}'})
+		fresh := reflect.New(reflect.TypeOf(into).Elem()).Interface()
+		if err := json.Unmarshal(one, fresh, json.RejectUnknownMembers(true)); err != nil {
+			for _, e := range jsonProblem(err, one, into).Errors {
+				if !slices.Contains(found, e) {
+					more = append(more, e)
+				}
+			}
+		}
+	}
+	return more
 }
 
 func jsonProblem(err error, data []byte, into any) *Problem {
@@ -33,8 +72,8 @@ func jsonProblem(err error, data []byte, into any) *Problem {
 		}
 		value := clip(string(semantic.JSONValue))
 		what := "is " + kindWord(semantic.JSONKind)
-		if errors.Is(err, strconv.ErrRange) {
-			what = "is out of range"
+		if semantic.JSONKind == '0' && isWhole(semantic.GoType) {
+			what = numberWords(string(semantic.JSONValue))
 		}
 		return problem(http.StatusUnprocessableEntity, kindInvalid, "", FieldError{field, value, what, "expected " + typeWord(semantic.GoType)})
 	}
@@ -51,6 +90,26 @@ func jsonProblem(err error, data []byte, into any) *Problem {
 		})
 	}
 	return problem(http.StatusBadRequest, kindMalformed, "not well-formed JSON", FieldError{Problem: err.Error(), Remedy: "one JSON object"})
+}
+
+func isWhole(t reflect.Type) bool {
+	for t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t != nil && t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64
+}
+
+// numberWords says what is wrong with a number where a whole one is wanted.
+func numberWords(s string) string {
+	switch {
+	case strings.ContainsAny(s, "eE"):
+		return "is written with an exponent"
+	case strings.Contains(s, "."):
+		return "is not whole"
+	case strings.HasPrefix(s, "-"):
+		return "is negative"
+	}
+	return "is out of range"
 }
 
 func syntaxWords(e *jsontext.SyntacticError) string {

@@ -106,12 +106,17 @@ func isClosed(c <-chan struct{}) bool {
 	}
 }
 
-// stop makes reads fail with why, the one that waits too.
+// stop makes reads fail with why. The one that waits fails too, at once if there is no use in talking on; else a moment
+// later, since a chunked body that failed cannot be drained any more.
 func (b *streamBody) stop(why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.stopped == nil {
 		b.stopped = why
-		_ = b.setDeadline(time.Unix(1, 0))
+		until := time.Now().Add(drainTimeout)
+		if errors.Is(why, errStopping) || errors.Is(why, errUnread) {
+			until = time.Unix(1, 0)
+		}
+		_ = b.setDeadline(until)
 	}
 }

@@ -45,11 +45,12 @@ type Summary struct {
 	Why        string  `json:"why,omitempty" doc:"why it is not complete"`
 
 	// Of complete sets only.
-	Owner  string   `json:"owner,omitempty"`
-	DryRun bool     `json:"dry_run,omitempty" doc:"nothing was changed: the counts are what would be"`
-	Kept   int      `json:"kept,omitempty" doc:"not named by the set, but not deleted: up, or named by a line that was refused"`
-	Newer  int      `json:"newer,omitempty" doc:"pushed since the request began, so left alone"`
-	Names  SetNames `json:"names,omitzero" doc:"the first 100 of each kind"`
+	Warnings []string `json:"warnings,omitempty" doc:"about the set as a whole"`
+	Owner    string   `json:"owner,omitempty"`
+	DryRun   bool     `json:"dry_run,omitempty" doc:"nothing was changed: the counts are what would be"`
+	Kept     int      `json:"kept,omitempty" doc:"not named by the set, but not deleted: up, or named by a line that was refused"`
+	Newer    int      `json:"newer,omitempty" doc:"pushed since the request began, so left alone"`
+	Names    SetNames `json:"names,omitzero" doc:"the first 100 of each kind"`
 }
 
 // SetNames are examples of what a complete set changes.

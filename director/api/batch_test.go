@@ -281,3 +281,21 @@ func TestClientThatReadsLast(t *testing.T) {
 		t.Errorf("%+v, %d lines", got.summary, len(got.lines))
 	}
 }
+
+// What a source has said goes out while it pauses.
+func TestBatchGoesOutInPauses(t *testing.T) {
+	l := furnished()
+	c, _ := serveUnix(t, l, Options{})
+	waited := false
+	items := func(yield func(BatchItem, error) bool) {
+		if !yield(BatchItem{Tunnel: Tunnel{ID: "a", Service: "ipsec"}}, nil) {
+			return
+		}
+		for limit := time.Now().Add(10 * time.Second); time.Now().Before(limit) && !waited; time.Sleep(time.Millisecond) {
+			_, waited = l.Table().Tunnel("a")
+		}
+	}
+	if sum, err := c.Batch(t.Context(), items, false, nil); err != nil || sum.Created != 1 || !waited {
+		t.Errorf("%+v, %v; taken in during the pause: %v", sum, err, waited)
+	}
+}

@@ -64,19 +64,15 @@ func lines[T any](items iter.Seq2[T, error]) func(io.Writer) error {
 
 // stream sends what write writes while it reads the answer.
 func (c *Client) stream(ctx context.Context, method, path string, q url.Values, write func(io.Writer) error, tell func(StreamLine)) (Summary, error) {
-	pr, pw := io.Pipe()
+	out := newOutbox()
 	written := make(chan error, 1)
 	go func() {
-		buf := bufio.NewWriterSize(pw, 64<<10)
-		err := write(buf)
-		if err == nil {
-			err = buf.Flush()
-		}
-		_ = pw.CloseWithError(err) // always nil
+		err := write(out)
+		out.finish(err)
 		written <- err
 	}()
-	sum, err := c.readStream(ctx, method, path, q, pr, tell)
-	_ = pr.CloseWithError(errAnswered) // always nil; the writer ends
+	sum, err := c.readStream(ctx, method, path, q, out, tell)
+	out.hangUp(errAnswered) // the writer ends
 	switch werr := <-written; {
 	case err == nil && !sum.Complete:
 		return sum, fmt.Errorf("the director did not take in everything: %s", sum.Why)

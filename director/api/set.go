@@ -100,6 +100,7 @@ type completeSet struct {
 	nameless bool              // a refused line gave no id: anything unnamed may be meant by it
 	kept     map[string]string // id -> why it is not deleted
 	sieve    sieve
+	warnings []string
 	sum      Summary
 }
 
@@ -240,6 +241,9 @@ func (c *completeSet) plan(ctx context.Context, planner Planner) (*affinity.Plan
 	owned, err := c.keep(ctx, t)
 	if err != nil {
 		return nil, asProblem(err)
+	}
+	if owned == 0 && c.owner != callerOf(ctx).name {
+		c.warnings = append(c.warnings, "owner "+clip(c.owner)+" had no tunnels: if it is not new, look at how it is spelled")
 	}
 	day := affinity.NewStamp(c.begun.Add(-24*time.Hour), 0)
 	already := t.Deletions(c.owner, day)

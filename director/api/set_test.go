@@ -186,3 +186,17 @@ func TestEverySetEndsItsTurn(t *testing.T) {
 		t.Error("a turn was not ended")
 	}
 }
+
+func TestSetOfAnUnknownOwner(t *testing.T) {
+	srv := serve(t, furnished(), Options{})
+	for i, want := range []int{1, 0} { // the second time it has tunnels
+		_, _, data := ask(t, srv, "PUT", "/v1/tunnels?owner=nobody", setBody(1, tunnelLines(0, 1)...))
+		if sum := readOutcome(t, data).summary; len(sum.Warnings) != want || !sum.Complete {
+			t.Errorf("push %d: %+v", i, sum)
+		}
+	}
+	_, _, data := ask(t, srv, "PUT", "/v1/tunnels", setBody(0))
+	if sum := readOutcome(t, data).summary; len(sum.Warnings) != 0 {
+		t.Errorf("its own: %+v", sum)
+	}
+}

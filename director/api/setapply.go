@@ -39,7 +39,7 @@ func first(names []string, name string) []string {
 // tellPlan answers what is refused and kept, and counts the rest of a dry run.
 func (c *completeSet) tellPlan(out *answers, plan *affinity.Plan) error {
 	c.sum = Summary{
-		Lines: c.count, Owner: c.owner, DryRun: c.in.DryRun, Unchanged: plan.Unchanged, Kept: len(c.kept), Newer: len(plan.Newer),
+		Warnings: c.warnings, Lines: c.count, Owner: c.owner, DryRun: c.in.DryRun, Unchanged: plan.Unchanged, Kept: len(c.kept), Newer: len(plan.Newer),
 		Refused: c.refusals + len(plan.Refused), Untold: c.refusals - len(c.refused),
 	}
 	n := &c.sum.Names

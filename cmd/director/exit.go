@@ -94,7 +94,7 @@ func unreachable(err error) bool {
 	var record tls.RecordHeaderError
 	var dns *net.DNSError
 	return errors.As(err, &op) || errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &record) ||
-		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNREFUSED)
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // report tells an error to whoever called, and returns the exit code.
@@ -143,7 +143,11 @@ func errorAnswer(err error, code int) errorLine {
 func words(err error) string {
 	var p *api.Problem
 	if errors.As(err, &p) {
-		return strings.TrimSuffix(err.Error(), p.Error()) + problemWords(p)
+		before, after, _ := strings.Cut(err.Error(), p.Error())
+		if after = strings.TrimLeft(after, ";:,. \n"); after != "" {
+			after = "\n  " + after
+		}
+		return before + problemWords(p) + after
 	}
 	return err.Error()
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -15,7 +16,7 @@ func arrange(root []cli.Flag, commands []*cli.Command, args []string) []string {
 		case arg == "--":
 			a.rest = append(a.rest, args[i+1:]...)
 			i = len(args)
-		case len(arg) > 1 && arg[0] == '-':
+		case len(arg) > 1 && arg[0] == '-' && !a.isNumber(arg):
 			i += a.flag(arg, args[i+1:])
 		default:
 			a.word(arg)
@@ -38,6 +39,12 @@ type arranger struct {
 	subcommands []*cli.Command
 
 	global, path, local, rest []string
+}
+
+// isNumber tells a negative number, which is for the command to judge, from a flag.
+func (a *arranger) isNumber(arg string) bool {
+	_, err := strconv.ParseFloat(arg, 64)
+	return err == nil && arg[1] >= '0' && arg[1] <= '9' && findFlag(a.commandFlags(), arg[1:]) == nil
 }
 
 func (a *arranger) word(arg string) {

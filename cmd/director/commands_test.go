@@ -58,6 +58,8 @@ func TestCommands(t *testing.T) {
 		{args: "realserver drain rs1", out: []string{"is so already"}},
 		{args: "realserver undrain rs1", out: []string{"takes new tunnels again"}},
 		{args: "realserver weight rs1 1500", out: []string{"has weight 1,500 now"}},
+		{args: "realserver weight rs1 -5", code: exitUsage, errs: []string{`weight "-5" is not a whole number from 0 to 65535`}},
+		{args: "repin nobody --to rs1", code: exitRefused, errs: []string{"director: Not Found: no tunnel \"nobody\"\n  a group is written @nobody\n"}},
 		{args: "realserver weight rs1 many", code: exitUsage, errs: []string{"not a whole number"}},
 		{args: "realserver weight rs1", code: exitUsage, errs: []string{"lacks NAME WEIGHT"}},
 		{args: "realserver add rs4 --address 198.51.100.14 --service ipsec --vlan default=101", out: []string{"real server rs4 added"}},

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,6 +60,57 @@ func TestImportTellsLines(t *testing.T) {
 	w.run("tunnel", "import", file+"x").exits(exitFailed).tells("no such file")
 	w.run("tunnel", "import", file, "--dry-run").exits(exitUsage).tells("--dry-run goes with --complete")
 	w.run("tunnel", "import", file, "--format", "xml").exits(exitUsage).tells("neither ndjson nor csv")
+}
+
+// Without real servers each tunnel has a note; the first are printed.
+func TestImportOfMuchUnplaced(t *testing.T) {
+	w := newWorld(t)
+	nobody, _, _ := strings.Cut(furniture, "real_servers:")
+	w.feed(nobody, "apply", "-").exits(exitOK)
+	r := w.feed(sites(100), "tunnel", "import", "-").exits(exitOK, "100 created", "100 tunnels accepted without a real server")
+	if n := strings.Count(r.errOut, "note: unplaced"); n != maxUnplaced {
+		t.Errorf("%d notes, want %d", n, maxUnplaced)
+	}
+	r = w.run("tunnel", "add", "x", "--service", "ipsec", "--subnet", "100.99.0.0/24").exits(exitOK, "unplaced: ")
+	if n := strings.Count(r.out, "unplaced: "); n != 1 {
+		t.Errorf("why it is unplaced is told %d times: %s", n, r.out)
+	}
+	w.run("tunnel", "import", "--complete", "--owner", "nobody", "--dry-run", write(t, "one.csv", "id,service\ny,ipsec\n")).exits(exitOK, "note: owner nobody had no tunnels")
+}
+
+// A director that dies in an import leaves word of how far it came.
+func TestImportIntoADyingDirector(t *testing.T) {
+	for _, tt := range []struct {
+		name, says, want string
+		code             int
+	}{
+		{"at once", "", "nothing is known to have been taken in, import again to go on", exitUnreachable},
+		{"later", `{"progress":{"lines":37,"refused":0,"seconds":1}}` + "\n", "the director had acknowledged 37 lines of the file, import again to go on", exitPartly},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			socket := filepath.Join(t.TempDir(), "api.sock")
+			l, err := net.Listen("unix", socket)
+			if err != nil {
+				t.Fatal(err)
+			}
+			srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path == "/readyz" {
+					_, _ = io.WriteString(w, `{"ok":true}`) // the client tells
+					return
+				}
+				_, _ = io.Copy(io.Discard, r.Body) // all of it
+				_, _ = io.WriteString(w, tt.says)
+				_ = http.NewResponseController(w).Flush()
+				panic(http.ErrAbortHandler)
+			})}
+			done := make(chan error, 1)
+			go func() { done <- srv.Serve(l) }()
+			w := &world{t: t, socket: socket}
+			w.feed(sites(100), "tunnel", "import", "-").exits(tt.code).tells(tt.want)
+			_ = srv.Close() // the listener's file goes with the test
+			<-done
+		})
+	}
 }
 
 func TestCompleteSets(t *testing.T) {

@@ -221,10 +221,10 @@ func realServerRmCommand(env *Env) *cli.Command {
 	return &cli.Command{
 		Name: "rm", Aliases: []string{"delete"}, Usage: "remove real servers", ArgsUsage: "NAME...",
 		Description: describe(`
-Removes real servers that no tunnel is placed on. With --force also those that are dead or drained:
-their tunnels are placed anew at once.`,
+Removes real servers that no tunnel is placed on: drain it and rebalance first, repin what is up.
+With --force one that has tunnels is dead at once, and they are placed anew, up or not.`,
 			"director realserver rm rs2", "director realserver rm rs2 --force"),
-		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "place the tunnels of a dead or drained one anew"}},
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "also one that has tunnels: they are placed anew at once, up or not"}},
 		Action: streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
 			return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
 				a, err := t.client.DeleteRealServer(ctx, name, t.Bool("force"))

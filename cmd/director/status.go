@@ -80,7 +80,7 @@ func (t *talk) statusPage(p *page, s *api.Status) {
 			number(n.NoBackup), number(n.Contested), number(n.Split))},
 		{"N+1", yesNo(s.NPlusOne.OK, strings.Join(s.NPlusOne.Missing, "; "))},
 		{"data plane", planeWords(&s.Plane)},
-		{"interfaces", strings.Join(s.Plane.Detail, "; ")},
+		{"plane detail", strings.Join(s.Plane.Detail, "; ")},
 		{"tables", usageWords(s.Plane.Tables)},
 		{"subnet side", trafficWords(s.Plane.SubnetSide)},
 		{"dropped", countersWords(s.Plane.Dropped)},

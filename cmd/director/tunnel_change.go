@@ -64,10 +64,16 @@ func addTunnel(ctx context.Context, t *talk) error {
 	return t.show(a, func(p *page) {
 		p.line("tunnel %s %s, %s", a.ID, changeWord(a.Changed, a.Created.Equal(a.Updated)), placementWords(a.Placement))
 		for _, w := range a.Warnings {
+			if strings.HasPrefix(w, unplacedNote) {
+				continue // said above
+			}
 			p.line("note: %s", w)
 		}
 	})
 }
+
+// unplacedNote begins the note on a tunnel that was accepted without a real server.
+const unplacedNote = "unplaced: "
 
 // list is a flag's values, which may be repeated or separated by commas.
 func (t *talk) list(name string) []string {

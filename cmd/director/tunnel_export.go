@@ -22,7 +22,8 @@ func tunnelExportCommand(env *Env) *cli.Command {
 		Description: describe(`
 Writes the tunnels that all given filters let through to FILE, or to standard output, as NDJSON or
 CSV. Importing the file again changes nothing. Placements and owners are the director's and not in
-it: an import makes its token the owner. A file is put in place when it is complete.
+it: tunnels that exist keep their owners, the others belong to the token that imports them. A file is
+put in place when it is complete.
 
 The tunnels are read a page at a time: changes made meanwhile may be in it or not. The revision told
 at the end is the one to watch from for what came later.`,

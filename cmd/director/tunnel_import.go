@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/urfave/cli/v2"
@@ -88,7 +89,9 @@ type importer struct {
 	read  int // entries
 	bad   int // of them, those with faults, which are not sent
 
-	out sync.Mutex // guards what is printed while both goroutines run
+	out      sync.Mutex // guards what is printed while both goroutines run, and what follows
+	unplaced int        // notes of tunnels without a real server, of which the first are printed
+	answered int        // lines that the director said are durable or refused
 }
 
 // An importLine is what `import` prints with --json for each line that has something to it, and at the end.
@@ -164,12 +167,26 @@ func (im *importer) batch(ctx context.Context) error {
 	}
 	push, stop := graceful(ctx, im.t)
 	defer stop()
-	sum, err := im.t.client.Batch(push, items, false, im.tell)
+	sum, err := im.t.client.Batch(push, items, true, im.tell)
 	im.bar.done()
 	if err != nil && sum.Lines == 0 {
-		return errors.Join(err, readErr)
+		return errors.Join(im.broken(err), readErr)
 	}
 	return im.end(sum, err, readErr, interrupted)
+}
+
+// broken says how far an import came that ended without a word from the director.
+func (im *importer) broken(err error) error {
+	var p *api.Problem
+	if errors.As(err, &p) || errors.Is(err, context.Canceled) {
+		return err // refused as a whole, or interrupted
+	}
+	im.out.Lock()
+	defer im.out.Unlock()
+	if im.answered == 0 {
+		return fmt.Errorf("%w; nothing is known to have been taken in, import again to go on", err)
+	}
+	return coded(exitPartly, fmt.Errorf("%w; the director had acknowledged %s of the file, import again to go on", err, some(im.answered, "line")))
 }
 
 // graceful is a context that lives on for a while after ctx: long enough for a director to sum up.
@@ -250,14 +267,17 @@ func (im *importer) tunnels(ctx context.Context, r io.Reader) iter.Seq2[api.Tunn
 	}
 }
 
+const maxUnplaced = 20 // tunnels without a real server that are told one by one
+
 // tell prints what the director says about a line.
 func (im *importer) tell(l api.StreamLine) {
-	if l.Progress != nil {
-		return
-	}
 	l.Line = im.lines.file(l.Line)
 	im.out.Lock()
 	defer im.out.Unlock()
+	if l.Progress != nil {
+		im.answered = l.Progress.Lines
+		return
+	}
 	if im.t.JSON {
 		_ = im.t.jsonLine(importLine{StreamLine: l}) // the summary would fail too
 		return
@@ -274,6 +294,11 @@ func (im *importer) tell(l api.StreamLine) {
 		fmt.Fprintf(im.t.Stderr, "%s: kept: %s\n", where, l.Kept)
 	}
 	for _, w := range l.Warnings {
+		if strings.HasPrefix(w, unplacedNote) {
+			if im.unplaced++; im.unplaced > maxUnplaced {
+				continue // the summary counts them
+			}
+		}
 		fmt.Fprintf(im.t.Stderr, "%s: note: %s\n", where, w)
 	}
 }
@@ -306,12 +331,15 @@ func importPage(p *page, sum api.Summary, notSent int) {
 		n    int
 		what string
 	}{
-		{sum.Refused, "refused by the director"}, {notSent, "with faults in the file, not sent"}, {sum.Unplaced, "accepted without a real server that has room"},
+		{sum.Refused, "refused by the director"}, {sum.Untold, "of them without a line of their own here"}, {notSent, "with faults in the file, not sent"}, {sum.Unplaced, "accepted without a real server that has room"},
 		{sum.Kept, "not named by the file but kept"}, {sum.Newer, "pushed by others meanwhile, left alone"}, {sum.Unanswered, "of unknown fate: import them again"},
 	} {
 		if x.n > 0 {
 			p.line("  %s %s", some(x.n, "tunnel"), x.what)
 		}
+	}
+	for _, w := range sum.Warnings {
+		p.line("  note: %s", w)
 	}
 	for _, x := range []struct {
 		what  string

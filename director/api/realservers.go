@@ -17,7 +17,7 @@ func (s *Server) registerRealServers() {
 	register(s, op{id: "patch-real-server", method: http.MethodPatch, path: "/v1/realservers/{name}", needs: needsOperator, body: WeightPatch{},
 		summary: "Change a real server's weight; it moves nothing"}, s.patchRealServer)
 	register(s, op{id: "delete-real-server", method: http.MethodDelete, path: "/v1/realservers/{name}", needs: needsOperator,
-		summary: "Remove a real server that no tunnel is placed on; force: also one that is dead or drained"}, s.deleteRealServer)
+		summary: "Remove a real server that no tunnel is placed on; force: also one that has tunnels, which are placed anew at once, up or not"}, s.deleteRealServer)
 	register(s, op{id: "drain-real-server", method: http.MethodPost, path: "/v1/realservers/{name}/drain", needs: needsOperator,
 		summary: "No new tunnels; moves nothing"}, s.setAdmin(affinity.Drained))
 	register(s, op{id: "undrain-real-server", method: http.MethodPost, path: "/v1/realservers/{name}/undrain", needs: needsOperator,

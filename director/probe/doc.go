@@ -6,15 +6,22 @@
 //
 //	ARP, neighbour solicitation (ICMP echo where a router is between)   silence: missed
 //	TCP   SYN-ACK: answered (and reset at once)   RST: closed           silence: silent
-//	UDP   any answer from the VIP's port: answered; port unreachable: closed
+//	UDP   any answer from the VIP's port: answered; port unreachable: closed, until the port comes back (below)
 //	      silence: no evidence, as WireGuard and most others never answer a stranger; but of a port that has
 //	      answered this prober before, silent
 //	      port 500 and 4500 are asked in IKE (a header of major version 3, answered by INVALID_MAJOR_VERSION,
 //	      RFC 7296 2.5); others get an empty datagram
 //
 // Missed and closed are fast evidence (DeadAfter rounds); silent is slow (SilentAfter), since a terminator in a storm of
-// handshakes may not get round to answering while it still carries tunnels. Linux limits port unreachable to about one a
-// second per asker, so a closed port stays closed for closedHold after the last of them, or until an answer.
+// handshakes may not get round to answering while it still carries tunnels.
+//
+// Linux limits port unreachable to one a second per asker, after six at once, for all terminators on a host together. So a
+// UDP port that never answers is believed to be open only once it was asked, and its host was there, for firstSilence
+// without a port unreachable for any port on that host (until then rounds are void: a first verdict takes 2.5 s), and one
+// that was closed after returnSilence. With n closed ports on a host, at intervals up to 1 s, a terminator that
+// returns is alive again within 2 s x n + 6 s, though it answers nobody; one that is closed again within a minute of such
+// a return is left alone for 4 s first, and twice as long each time, up to 64 s. If more than six ports of a host close at
+// once, the seventh and each further one is known to be closed a second later. How it is done: udpPort.
 //
 // Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and
 // would take the answers for martians. A classic BPF filter lets answers to probes in and nothing else, so that user traffic costs nothing but the filter. Answers are to

@@ -44,6 +44,8 @@ type loop struct {
 	byPort     map[uint16]*target
 	neighbours map[neighbourKey][]*question
 	macs       map[neighbourKey]net.HardwareAddr
+	limiters   map[limiterKey]*limiter
+	regroup    bool // ports may have come under another limiter
 	view       view
 	links      map[string]bool
 	looked     time.Time
@@ -52,7 +54,7 @@ type loop struct {
 }
 
 func newLoop(p *Prober) *loop {
-	return &loop{Prober: p, links: map[string]bool{}, macs: map[neighbourKey]net.HardwareAddr{}}
+	return &loop{Prober: p, links: map[string]bool{}, macs: map[neighbourKey]net.HardwareAddr{}, limiters: map[limiterKey]*limiter{}}
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -97,6 +99,10 @@ func (l *loop) tick(now time.Time) {
 	if now.Sub(l.looked) >= lookEvery {
 		l.look(now)
 	}
+	l.group()
+	for _, m := range l.limiters {
+		m.step(now, l.cfg.Interval)
+	}
 	for _, t := range l.targets {
 		switch late := now.Sub(t.due); {
 		case late < 0:
@@ -117,7 +123,7 @@ func (l *loop) send(t *target, now time.Time) {
 	for _, q := range t.questions {
 		asked := q.answered || q.sent.IsZero()
 		q.sent, q.answered, q.failed = time.Time{}, false, ""
-		if q.problem != "" {
+		if q.problem != "" || q.udp != nil && q.udp.resting {
 			continue
 		}
 		frame, err := l.frame(t, q, asked)
@@ -167,6 +173,7 @@ func (l *loop) answer(a answer) {
 	if a.kind == askNeighbour {
 		key := neighbourKey{a.iface, a.src}
 		for _, q := range l.neighbours[key] {
+			l.regroup = l.regroup || !bytes.Equal(l.macs[key], a.mac)
 			l.macs[key] = a.mac
 			q.answer(a.at, l.cfg.Timeout)
 		}
@@ -181,7 +188,7 @@ func (l *loop) answer(a answer) {
 		case q.iface != a.iface || !a.proves(q, t.cookie):
 			continue
 		case a.closed:
-			q.closedAt = a.at
+			q.refuse(a.at)
 			continue
 		case q.kind == askTCP:
 			l.reset(t, q)
@@ -208,6 +215,7 @@ func (l *loop) reset(t *target, q *question) {
 func (l *loop) judge(t *target, now time.Time) {
 	t.waiting = false
 	t.due = t.started.Add(jitter(l.cfg.Interval))
+	t.listen(l.cfg.Interval)
 	r := judge(t.questions, now)
 	if t.void {
 		r = result{}
@@ -216,6 +224,9 @@ func (l *loop) judge(t *target, now time.Time) {
 	l.count()
 	if !changed {
 		return
+	}
+	if t.machine.verdict == dead {
+		t.doubt()
 	}
 	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause(), At: now, RTT: r.rtt}
 	if len(t.questions) > 0 {
@@ -234,9 +245,9 @@ func (l *loop) count() {
 	l.counts.Store(n<<32 | uint64(len(l.targets)))
 }
 
-// jitter keeps targets from falling into step: up to 5 % more or less.
+// jitter keeps targets from falling into step: as it is the next tick that counts, half of the time by one tick less.
 func jitter(d time.Duration) time.Duration {
-	return d + time.Duration((rand.Float64()-0.5)*0.1*float64(d))
+	return d - time.Duration(rand.Float64()*2/ticksPerInterval*float64(d))
 }
 
 // replace takes new targets, and keeps what is measured of those that stay.
@@ -274,6 +285,7 @@ func (l *loop) look(now time.Time) {
 	}
 	l.view = v
 	l.neighbours = map[neighbourKey][]*question{}
+	l.regroup = true
 	for _, t := range l.targets {
 		t.replan(v)
 		for _, q := range t.questions {
@@ -303,7 +315,7 @@ func (t *target) replan(v view) {
 		for _, o := range t.questions {
 			if q.kind == o.kind && q.dst == o.dst && q.port == o.port {
 				q.sent, q.failed, q.answered, q.rtt = o.sent, o.failed, o.answered, o.rtt
-				q.ever, q.closedAt = o.ever, o.closedAt
+				q.ever, q.closedAt, q.udp = o.ever, o.closedAt, o.udp
 			}
 		}
 	}

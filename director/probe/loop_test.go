@@ -20,9 +20,13 @@ type stage struct {
 
 	mu      sync.Mutex // script and prober take turns over the rest
 	view    view
-	arp     bool          // the real server answers ARP
-	delay   time.Duration // of its answers
-	icmp    bool          // its UDP port is closed, and it may say so
+	arp     bool                 // the real server answers ARP
+	delay   time.Duration        // of its answers
+	icmp    bool                 // its UDP port is closed, and it may say so
+	open    func(rs uint16) bool // if not nil: whose UDP ports are open; of others it says so as Linux does: 6 at once, then 1 a second
+	tokens  float64
+	filled  time.Time
+	said    func() bool // if not nil: decides all that
 	sendErr error
 	sent    int
 	came    []answer
@@ -70,12 +74,29 @@ func (s *stage) Send(_ string, frame []byte) error {
 	switch etherType := binary.BigEndian.Uint16(frame[12:]); {
 	case etherType == 0x0806 && s.arp:
 		time.AfterFunc(s.delay, func() { s.say(answer{kind: askNeighbour, src: rs4, mac: rs}) })
-	case etherType == 0x0800 && s.icmp:
-		if a, ok := quoted4(frame[14:]); ok {
+	case etherType == 0x0800:
+		if a, ok := quoted4(frame[14:]); ok && s.tells(a.port-PortBase) {
 			time.AfterFunc(s.delay, func() { s.say(a) })
 		}
 	}
 	return nil
+}
+
+// tells tells whether the host sends a port unreachable about a real server.
+func (s *stage) tells(rs uint16) bool {
+	if s.said != nil {
+		return s.said()
+	}
+	if s.open == nil || s.open(rs) {
+		return s.icmp
+	}
+	now := time.Now()
+	s.tokens, s.filled = min(6, s.tokens+now.Sub(s.filled).Seconds()), now
+	if s.tokens < 1 {
+		return false
+	}
+	s.tokens--
+	return true
 }
 
 // play runs a prober of one target over a stage, in a bubble.
@@ -91,14 +112,16 @@ func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) 
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- p.Run(ctx) }()
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}()
 		if l := <-p.Links(); !l.Up || l.Interface != "rs0" {
 			t.Errorf("first link event %+v", l)
 		}
 		script(s, p)
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -131,7 +154,8 @@ func TestLoopDeathWithinASecond(t *testing.T) {
 
 func TestLoopClosedPortUnderRateLimit(t *testing.T) {
 	play(t, affinity.Check{Proto: 17, Port: 51820}, func(s *stage, p *Prober) {
-		expect(t, p, true, time.Second, "ARP")
+		expect(t, p, true, 3*time.Second, "ARP")
+		time.Sleep(relapse)
 		s.now(func() { s.icmp = true })
 		expect(t, p, false, 960*time.Millisecond, "port closed")
 		for range 5 { // one ICMP error in two seconds
@@ -146,7 +170,7 @@ func TestLoopClosedPortUnderRateLimit(t *testing.T) {
 			t.Fatalf("flapped: %+v", e)
 		default:
 		}
-		expect(t, p, true, closedHold+time.Second, "ARP")
+		expect(t, p, true, 5*time.Second, "ARP")
 	})
 }
 

@@ -9,8 +9,8 @@ const (
 	void     outcome = iota // nothing: the director's own fault
 	answered                // everything that has to answer did
 	silent                  // the host answered, the terminator did not
-	missed                  // the host did not answer
 	closed                  // the host said that nobody listens at the terminator's port
+	missed                  // the host did not answer
 )
 
 // A result is a round's outcome, and why: which question, and what about it. It is put in words only if somebody is told.

@@ -111,6 +111,9 @@ func (v view) check(t Target, vip netip.Addr) *question {
 			break
 		}
 	}
+	if q.kind != askTCP {
+		q.udp = &udpPort{}
+	}
 	if q.iface == "" || !q.src.IsValid() {
 		return nil // the real server has no way for this family, or we have no address to ask from
 	}

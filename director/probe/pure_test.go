@@ -68,7 +68,7 @@ func TestJudge(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
 	host := question{kind: askNeighbour, dst: rs4, required: true, sent: now, answered: true}
 	with := func(q question, f func(*question)) *question { f(&q); return &q }
-	udp := question{kind: askUDP, dst: vip4, port: 51820, sent: now}
+	udp := question{kind: askUDP, dst: vip4, port: 51820, sent: now, udp: &udpPort{belief: heard}}
 	tcp := question{kind: askTCP, dst: vip4, port: 443, sent: now, required: true}
 	for _, tt := range []struct {
 		name  string
@@ -81,10 +81,15 @@ func TestJudge(t *testing.T) {
 		{"UDP silent", []*question{&host, &udp}, answered, "ARP"},
 		{"UDP that used to answer", []*question{&host, with(udp, func(q *question) { q.ever = true })}, silent, "udp to 198.51.100.1:51820"},
 		{"UDP answers", []*question{&host, with(udp, func(q *question) { q.answered = true })}, answered, "udp to"},
-		{"closed lately", []*question{&host, with(udp, func(q *question) { q.closedAt = now.Add(-closedHold) })}, closed, "port closed"},
-		{"closed long ago", []*question{&host, with(udp, func(q *question) { q.closedAt = now.Add(-closedHold - 1) })}, answered, "ARP"},
+		{"UDP closed", []*question{&host, with(udp, func(q *question) { q.udp = &udpPort{belief: refused} })}, closed, "port closed"},
+		{"UDP in doubt", []*question{&host, with(udp, func(q *question) { q.udp = &udpPort{} })}, void, "not known yet"},
+		{"UDP in doubt, host silent", []*question{with(host, func(q *question) { q.answered = false }), with(udp, func(q *question) { q.udp = &udpPort{} })}, missed, "ARP"},
+		{"UDP closed, host silent", []*question{with(host, func(q *question) { q.answered = false }), with(udp, func(q *question) { q.udp = &udpPort{belief: refused} })}, missed, "ARP"},
+		{"UDP closed and in doubt", []*question{&host, with(udp, func(q *question) { q.udp = &udpPort{} }), with(udp, func(q *question) { q.udp = &udpPort{belief: refused} })}, closed, "port closed"},
+		{"TCP closed lately", []*question{&host, with(tcp, func(q *question) { q.closedAt = now.Add(-closedHold) })}, closed, "port closed"},
+		{"TCP closed long ago", []*question{&host, with(tcp, func(q *question) { q.closedAt = now.Add(-closedHold - 1) })}, silent, "tcp to"},
 		{"TCP silent", []*question{&host, &tcp}, silent, "tcp to 198.51.100.1:443"},
-		{"TCP not sent, MAC unknown", []*question{&host, with(tcp, func(q *question) { q.sent = time.Time{} })}, void, ""},
+		{"TCP not sent, MAC unknown", []*question{&host, with(tcp, func(q *question) { q.sent = time.Time{} })}, void, "MAC address"},
 		{"host silent, TCP not sent", []*question{with(host, func(q *question) { q.answered = false }), with(tcp, func(q *question) { q.sent = time.Time{} })}, missed, "ARP"},
 		{"no carrier", []*question{with(host, func(q *question) { q.answered, q.problem = false, "interface rs0 is down" })}, missed, "rs0 is down"},
 		{"nothing", nil, missed, "no address"},

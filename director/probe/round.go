@@ -39,7 +39,8 @@ type question struct {
 	rtt      time.Duration
 	// Of all rounds.
 	ever     bool      // it was answered once
-	closedAt time.Time // last port unreachable or RST
+	closedAt time.Time // last RST
+	udp      *udpPort  // nil: TCP, or about a host
 }
 
 func (q *question) String() string {
@@ -58,14 +59,29 @@ func (q *question) String() string {
 // answer notes an answer that came at now.
 func (q *question) answer(now time.Time, timeout time.Duration) {
 	q.ever, q.closedAt = true, time.Time{}
+	if q.udp != nil {
+		q.udp.answer()
+	}
 	if rtt := now.Sub(q.sent); !q.answered && rtt <= timeout {
 		q.answered, q.rtt = true, rtt
 	}
 }
 
+// refuse notes that nobody listens, as the host said at a time.
+func (q *question) refuse(at time.Time) {
+	if q.udp != nil {
+		q.udp.shut(at)
+		return
+	}
+	q.closedAt = at
+}
+
+// about tells whether q is about the host rather than the terminator.
+func (q *question) about() bool { return q.kind == askNeighbour || q.kind == askEcho }
+
 // judge says what a round's answers mean, at now.
 func judge(questions []*question, now time.Time) result {
-	r, waiting := result{outcome: answered}, false
+	r, wait := result{outcome: answered}, result{}
 	worse := func(o outcome, q *question, problem string) {
 		if o > r.outcome {
 			r.outcome, r.question, r.problem = o, q, problem
@@ -77,22 +93,24 @@ func judge(questions []*question, now time.Time) result {
 			if r.outcome == answered {
 				r.question, r.rtt = q, q.rtt
 			}
-		case !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
+		case q.udp != nil && q.udp.belief == refused, !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
 			worse(closed, q, "")
+		case q.udp != nil && q.udp.belief == doubted && !q.ever:
+			wait = result{question: q, problem: "it is not known yet whether the port is closed"}
 		case !q.required && (!q.ever || q.kind == askNeighbour):
 		case q.problem != "" || q.failed != "":
 			worse(missed, q, q.problem+q.failed)
-		case q.kind == askNeighbour || q.kind == askEcho:
+		case q.about():
 			worse(missed, q, "")
 		case q.sent.IsZero():
-			waiting = true
+			wait = result{question: q, problem: fmt.Sprintf("the MAC address of %v is not known", q.hop)}
 		default:
 			worse(silent, q, "")
 		}
 	}
 	switch {
-	case waiting && r.outcome < missed:
-		return result{}
+	case wait.question != nil && r.outcome < closed:
+		return wait
 	case r.question == nil:
 		r.outcome = missed
 	}

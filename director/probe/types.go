@@ -15,7 +15,7 @@ import (
 // ephemeral ports), and the identifier of its ICMP echo.
 const PortBase = 61000
 
-// closedHold is how long a closed port is believed closed, see the package comment.
+// closedHold is how long a TCP port is believed closed after a RST, unless it answers. Of UDP see udpPort.
 const closedHold = 3 * time.Second
 
 // Config says how to measure. Zero values take the defaults.

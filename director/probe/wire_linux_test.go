@@ -59,9 +59,13 @@ var quick = Config{Interval: 50 * time.Millisecond}
 
 const slack = 20
 
-// await waits, in intervals, for the next event.
+// await waits for the next event: slack intervals, and the silence that a UDP port needs to come back.
 func await(t testing.TB, p *Prober, alive bool, cause string) {
 	t.Helper()
+	wait := slack * p.cfg.Interval
+	if alive {
+		wait += returnSilence
+	}
 	select {
 	case e := <-p.Events():
 		if e.Alive != alive || !strings.Contains(e.Cause, cause) {
@@ -70,8 +74,8 @@ func await(t testing.TB, p *Prober, alive bool, cause string) {
 		if alive && (e.RTT <= 0 || len(e.MAC) != 6) {
 			t.Errorf("event %+v lacks RTT or MAC", e)
 		}
-	case <-time.After(slack * p.cfg.Interval):
-		t.Fatalf("no event within %d intervals; want alive %v because of %q", slack, alive, cause)
+	case <-time.After(wait):
+		t.Fatalf("no event within %v; want alive %v because of %q", wait, alive, cause)
 	}
 }
 
@@ -318,4 +322,26 @@ func cost(b *testing.B, n int, check affinity.Check) {
 		time.Sleep(time.Second)
 	}
 	b.ReportMetric(100*float64(cpuTime(b)-before)/float64(time.Since(from)), "%core")
+}
+
+// Eight real servers on one kernel, which has one port unreachable a second for all of them (net.ipv4.icmp_ratelimit).
+func TestWireClosedPortsOfOneHost(t *testing.T) {
+	const n = 8
+	_, rs := lab(t)
+	var targets []Target
+	for i := range n {
+		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(20 + i)})
+		rs.give("eth0", a.String()+"/24")
+		targets = append(targets, Target{Index: affinity.Index(i + 1), Name: "rs", Addrs: []netip.Addr{a}, VIPs: []netip.Addr{vip4},
+			Check: affinity.Check{Proto: 17, Port: wireguard}})
+	}
+	p := start(t, Config{}, targets...)
+	want(t, until(p, n, 15*time.Second), n, false)
+	if said := during(p, 8*time.Second); len(said) != 0 {
+		t.Fatalf("flapped: %v", said)
+	}
+	c := rs.serveUDP("198.51.100.1:51820", "")
+	want(t, until(p, n, 15*time.Second), n, true)
+	c.Close()
+	want(t, until(p, n, 15*time.Second), n, false)
 }

@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/plane"
 )
 
 // A linux is a host: packet sockets, and rtnetlink for what they stand on. All but Run belongs to the loop.
@@ -25,7 +27,25 @@ type linux struct {
 	sockets map[string]*socket
 }
 
+// mayOpenSockets tells now what would else be told at each look.
+func mayOpenSockets() error {
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	switch {
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("%w: packet sockets need the capability CAP_NET_RAW (%w); run as root, or give it to the process "+
+			"(systemd: AmbientCapabilities=CAP_NET_RAW, containers: --cap-add NET_RAW)", plane.ErrUnsupported, err)
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return fmt.Errorf("%w: the kernel has no packet sockets (%w); load the module af_packet, or take a kernel with CONFIG_PACKET", plane.ErrUnsupported, err)
+	case err != nil:
+		return fmt.Errorf("open a packet socket: %w", err)
+	}
+	return unix.Close(fd)
+}
+
 func openHost(cfg Config) (host, error) {
+	if err := mayOpenSockets(); err != nil {
+		return nil, err
+	}
 	ns, err := netns.Get()
 	if err != nil {
 		return nil, fmt.Errorf("find the network namespace: %w", err)

@@ -45,6 +45,7 @@ type Prober struct {
 }
 
 // Open prepares to probe from the network namespace of the calling thread. Nothing is sent before Run.
+// Where packet sockets cannot be had, its error wraps plane.ErrUnsupported and says what is missing.
 func Open(cfg Config, log *slog.Logger) (*Prober, error) {
 	cfg, err := cfg.complete()
 	if err != nil {

@@ -24,9 +24,6 @@ type socket struct {
 func openSocket(i *iface) (*socket, error) {
 	// Protocol 0 receives nothing until bind, when the filter is there.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if errors.Is(err, unix.EPERM) {
-		return nil, fmt.Errorf("open packet socket on %s: %w; the process needs CAP_NET_RAW", i.name, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket on %s: %w", i.name, err)
 	}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// nodeFile is a configuration over interfaces, of which lo exists.
+func nodeFile(t *testing.T, dataDir, more string, interfaces ...string) string {
+	t.Helper()
+	var b strings.Builder
+	fmt.Fprintf(&b, "name: d1\ndata_dir: %s\n%sinterfaces:\n", dataDir, more)
+	for _, i := range interfaces {
+		fmt.Fprintf(&b, "  - {name: %s, roles: [tunnel, subnet, realservers]}\n", i)
+	}
+	return write(t, "director.yaml", b.String())
+}
+
+func TestCheckTellsAllFaults(t *testing.T) {
+	file := write(t, "file", "")
+	path := nodeFile(t, file+"/data", "api:\n  tokens_file: "+file+"x\n  socket: {path: "+file+".sock, group: nobody-has-this}\n", "missing0", "lo", "missing1")
+	r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(exitFailed).
+		tells("api.tokens_file: ", "api.socket.group: ", "groupadd", "interfaces[0].name: \"missing0\" is not an interface", "interfaces[2].name: \"missing1\"", "ip -br link", "data_dir: ")
+	if strings.Contains(r.errOut, "interfaces[1]") || strings.Contains(r.out, "missing0") {
+		t.Errorf("lo is faulty, or a missing interface has a finding:\n%s%s", r.out, r.errOut)
+	}
+	if _, err := os.Stat(filepath.Join(file, "data")); err == nil {
+		t.Error("check made the data directory")
+	}
+}
+
+func TestCheckOfPlaneMem(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	path := nodeFile(t, dir, "plane: mem\n", "missing0")
+	runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(exitOK, "a director can run here")
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("check made the data directory")
+	}
+}
+
+// Another user lacks the rights and the directory. The test runs itself as one.
+func TestCheckWithoutRights(t *testing.T) {
+	if path := os.Getenv("CHECK_AS_NOBODY"); path != "" {
+		runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(exitFailed).
+			tells("plane: the process lacks CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW", "data_dir: ", "cannot be written to")
+		return
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can run as somebody else")
+	}
+	dir, err := os.MkdirTemp("", "check") // open to that user, unlike the test's own
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	data, err := os.ReadFile(nodeFile(t, dir+"/data", "", "lo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"director.yaml": data, "test": self} {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(filepath.Join(dir, "test"), "-test.run=^TestCheckWithoutRights$")
+	c.Dir, c.Env = dir, append(os.Environ(), "CHECK_AS_NOBODY="+filepath.Join(dir, "director.yaml"))
+	c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if out, err := c.CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func TestMissingCapabilities(t *testing.T) {
+	admin := func(c int) bool { return c == unix.CAP_SYS_ADMIN || c == unix.CAP_NET_RAW }
+	if got := strings.Join(missingCapabilities(admin), " "); got != "CAP_NET_ADMIN" {
+		t.Errorf("an administrator without network lacks %q", got)
+	}
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"os/user"
+	"slices"
+
+	"tunneldirector/director/config"
+)
+
+// machineFaults are what of this machine keeps a director from running by a configuration: all of it, each with the key
+// that is concerned. It changes nothing.
+func machineFaults(cfg config.Config) config.Faults {
+	var out config.Faults
+	add := func(path, format string, args ...any) {
+		out = append(out, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
+	}
+	if _, err := readTokens(cfg); err != nil {
+		add("api.tokens_file", "%v", err)
+	}
+	if c := cfg.API.TLS; c.Cert != "" {
+		if _, err := tls.LoadX509KeyPair(c.Cert, c.Key); err != nil {
+			add("api.tls", "read the certificate: %v", err)
+		}
+	}
+	if g := cfg.API.Socket.Group; cfg.API.Socket.Path != "" && g != "" {
+		if _, err := user.LookupGroup(g); err != nil {
+			add("api.socket.group", "%q is not a group of this machine; groupadd %s, or name another one", g, g)
+		}
+	}
+	if cfg.Plane != config.PlaneMem {
+		for n, i := range cfg.Interfaces {
+			if _, err := net.InterfaceByName(i.Name); err != nil {
+				add(fmt.Sprintf("interfaces[%d].name", n), "%q is not an interface of this machine; `ip -br link` lists those that there are", i.Name)
+			}
+		}
+	}
+	return append(out, hostFaults(cfg)...)
+}
+
+// machineError is nil if a director can run by the configuration.
+func machineError(cfg config.Config) error {
+	if f := machineFaults(cfg); len(f) > 0 {
+		return errors.Join(fmt.Errorf("this machine cannot run director %s", cfg.Name), f)
+	}
+	return nil
+}
+
+// present are the configured interfaces that exist.
+func present(list []config.Interface) []config.Interface {
+	return slices.DeleteFunc(slices.Clone(list), func(i config.Interface) bool {
+		_, err := net.InterfaceByName(i.Name)
+		return err != nil
+	})
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/config"
+)
+
+const bpffs = "/sys/fs/bpf"
+
+// hostFaults are about what this process may do here.
+func hostFaults(cfg config.Config) (out config.Faults) {
+	if p := unwritable(cfg.DataDir); p != "" {
+		out = append(out, config.Fault{Path: "data_dir", Problem: p})
+	}
+	if cfg.Plane == config.PlaneMem {
+		return out
+	}
+	has, err := capabilities()
+	if err != nil {
+		return append(out, config.Fault{Path: "plane", Problem: err.Error()})
+	}
+	if missing := missingCapabilities(has); len(missing) > 0 {
+		out = append(out, config.Fault{Path: "plane", Problem: fmt.Sprintf("the process lacks %s; give it these (systemd: AmbientCapabilities=), or run it as root", strings.Join(missing, ", "))})
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(bpffs, &st); (err != nil || st.Type != unix.BPF_FS_MAGIC) && !has(unix.CAP_SYS_ADMIN) {
+		out = append(out, config.Fault{Path: "plane", Problem: "no bpffs is mounted at " + bpffs + " and mounting it needs CAP_SYS_ADMIN; mount -t bpf bpf " + bpffs})
+	}
+	return out
+}
+
+// capabilities asks what is in the effective set.
+func capabilities() (has func(int) bool, err error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil, fmt.Errorf("ask for capabilities: %w", err)
+	}
+	return func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }, nil
+}
+
+// missingCapabilities names what planes, filter and probes need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+func missingCapabilities(has func(int) bool) (out []string) {
+	for _, c := range []struct {
+		number int
+		name   string
+		admin  bool
+	}{{unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_PERFMON, "CAP_PERFMON", true}, {unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", false}, {unix.CAP_NET_RAW, "CAP_NET_RAW", false}} {
+		if !has(c.number) && !(c.admin && has(unix.CAP_SYS_ADMIN)) {
+			out = append(out, c.name)
+		}
+	}
+	return out
+}
+
+// unwritable says why a directory can neither be written to nor made; "": it can.
+func unwritable(dir string) string {
+	for at := dir; ; at = filepath.Dir(at) {
+		info, err := os.Stat(at)
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at):
+			continue // it would be made in its parent
+		case err != nil:
+			return fmt.Sprintf("%s: %v; name a directory that this user may write to", dir, err)
+		case !info.IsDir():
+			return fmt.Sprintf("%s is not a directory; name another one", at)
+		}
+		if err := unix.Access(at, unix.W_OK|unix.X_OK); err != nil {
+			return fmt.Sprintf("%s cannot be written to by this user: %v; chown it, or name another directory", at, err)
+		}
+		return ""
+	}
+}

@@ -26,6 +26,8 @@ type neighbourKey struct {
 type target struct {
 	Target
 	machine   machine
+	board     board
+	shown     result // on the board
 	questions []*question
 	cookie    uint32
 	due       time.Time // of the next step
@@ -221,6 +223,7 @@ func (l *loop) judge(t *target, now time.Time) {
 		r = result{}
 	}
 	changed := t.machine.step(r, l.cfg)
+	t.show(r, changed, now)
 	l.count()
 	if !changed {
 		return
@@ -261,11 +264,14 @@ func (l *loop) replace(targets []Target, now time.Time) {
 		t := &target{Target: want, cookie: rand.Uint32(), due: now.Add(time.Duration(rand.Float64() * float64(l.cfg.Interval)))}
 		if have := old[t.port()]; have != nil && reflect.DeepEqual(have.Target, want) {
 			t = have
+		} else {
+			t.board.Store(&State{Index: want.Index, Name: want.Name, Cause: notAsked, Since: now})
 		}
 		l.targets = append(l.targets, t)
 		l.byPort[t.port()] = t
 	}
 	l.count()
+	l.publish()
 	l.look(now)
 }
 

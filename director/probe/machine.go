@@ -23,6 +23,8 @@ type result struct {
 
 func (r result) cause() string {
 	switch q := r.question; {
+	case q == nil && r.outcome == void:
+		return "not asked: no room to send"
 	case q == nil:
 		return "nothing to ask: the real server has no address"
 	case r.outcome == answered:

@@ -42,6 +42,7 @@ type Prober struct {
 	events chan Event
 	links  chan Link
 	counts atomic.Uint64 // answering << 32 | targets
+	boards atomic.Pointer[[]*board]
 }
 
 // Open prepares to probe from the network namespace of the calling thread. Nothing is sent before Run.

@@ -1,0 +1,64 @@
+package probe
+
+import (
+	"sync/atomic"
+	"time"
+
+	"tunneldirector/affinity"
+)
+
+// A State is what the measurements say of one target now.
+type State struct {
+	Index affinity.Index
+	Name  string
+	Known bool // there was a verdict; Alive is it
+	Alive bool
+	Cause string        // what answered or did not in the last round, and of an unknown one what is waited for
+	RTT   time.Duration // of the last answer; 0: none yet
+	Since time.Time     // of the verdict; not known: since it is probed
+}
+
+// A board is where one target's State is shown to other goroutines; only the loop writes.
+type board = atomic.Pointer[State]
+
+// Snapshot tells the state of all targets, in the order of the Set that was last taken up; of those, too, that were never
+// alive. It does not block, and may be called from any goroutine, before and after Run as well.
+func (p *Prober) Snapshot() []State {
+	boards := p.boards.Load()
+	if boards == nil {
+		return nil
+	}
+	out := make([]State, len(*boards))
+	for i, b := range *boards {
+		out[i] = *b.Load()
+	}
+	return out
+}
+
+// publish shows the boards of the targets as they are now.
+func (l *loop) publish() {
+	boards := make([]*board, len(l.targets))
+	for i, t := range l.targets {
+		boards[i] = &t.board
+	}
+	l.boards.Store(&boards)
+}
+
+// show puts a round's result on t's board. A cause is put in words only when it is another one.
+func (t *target) show(r result, changed bool, now time.Time) {
+	s := *t.board.Load()
+	if r.rtt > 0 {
+		s.RTT = r.rtt
+	}
+	if changed {
+		s.Known, s.Alive, s.Since = true, t.machine.verdict == alive, now
+	}
+	if was := t.shown; was.outcome != r.outcome || was.question != r.question || was.problem != r.problem || s.Cause == notAsked {
+		s.Cause = r.cause()
+	}
+	t.shown = r
+	t.board.Store(&s)
+}
+
+// notAsked is the cause before the first round.
+const notAsked = "not asked yet"

@@ -213,6 +213,13 @@ func (d *Director) Report(ctx context.Context, v Verdict) {
 	}
 }
 
+// closed is always ready to be received from.
+var closed = func() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()
+
 // Run acts until ctx ends. What forwards in the kernel goes on forwarding.
 func (d *Director) Run(ctx context.Context) error {
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -225,6 +232,16 @@ func (d *Director) Run(ctx context.Context) error {
 	d.sweep.start()
 	d.watchTargets()
 	for {
+		now := closed // work that waits for nobody goes on as long as nobody else asks
+		if d.sweep.pass == 0 || d.work.Freeze().On || d.planeErr != nil {
+			now = nil
+		}
+		select {
+		case v := <-d.verdicts:
+			d.judge(ctx, v)
+			continue
+		default:
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -234,6 +251,8 @@ func (d *Director) Run(ctx context.Context) error {
 			d.step(ctx, d.gather(r))
 			d.judgeWaiting(ctx)
 		case <-tick.C:
+			d.background(ctx)
+		case <-now:
 			d.background(ctx)
 		case <-slow.C:
 			d.lookAgain(ctx)

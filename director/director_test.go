@@ -36,10 +36,10 @@ func TestDeathIsLatched(t *testing.T) {
 		for i := range 90 {
 			before[i], _ = w.ways(site(i))
 		}
-		commits := w.disk.commits
+		commits := len(w.disk.commits)
 		w.verdict("rs1", false)
-		if got := w.disk.commits - commits; got != 1 {
-			t.Errorf("%d commits at the death of a real server, want 1", got)
+		if got := w.disk.commits[commits]; got != 1 {
+			t.Errorf("the death of a real server is %d records on disk, want 1", got)
 		}
 		after := map[int]string{}
 		for i := range 90 {

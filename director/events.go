@@ -13,7 +13,8 @@ const eventsKept = 16 << 10
 // events is a ring of the last ones. A sequence number is the revision of its commit, counted back from its last event.
 type events struct {
 	mu    sync.Mutex
-	ring  []api.Event
+	ring  []api.Event   // of eventsKept, once it is full
+	next  int           // where the next one goes
 	first uint64        // sequence number after which all events are known
 	last  uint64        // of the newest
 	more  chan struct{} // closed at the next one
@@ -28,13 +29,15 @@ func (e *events) start(revision uint64) { e.first, e.last = revision, revision }
 func (e *events) add(list []api.Event, revision uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	for i := range list {
-		list[i].Seq = revision - uint64(len(list)-1-i)
-	}
-	e.ring = append(e.ring, list...)
-	if over := len(e.ring) - eventsKept; over > eventsKept/4 {
-		e.first = e.ring[over-1].Seq
-		e.ring = append([]api.Event(nil), e.ring[over:]...)
+	for i, event := range list {
+		event.Seq = revision - uint64(len(list)-1-i)
+		if len(e.ring) < eventsKept {
+			e.ring = append(e.ring, event)
+			continue
+		}
+		e.first = e.ring[e.next].Seq
+		e.ring[e.next] = event
+		e.next = (e.next + 1) % eventsKept
 	}
 	e.last = revision
 	close(e.more)
@@ -46,11 +49,7 @@ func (e *events) after(ctx context.Context, since uint64) ([]api.Event, error) {
 	for {
 		e.mu.Lock()
 		gone := since < e.first || since > e.last
-		i := len(e.ring)
-		for i > 0 && e.ring[i-1].Seq > since {
-			i--
-		}
-		list := append([]api.Event(nil), e.ring[i:]...)
+		list := e.since(since)
 		more := e.more
 		e.mu.Unlock()
 		switch {
@@ -65,4 +64,18 @@ func (e *events) after(ctx context.Context, since uint64) ([]api.Event, error) {
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// since copies the events after a sequence number, in order.
+func (e *events) since(since uint64) []api.Event {
+	n := len(e.ring)
+	newer := 0
+	for newer < n && e.ring[(e.next+n-1-newer)%n].Seq > since {
+		newer++
+	}
+	var list []api.Event
+	for i := n - newer; i < n; i++ {
+		list = append(list, e.ring[(e.next+i)%n])
+	}
+	return list
 }

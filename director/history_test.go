@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"testing/synctest"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane/mem"
@@ -111,6 +112,7 @@ func (h *history) forgive() { clear(h.up) }
 
 func (h *history) check(words string) {
 	h.t.Helper()
+	synctest.Wait() // for what is mended at once
 	tab := h.d.Table()
 	for id := range h.up {
 		if _, ok := tab.Tunnel(id); !ok {
@@ -197,8 +199,7 @@ func (h *history) restartless(f func(*world)) {
 	}
 	h.disk.mu.Unlock()
 	fresh := &world{t: h.t, disk: copied, host: &machine{answering: 9}, plane: mem.New(interfaces)}
-	fresh.start()
-	defer fresh.stop()
+	fresh.open(h.t.Context())
 	f(fresh)
 }
 

@@ -135,9 +135,15 @@ func groupName(g affinity.GroupID) string {
 
 // view is what placement may choose from: the real servers that serve all services of the tunnels.
 func (x *tx) view(tunnels []*affinity.Tunnel) place.View {
-	v := place.View{Pair: x.t.PairLoad, Mean: 1, Turn: x.d.turn}
+	v := place.View{Pair: func(p, b affinity.Index) affinity.Load { return x.t.PairLoad(p, b) }, Mean: 1, Turn: x.d.turn}
 	if s, ok := x.t.Service(tunnels[0].Service); ok {
 		v.Mean, v.Policy = x.t.ServiceLoad(s.Num).Mean(), s.Policy
+	}
+	if len(tunnels) == 1 && x.cached != nil && x.cachedFor == tunnels[0].Service {
+		x.cached.Mean, x.cached.Policy, x.cached.Turn = v.Mean, v.Policy, v.Turn
+		refresh(x.t, x.cached.Servers)
+		refresh(x.t, x.cached.Others)
+		return *x.cached
 	}
 	all := servers(x.t)
 	serves := func(s place.Server) bool {
@@ -151,7 +157,18 @@ func (x *tx) view(tunnels []*affinity.Tunnel) place.View {
 			v.Others = append(v.Others, s)
 		}
 	}
+	if len(tunnels) == 1 {
+		kept := v
+		x.cached, x.cachedFor = &kept, tunnels[0].Service
+	}
 	return v
+}
+
+// refresh brings the loads of a view up to date.
+func refresh(t *affinity.Table, list []place.Server) {
+	for i := range list {
+		list[i].Load = t.Load(list[i].Index)
+	}
 }
 
 // servers are all real servers as placement sees them: each one's current incarnation, and dead ones that tunnels are still

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/affinity/place"
 	"tunneldirector/director/api"
 )
 
@@ -17,6 +18,10 @@ type tx struct {
 	now    time.Time
 	by     affinity.Actor
 	events []api.Event
+
+	// The last view for a tunnel alone, and of which service; nil when real servers or services have changed.
+	cached    *place.View
+	cachedFor string
 }
 
 func (d *Director) begin() *tx { return &tx{d: d, t: d.work.Clone(), now: d.o.Now()} }
@@ -37,6 +42,11 @@ func (x *tx) event(kind, object string, f func(*api.Event)) {
 // do applies one change or refuses it.
 func (x *tx) do(op affinity.Op) affinity.Result {
 	x.by = op.Asks()
+	switch op.(type) {
+	case affinity.PutTunnel, affinity.DeleteTunnel, affinity.Repin:
+	default:
+		x.cached = nil
+	}
 	switch op := op.(type) {
 	case affinity.PutTunnel:
 		return x.putTunnel(op)
@@ -166,7 +176,7 @@ func (x *tx) tryChange(old, next *affinity.Tunnel) *affinity.Refusal {
 		refusal = x.meets(next)
 	}
 	if refusal != nil {
-		x.t, x.events, x.d.turn = saved, x.events[:events], turn
+		x.t, x.events, x.d.turn, x.cached = saved, x.events[:events], turn, nil
 	}
 	return refusal
 }

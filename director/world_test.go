@@ -24,7 +24,7 @@ type disk struct {
 	records  map[string]affinity.Change
 	revision uint64
 	full     error
-	commits  int
+	commits  []int // how many records each had
 }
 
 func (s *disk) Load(f func(affinity.Change) error) error {
@@ -50,7 +50,7 @@ func (s *disk) Commit(changes []affinity.Change, revision uint64) error {
 		}
 	}
 	s.revision = revision
-	s.commits++
+	s.commits = append(s.commits, len(changes))
 	return nil
 }
 
@@ -132,20 +132,26 @@ func inWorld(t *testing.T, f func(w *world)) {
 func (w *world) start() {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(w.t.Context())
-	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host,
-		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.d = d
+	w.open(ctx)
 	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
+	go func() { done <- w.d.Run(ctx) }()
 	w.stop = func() {
 		cancel()
 		if err := <-done; err != nil {
 			w.t.Error(err)
 		}
 	}
+}
+
+// open reads the disk and programs the plane.
+func (w *world) open(ctx context.Context) {
+	w.t.Helper()
+	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host,
+		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.d = d
 }
 
 // restart opens the disk again, over the plane as it is, or over an empty one.

@@ -113,6 +113,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	g.Go(func() error { return kernel.run(ctx) })
 	g.Go(func() error { return d.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listeners) })
+	g.Go(func() error { return tidy(ctx, d) })
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}
@@ -120,6 +121,27 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	err = g.Wait()
 	log.Info("director stops; the kernel goes on forwarding")
 	return err
+}
+
+// tidy gives memory back to the system when a start or a large push is over: what they leave behind is worth half a table.
+func tidy(ctx context.Context, d *loop.Director) error {
+	const worth = 20_000 // changes
+	tick := time.NewTicker(3 * time.Second)
+	defer tick.Stop()
+	var tidied, before uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		now := d.Table().Revision()
+		if now == before && now-tidied >= worth {
+			debug.FreeOSMemory()
+			tidied = now
+		}
+		before = now
+	}
 }
 
 func addresses(listeners []net.Listener) []string {

@@ -28,8 +28,8 @@ type Prober interface {
 	Verdicts() []Verdict
 	// Answering counts the targets that answered within the last probe intervals, of how many.
 	Answering() (answering, targets int)
-	// RTT is the last round trip to a real server; 0 if unknown.
-	RTT(name string) time.Duration
+	// Probed is how the last probe of a real server went, in words, and the last round trip; zero if unknown.
+	Probed(name string) (cause string, rtt time.Duration)
 }
 
 // A Verdict is what probes say of a real server.

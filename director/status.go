@@ -61,7 +61,7 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 	s.Tunnels = api.TunnelCounts{Total: uint64(t.Len()), Unplaced: uint64(t.Unplaced()),
 		Placed: uint64(t.Len()) - uint64(t.Unplaced()), NoBackup: uint64(t.Alone()), Contested: uint64(t.ContestedCount()), Split: uint64(t.SplitCount())}
 	s.NPlusOne = nPlusOne(t)
-	addAlarms(&s, h, t)
+	addAlarms(&s, h, d.o.Now())
 	if d.o.PlaneWarnings != nil {
 		s.Alarms = append(s.Alarms, d.o.PlaneWarnings()...)
 	}
@@ -123,7 +123,11 @@ func (v view) realServers(t *affinity.Table, stats plane.Stats) []api.RealServer
 			r.Cause = why
 		}
 		if v.d.o.Prober != nil {
-			r.RTTMicros = v.d.o.Prober.RTT(rs.Name).Microseconds()
+			cause, rtt := v.d.o.Prober.Probed(rs.Name)
+			r.RTTMicros = rtt.Microseconds()
+			if r.State == "new" {
+				r.Cause, r.Since = cause, rs.Header.Stamp.Time().Format(time.RFC3339)
+			}
 		}
 		out = append(out, r)
 	}
@@ -140,8 +144,11 @@ func nPlusOne(t *affinity.Table) api.NPlusOne {
 	return api.NPlusOne{OK: r.OK, Missing: r.Missing}
 }
 
+// newFor is how long a real server may take to be found alive.
+const newFor = 15 * time.Second
+
 // addAlarms says what needs a person, and whether the director is ready.
-func addAlarms(s *api.Status, h *health, t *affinity.Table) {
+func addAlarms(s *api.Status, h *health, now time.Time) {
 	s.Alarms = []string{}
 	alarm := func(format string, args ...any) { s.Alarms = append(s.Alarms, fmt.Sprintf(format, args...)) }
 	if h.planeErr != "" {
@@ -159,8 +166,11 @@ func addAlarms(s *api.Status, h *health, t *affinity.Table) {
 		alarm("real server %s does not answer, and its tunnels were not moved: %s", name, h.held[name])
 	}
 	for _, rs := range s.RealServers {
-		if rs.State == "dead" {
+		switch since, err := time.Parse(time.RFC3339, rs.Since); {
+		case rs.State == "dead":
 			alarm("real server %s is dead since %s: %s", rs.Name, rs.Since, rs.Cause)
+		case rs.State == "new" && err == nil && now.Sub(since) > newFor:
+			alarm("real server %s has not been alive since it was added at %s: %s", rs.Name, rs.Since, rs.Cause)
 		}
 	}
 	if n := s.Tunnels.Unplaced; n > 0 {

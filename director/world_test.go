@@ -96,7 +96,7 @@ func (m *machine) Verdicts() []Verdict {
 	defer m.mu.Unlock()
 	return slices.Collect(maps.Values(m.verdicts))
 }
-func (m *machine) RTT(string) time.Duration { return 0 }
+func (m *machine) Probed(string) (string, time.Duration) { return "no answer to ARP", 0 }
 
 func (m *machine) set(f func(*machine)) {
 	m.mu.Lock()

@@ -177,13 +177,13 @@ func problemWords(p *api.Problem) string {
 // notReached says why a director does not answer and what to do about it.
 func notReached(err error, socket string) error {
 	if socket == "" {
-		return coded(exitUnreachable, fmt.Errorf("%w\nIs the director running there, and does it listen on this address? Its node file says so under api.listen.", err))
+		return coded(exitUnreachable, fmt.Errorf("%w\nIs the director running there, and does it listen on this address? Its node file says so under api.listen", err))
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		err = fmt.Errorf("%w\nNo director listens on the socket %s. Start one:  director run --config /etc/tunneldirector/director.yaml\nIf it listens elsewhere, say --socket PATH or --server URL.", err, socket)
+		err = fmt.Errorf("%w\nNo director listens on the socket %s. Start one:  director run --config /etc/tunneldirector/director.yaml\nIf it listens elsewhere, say --socket PATH or --server URL", err, socket)
 	case errors.Is(err, fs.ErrPermission):
-		err = fmt.Errorf("%w\nThe socket %s is not open to this user: run as root, or as a member of the group that api.socket.group names.", err, socket)
+		err = fmt.Errorf("%w\nThe socket %s is not open to this user: run as root, or as a member of the group that api.socket.group names", err, socket)
 	}
 	return coded(exitUnreachable, err)
 }

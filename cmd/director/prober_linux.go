@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,13 +26,11 @@ type prober struct {
 	mu      sync.Mutex // guards what follows
 	numbers map[string]affinity.Index
 	links   map[string]bool
-	rtt     map[string]time.Duration
-	last    map[string]loop.Verdict
 }
 
 func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
 	pc := probe.Config{Interval: c.Interval, Timeout: c.Timeout, DeadAfter: c.DeadAfter, AliveAfter: c.AliveAfter}
-	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}, rtt: map[string]time.Duration{}, last: map[string]loop.Verdict{}}
+	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}}
 	for _, i := range interfaces {
 		pc.Interfaces = append(pc.Interfaces, i.Name)
 		if i.Roles&plane.RoleRealServers != 0 {
@@ -53,7 +50,6 @@ func (p *prober) Watch(targets []loop.Target) {
 		wanted[t.Name] = true
 	}
 	maps.DeleteFunc(p.numbers, func(name string, _ affinity.Index) bool { return !wanted[name] })
-	maps.DeleteFunc(p.last, func(name string, _ loop.Verdict) bool { return !wanted[name] })
 	taken := map[affinity.Index]bool{}
 	for _, n := range p.numbers {
 		taken[n] = true
@@ -80,16 +76,23 @@ func (p *prober) Answering() (answering, targets int) { return p.p.Answering() }
 
 // Verdicts are the last of each real server that has one.
 func (p *prober) Verdicts() []loop.Verdict {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Collect(maps.Values(p.last))
+	var out []loop.Verdict
+	for _, s := range p.p.Snapshot() {
+		if s.Known {
+			out = append(out, loop.Verdict{RealServer: s.Name, Alive: s.Alive, Cause: s.Cause})
+		}
+	}
+	return out
 }
 
-// RTT is the last round trip to a real server.
-func (p *prober) RTT(name string) time.Duration {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.rtt[name]
+// Probed is how the last probe of a real server went.
+func (p *prober) Probed(name string) (cause string, rtt time.Duration) {
+	for _, s := range p.p.Snapshot() {
+		if s.Name == name {
+			return s.Cause, s.RTT
+		}
+	}
+	return "not asked yet", 0
 }
 
 func (p *prober) linksUp() bool {
@@ -117,13 +120,7 @@ func (p *prober) Run(ctx context.Context) error {
 				p.links[l.Interface] = l.Up
 				p.mu.Unlock()
 			case e := <-p.p.Events():
-				v := loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause}
-				p.mu.Lock()
-				if _, watched := p.numbers[e.Name]; watched {
-					p.rtt[e.Name], p.last[e.Name] = e.RTT, v
-				}
-				p.mu.Unlock()
-				p.report(ctx, v)
+				p.report(ctx, loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})
 			}
 		}
 	})

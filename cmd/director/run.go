@@ -52,6 +52,9 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := machineError(cfg); err != nil {
+				return err
+			}
 			// Nothing was touched up to here.
 			ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, os.Interrupt)
 			defer stop()

@@ -129,7 +129,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 // tidy gives memory back to the system when a start or a large push is over: what they leave behind is worth half a table.
 func tidy(ctx context.Context, d *loop.Director) error {
 	const worth = 20_000 // changes
-	tick := time.NewTicker(3 * time.Second)
+	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	var tidied, before uint64
 	for {

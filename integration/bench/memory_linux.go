@@ -1,9 +1,16 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
-// memory reads what the director takes. When says at which moment.
+// rest is how long a director is left alone before its memory is read: it gives back what a push or a start left behind.
+const rest = 5 * time.Second
+
+// memory reads what the director takes at rest, and what it took at most. When says after what.
 func (t *target) memory(when string) error {
+	time.Sleep(rest)
 	pid, err := listener(t.socket())
 	if err != nil {
 		return err

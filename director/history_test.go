@@ -103,44 +103,8 @@ func (h *history) step() string {
 		h.restart(h.r.IntN(2) == 0)
 		return "restart"
 	}
-	if h.r.IntN(2) == 0 {
-		h.pipeline()
-		return "batches one behind the other"
-	}
-	gone := site(h.r.IntN(40)).ID
-	h.do(put(h.tunnel()), put(h.tunnel()), affinity.DeleteTunnel{By: operator, ID: gone}, put(h.tunnel()))
-	delete(h.up, gone) // it may have been put again at once, and then it is another one
+	h.do(put(h.tunnel()), put(h.tunnel()), affinity.DeleteTunnel{By: operator, ID: site(h.r.IntN(40)).ID}, put(h.tunnel()))
 	return "a batch"
-}
-
-// pipeline begins batches without waiting for those before, on a disk that refuses some of them, while a real server may
-// die.
-func (h *history) pipeline() {
-	var waits []func() ([]affinity.Result, error)
-	for range 2 + h.r.IntN(4) {
-		if h.r.IntN(3) == 0 {
-			h.disk.refuse(errFull)
-		} else {
-			h.disk.refuse(nil)
-		}
-		ops := []affinity.Op{put(h.tunnel()), affinity.DeleteTunnel{By: operator, ID: site(h.r.IntN(40)).ID}, put(h.tunnel())}
-		wait, err := h.d.Begin(h.t.Context(), ops)
-		if err != nil {
-			h.t.Fatal(err)
-		}
-		waits = append(waits, wait)
-		if h.r.IntN(6) == 0 {
-			h.d.Report(h.t.Context(), Verdict{RealServer: fmt.Sprintf("rs%d", 1+h.r.IntN(4)), Cause: "test"})
-		}
-	}
-	for _, wait := range waits {
-		if _, err := wait(); err != nil {
-			h.t.Fatal(err)
-		}
-	}
-	h.disk.refuse(nil)
-	h.settle()
-	h.forgive()
 }
 
 // forgive forgets where tunnels were: they may have been moved for cause.
@@ -160,19 +124,18 @@ func (h *history) check(words string) {
 		return true
 	})
 	for _, rs := range tab.RealServers() {
-		if l, ok := tab.LifeOf(rs.Name); ok && tab.Load(l.Index).Tunnels > rs.Capacity && !h.excused(tab, l.Index) {
+		if l, ok := tab.LifeOf(rs.Name); ok && tab.Load(l.Index).Tunnels > rs.Capacity && !h.grouped(tab, l.Index) {
 			h.t.Fatalf("%s: %s has %d tunnels, capacity %d", words, rs.Name, tab.Load(l.Index).Tunnels, rs.Capacity)
 		}
 	}
 	h.comparePlanes(words)
 }
 
-// excused tells whether an index may have more tunnels than its capacity: a tunnel goes where its group is even if that is
-// full, and a second death may bring more than the room that was kept for the first.
-func (h *history) excused(tab *affinity.Table, i affinity.Index) (found bool) {
+// grouped tells whether tunnels of a group, which goes where its group is even if that is full, are at an index.
+func (h *history) grouped(tab *affinity.Table, i affinity.Index) (found bool) {
 	tab.Tunnels("", func(tun *affinity.Tunnel) bool {
 		p, _ := tab.PinOf(tun)
-		found = found || p.Primary == i && (tun.Group != "" || p.Why == affinity.WhyFailed)
+		found = found || tun.Group != "" && p.Primary == i
 		return !found
 	})
 	return found

@@ -92,17 +92,13 @@ type batch struct {
 	sum      Summary
 	revision uint64
 	sieve    sieve
-	under    *begun // nil: none
 }
 
 // run applies the body and adds the summary. The error is what ended it early.
 func (b *batch) run(ctx context.Context, body *streamBody) error {
 	work := context.WithoutCancel(ctx) // what was received is applied even if the client is gone
-	p := &pipeline{body: body, parse: parseItem(b.by), stop: body.stop, consume: func(c *chunk) error { return b.apply(work, c) }, idle: b.flush}
+	p := &pipeline{body: body, parse: parseItem(b.by), stop: body.stop, consume: func(c *chunk) error { return b.apply(work, c) }}
 	err := p.run(ctx)
-	if last := b.flush(); err == nil {
-		err = last
-	}
 	b.sum.Complete = err == nil
 	if err != nil {
 		b.sum.Why = endWords(err)
@@ -170,69 +166,27 @@ func idIn(data []byte) string {
 	return clip(w.ID)
 }
 
-// A begun chunk is on its way: its changes were handed over, its answers were not told yet.
-type begun struct {
-	c    *chunk
-	ops  int
-	wait func() ([]affinity.Result, error)
-}
-
-// apply hands a chunk's changes over, and tells the answers of the chunk before, which was on its way meanwhile.
+// apply asks for a chunk's changes and answers them.
 func (b *batch) apply(ctx context.Context, c *chunk) error {
 	ops := make([]affinity.Op, 0, len(c.items))
 	for _, it := range c.items {
 		if it.problem == nil {
 			ops = append(ops, it.op)
 		}
-	}
-	before := b.under
-	b.under = &begun{c, len(ops), b.hand(ctx, ops)}
-	return b.finish(before)
-}
-
-// hand begins changes, or makes them where the director takes one batch at a time.
-func (b *batch) hand(ctx context.Context, ops []affinity.Op) func() ([]affinity.Result, error) {
-	if len(ops) == 0 {
-		return func() ([]affinity.Result, error) { return nil, nil }
-	}
-	var results []affinity.Result
-	var err error
-	if p, ok := b.s.d.(Pipeliner); ok {
-		wait, beginErr := p.Begin(ctx, ops)
-		if beginErr == nil {
-			return wait
-		}
-		err = beginErr
-	} else {
-		results, err = b.s.d.Do(ctx, ops)
-	}
-	return func() ([]affinity.Result, error) { return results, err }
-}
-
-// flush tells the answers of the chunk that is on its way.
-func (b *batch) flush() error {
-	last := b.under
-	b.under = nil
-	return b.finish(last)
-}
-
-// finish answers a chunk.
-func (b *batch) finish(u *begun) error {
-	if u == nil {
-		return nil
-	}
-	for _, it := range u.c.items {
 		b.sieve.take(it)
 	}
-	results, err := u.wait()
-	if err != nil {
-		b.sum.Lines += len(u.c.items)
-		b.sum.Unanswered += u.ops
-		b.refuseParsed(u.c)
-		return err
+	var results []affinity.Result
+	if len(ops) > 0 {
+		var err error
+		if results, err = b.s.d.Do(ctx, ops); err != nil {
+			b.sum.Lines += len(c.items)
+			b.sum.Unanswered += len(ops)
+			b.refuseParsed(c)
+			return err
+		}
 	}
 	n, unwritable := 0, 0
-	for _, it := range u.c.items {
+	for _, it := range c.items {
 		p := it.problem
 		var res affinity.Result
 		if p == nil {
@@ -250,7 +204,7 @@ func (b *batch) finish(u *begun) error {
 	if err := b.tell(); err != nil {
 		return err
 	}
-	if unwritable > 0 && unwritable == u.ops {
+	if unwritable > 0 && unwritable == len(ops) {
 		return errDiskFull
 	}
 	return b.sieve.garbage

@@ -17,7 +17,7 @@ type Director interface {
 	// Table is the current state. It never changes; call again for a newer one.
 	Table() *affinity.Table
 	// Do applies changes, each for itself, in order, in one durable step, programs them and answers each. The error is of
-	// the whole: context ended, or shutting down. A call of up to 2,000 changes is one step.
+	// the whole: context ended, or shutting down. A call of up to 5,000 changes is one step.
 	Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error)
 	// View answers everything that is read and is not in the table.
 	View() View
@@ -51,12 +51,6 @@ type Planner interface {
 	Stamp() affinity.Stamp
 	// Scratch is a copy of the current table that is the caller's own, and the prefixes that tunnels must not touch.
 	Scratch(ctx context.Context) (*affinity.Table, []netip.Prefix, error)
-}
-
-// A Pipeliner is a Director that takes the next changes while those before are on their way to the disk.
-type Pipeliner interface {
-	// Begin hands up to 2,000 changes over; those begun later are applied later. wait has to be called, once.
-	Begin(ctx context.Context, ops []affinity.Op) (wait func() ([]affinity.Result, error), err error)
 }
 
 // A Rebalancer is a Director that can spread groups anew.

@@ -75,7 +75,6 @@ type pipeline struct {
 	parse   parser
 	stop    func(error) // makes the body's reads fail
 	consume func(*chunk) error
-	idle    func() error // may be nil: called when no chunk waits
 
 	work     chan *chunk
 	ordered  chan *chunk
@@ -113,11 +112,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		return nil
 	})
 	var consumeErr error
-	for {
-		c, more := p.next(&consumeErr)
-		if !more {
-			break
-		}
+	for c := range p.ordered {
 		<-c.parsed
 		if consumeErr == nil {
 			if consumeErr = p.consume(c); consumeErr != nil {
@@ -132,22 +127,6 @@ func (p *pipeline) run(ctx context.Context) error {
 		return consumeErr
 	}
 	return bodyErr
-}
-
-// next is the next chunk. Before it waits for one it says that it is idle.
-func (p *pipeline) next(consumeErr *error) (c *chunk, more bool) {
-	select {
-	case c, more = <-p.ordered:
-		return c, more
-	default:
-	}
-	if p.idle != nil && *consumeErr == nil {
-		if *consumeErr = p.idle(); *consumeErr != nil {
-			p.stop(*consumeErr)
-		}
-	}
-	c, more = <-p.ordered
-	return c, more
 }
 
 // read cuts the body into chunks. What came before an error is handed on.

@@ -79,6 +79,8 @@ type Director struct {
 	fatal     error                   // the disk may hold what the table does not
 	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
 
+	always chan struct{} // closed
+
 	requests chan *request
 	verdicts chan Verdict
 	stopped  chan struct{} // closed when Run ends
@@ -123,6 +125,8 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
 		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}}
+	d.always = make(chan struct{})
+	close(d.always)
 	if err := d.load(); err != nil {
 		return nil, err
 	}
@@ -202,6 +206,13 @@ func (d *Director) ask(ctx context.Context, ops []affinity.Op) ([]affinity.Resul
 		return results, nil
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
+	case <-d.stopped:
+	}
+	select {
+	case results := <-r.done: // answered in the end
+		return results, nil
+	default:
+		return nil, ErrStopped
 	}
 }
 
@@ -212,13 +223,6 @@ func (d *Director) Report(ctx context.Context, v Verdict) {
 	case <-ctx.Done():
 	}
 }
-
-// closed is always ready to be received from.
-var closed = func() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}()
 
 // Run acts until ctx ends. What forwards in the kernel goes on forwarding.
 func (d *Director) Run(ctx context.Context) error {
@@ -232,9 +236,9 @@ func (d *Director) Run(ctx context.Context) error {
 	d.sweep.start()
 	d.watchTargets()
 	for {
-		now := closed // work that waits for nobody goes on as long as nobody else asks
-		if d.sweep.pass == 0 || d.work.Freeze().On || d.planeErr != nil {
-			now = nil
+		var sweeping <-chan struct{} // mending goes on as long as nobody asks for anything
+		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil {
+			sweeping = d.always
 		}
 		select {
 		case v := <-d.verdicts:
@@ -252,7 +256,7 @@ func (d *Director) Run(ctx context.Context) error {
 			d.judgeWaiting(ctx)
 		case <-tick.C:
 			d.background(ctx)
-		case <-now:
+		case <-sweeping:
 			d.background(ctx)
 		case <-slow.C:
 			d.lookAgain(ctx)
@@ -300,84 +304,6 @@ func (d *Director) step(ctx context.Context, batch []*request) {
 		}
 		r.done <- answers[i]
 	}
-}
-
-// commit makes a transaction durable, publishes and programs it. Its error is that of the store: nothing was changed.
-func (d *Director) commit(ctx context.Context, tx *tx) error {
-	changes, dirty := tx.t.Take()
-	if len(changes) == 0 {
-		return nil
-	}
-	revision := d.work.Revision() + uint64(max(1, len(tx.events)))
-	if err := d.write(changes, revision); err != nil {
-		d.o.Log.Error("commit refused", "changes", len(changes), "error", err)
-		if !errors.Is(err, ErrRefused) {
-			d.fatal = fmt.Errorf("the disk failed in the middle of a commit; start again from what it holds: %w", err)
-		}
-		return affinity.Refuse(affinity.Unwritable, "store", affinity.Fault{Field: "store", Problem: err.Error(),
-			Remedy: "nothing was changed; try again when there is room"})
-	}
-	tx.t.SetRevision(revision)
-	d.publish(tx.t)
-	d.events.add(tx.events, revision)
-	d.program(ctx, dirty)
-	if dirty.Config {
-		d.holdNow(ctx)
-		d.watchTargets()
-	}
-	return nil
-}
-
-// write commits in another goroutine, so that a slow disk does not delay a failover: verdicts that come meanwhile are
-// acted on in the data plane at once, and judged in full afterwards.
-func (d *Director) write(changes []affinity.Change, revision uint64) error {
-	done := make(chan error, 1)
-	go func() { done <- d.o.Store.Commit(changes, revision) }()
-	for {
-		select {
-		case err := <-done:
-			return err
-		case v := <-d.verdicts:
-			d.early = append(d.early, v)
-			if life, ok := d.work.LifeOf(v.RealServer); ok && life.Alive && !v.Alive && d.holdDeath(v.RealServer) == "" {
-				d.condemn(life, v)
-			}
-		}
-	}
-}
-
-// judgeWaiting judges verdicts before more requests are served.
-func (d *Director) judgeWaiting(ctx context.Context) {
-	for {
-		early := d.early
-		d.early = nil
-		for _, v := range early {
-			d.judge(ctx, v)
-		}
-		select {
-		case v := <-d.verdicts:
-			d.early = append(d.early, v)
-		default:
-			if len(d.early) == 0 {
-				return
-			}
-		}
-	}
-}
-
-// placeUnpinned places tunnels that a crash in the middle of a large commit left without a pin.
-func (d *Director) placeUnpinned(ctx context.Context) error {
-	tx := d.begin()
-	n := 0
-	d.work.Unpinned(func(g affinity.GroupID) bool {
-		tx.place(g, affinity.WhyPlaced)
-		n++
-		return true
-	})
-	if n > 0 {
-		d.o.Log.Warn("tunnels without a placement were found and placed", "groups", n)
-	}
-	return d.commit(ctx, tx)
 }
 
 // TombstonesLive is how long a deleted tunnel is remembered: a late push of an older generation is refused that long.

@@ -17,7 +17,7 @@ type Director interface {
 	// Table is the current state. It never changes; call again for a newer one.
 	Table() *affinity.Table
 	// Do applies changes, each for itself, in order, in one durable step, programs them and answers each. The error is of
-	// the whole: context ended, or shutting down. A call of up to 5,000 changes is one step.
+	// the whole: context ended, or shutting down. A call of up to 2,000 changes is one step.
 	Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error)
 	// View answers everything that is read and is not in the table.
 	View() View

@@ -38,7 +38,7 @@ type Host interface {
 	Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error)
 	// Hold makes the VIPs local addresses behind a filter, and shuts the covering prefixes by tenant name.
 	Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error
-	// LinksUp tells whether all interfaces towards real servers have a carrier.
+	// LinksUp is false while all links towards real servers are down, and for some seconds after any fell.
 	LinksUp() bool
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -82,8 +83,8 @@ func (h *host) Hold(ctx context.Context, vips []netip.Addr, covers map[string][]
 	return err
 }
 
-// LinksUp tells whether all interfaces towards real servers have a carrier.
-func (h *host) LinksUp() bool { return h.prober == nil || h.prober.linksUp() }
+// LinksUp tells whether the links towards real servers are there.
+func (h *host) LinksUp() bool { return h.prober == nil || h.prober.linksUp(time.Now()) }
 
 func (h *host) close() {
 	_ = h.holder.Close()

@@ -25,12 +25,12 @@ type prober struct {
 
 	mu      sync.Mutex // guards what follows
 	numbers map[string]affinity.Index
-	links   map[string]bool
+	links   map[string]probe.Link
 }
 
 func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
 	pc := probe.Config{Interval: c.Interval, Timeout: c.Timeout, DeadAfter: c.DeadAfter, AliveAfter: c.AliveAfter}
-	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]bool{}}
+	p := &prober{toRS: map[string]bool{}, numbers: map[string]affinity.Index{}, links: map[string]probe.Link{}}
 	for _, i := range interfaces {
 		pc.Interfaces = append(pc.Interfaces, i.Name)
 		if i.Roles&plane.RoleRealServers != 0 {
@@ -95,15 +95,22 @@ func (p *prober) Probed(name string) (cause string, rtt time.Duration) {
 	return "not asked yet", 0
 }
 
-func (p *prober) linksUp() bool {
+// linkWindow is how long a link that fell may be the reason of real servers' silence, if there are others.
+const linkWindow = 5 * time.Second
+
+// linksUp tells whether the ways to the real servers are there: some link has a carrier, and none fell just now. A link
+// that is down for good disables no failover.
+func (p *prober) linksUp(now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	down, fell := 0, false
 	for name := range p.toRS {
-		if up, known := p.links[name]; known && !up {
-			return false
+		if l, known := p.links[name]; known && !l.Up {
+			down++
+			fell = fell || now.Sub(l.At) < linkWindow
 		}
 	}
-	return true
+	return !fell && (down == 0 || down < len(p.toRS))
 }
 
 // Run probes until ctx ends.
@@ -117,7 +124,7 @@ func (p *prober) Run(ctx context.Context) error {
 				return nil
 			case l := <-p.p.Links():
 				p.mu.Lock()
-				p.links[l.Interface] = l.Up
+				p.links[l.Interface] = l
 				p.mu.Unlock()
 			case e := <-p.p.Events():
 				p.report(ctx, loop.Verdict{RealServer: e.Name, Alive: e.Alive, Cause: e.Cause})

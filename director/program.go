@@ -166,7 +166,7 @@ func (d *Director) config() plane.Config {
 		c.Tenants = append(c.Tenants, plane.Tenant{Num: n.Num, Name: n.Name, Covers: n.Covers})
 	}
 	for _, s := range t.Services() {
-		ps := plane.Service{Num: s.Num, Name: s.Name, VIPs: s.VIPs, Match: s.Match}
+		ps := plane.Service{Num: s.Num, Name: s.Name, VIPs: s.VIPs, Match: s.Match, Method: s.Method}
 		if s.Unknown == affinity.UnknownHash {
 			ps.Ring = plane.NewRing(d.hashable(s.Name))
 		}

@@ -50,7 +50,7 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 		s.Plane.Detail = d.o.PlaneDetail()
 	}
 	stats := plane.Stats{}
-	if o, ok := d.o.Plane.(plane.Observer); ok {
+	if o, ok := d.o.Plane.(plane.Counter); ok {
 		var err error
 		if stats, err = o.Stats(); err != nil {
 			return s, fmt.Errorf("read the data plane's counters: %w", err)

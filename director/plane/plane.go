@@ -10,7 +10,6 @@ import (
 	"errors"
 	"iter"
 	"net/netip"
-	"time"
 
 	"tunneldirector/affinity"
 )
@@ -20,7 +19,7 @@ import (
 var ErrUnsupported = errors.New("not supported here")
 
 // A Plane forwards packets as it is told. Its methods are called from one goroutine, except Lookup and the methods of
-// Observer, which may be called from any.
+// what else it may be (optional.go), which may be called from any.
 type Plane interface {
 	// Apply programs changes: u.Config first if it is not nil, then the entries, those that are set before those that
 	// are deleted. It is idempotent. On an error some changes may be in place: the caller applies them again or Replaces.
@@ -34,17 +33,6 @@ type Plane interface {
 	Lookup(p Packet) (Decision, error)
 	// Close lets go of the plane. What forwards goes on forwarding.
 	Close() error
-}
-
-// An Observer is a Plane that can tell what went through it.
-type Observer interface {
-	// Stats reads all counters.
-	Stats() (Stats, error)
-	// Seen tells when a packet last came through one pin (with 10 s precision); the zero time: never.
-	Seen(k EndpointKey) (time.Time, error)
-	// LastSeen calls f for each pin through which a packet came since the given time (with 10 s precision), until f
-	// returns false.
-	LastSeen(ctx context.Context, since time.Time, f func(EndpointKey, time.Time) bool) error
 }
 
 // An Update is a set of changes.
@@ -85,6 +73,8 @@ type Service struct {
 	Name  string // for people
 	VIPs  []netip.Addr
 	Match []affinity.Match
+	// Method is that of its real servers, which have it too; it is here for a Checker.
+	Method affinity.Method
 	// Ring is consulted for endpoints without a pin: Ring[HashAddr(source) % len(Ring)]. Empty: drop. Its length is 0 or
 	// RingSize.
 	Ring []Target

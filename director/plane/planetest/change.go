@@ -76,7 +76,11 @@ func (w *world) change() step {
 		}
 		return w.whole()
 	}
-	return step{kind: restart}
+	s := step{kind: restart}
+	if w.opt.Caps.RestartForgets {
+		s.update = w.whole().update
+	}
+	return s
 }
 
 func (w *world) whole() step {
@@ -147,7 +151,9 @@ func (w *world) newEntry() plane.Entry {
 	vip := pick(w, vips)
 	k := plane.EndpointKey{VIP: vip, Addr: w.endpoint(vip.Is6())}
 	if w.chance(3) {
-		k.Port = w.port()
+		for k.Port = w.port(); k.Port == 500 && w.opt.Caps.NoPort500; {
+			k.Port = w.port()
+		}
 	}
 	return plane.Entry{Endpoint: k, Target: w.target()}
 }

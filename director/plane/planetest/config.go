@@ -37,17 +37,28 @@ func (w *world) changeService() {
 
 func (w *world) match() affinity.Match {
 	if w.chance(2) {
-		return affinity.Match{Proto: pick(w, []uint8{50, 50, 51, 47, 115, 4, 41, 132})}
+		return affinity.Match{Proto: pick(w, w.known([]uint8{50, 50, 51, 47, 115, 4, 41, 132}))}
 	}
 	lo := w.port()
-	m := affinity.Match{Proto: pick(w, []uint8{17, 17, 6}), Lo: lo, Hi: lo}
+	m := affinity.Match{Proto: pick(w, w.known([]uint8{17, 17, 6})), Lo: lo, Hi: lo}
 	if w.chance(2) {
 		m.Hi = lo + uint16(min(w.rng.IntN(1500), 65535-int(lo)))
 	}
 	if w.chance(12) {
 		m.Lo, m.Hi = 1, 65535
 	}
+	if most := w.opt.Caps.MaxPorts; most != 0 {
+		m.Hi = m.Lo + min(m.Hi-m.Lo, uint16(most-1))
+	}
 	return m
+}
+
+// known are those of a list of protocols that the plane has.
+func (w *world) known(protocols []uint8) []uint8 {
+	if w.opt.Caps.Protocols == nil {
+		return protocols
+	}
+	return slices.DeleteFunc(protocols, func(p uint8) bool { return !slices.Contains(w.opt.Caps.Protocols, p) })
 }
 
 func (w *world) ring() []plane.Target {
@@ -104,6 +115,9 @@ func (w *world) bear() {
 func (w *world) server(index affinity.Index) plane.RealServer {
 	rs := plane.RealServer{Index: index, Name: "rs", Addrs: pick(w, w.opt.Hosts).Addrs, Method: pick(w, w.opt.Caps.Methods),
 		MTU: pick(w, []int{0, 0, 1500, 1400, 1340}), Alive: !w.chance(5)}
+	if w.opt.Caps.NoSizes {
+		rs.MTU = 0
+	}
 	if !w.opt.Caps.NoVLANs && w.chance(3) {
 		rs.VLANs = map[uint16]uint16{}
 		for tenant := range uint16(len(w.tags)) {

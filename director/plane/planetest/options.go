@@ -66,6 +66,13 @@ type Caps struct {
 	NoFragments bool
 	NoICMP      bool
 	NoRestart   bool
+	NoLoops     bool    // packets do not come from real servers
+	NoSizes     bool    // small packets, paths without an MTU of their own
+	NoPort500   bool    // no endpoints with source port 500: ESP is looked up under it
+	Protocols   []uint8 // that services may have; nil: any
+	MaxPorts    int     // in one line of a service's protocols; 0: any number
+	// RestartForgets: a plane that was just opened has to be told all (Replace) before Lookup knows anything; what forwards goes on.
+	RestartForgets bool
 }
 
 // Verdict is what a plane did with a frame.

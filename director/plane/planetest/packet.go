@@ -26,7 +26,7 @@ func (w *world) packet() plane.Packet {
 	if w.chance(40) {
 		p.OtherMAC = true
 	}
-	if w.chance(5) {
+	if w.chance(5) && !w.opt.Caps.NoSizes {
 		p.Size = w.size()
 	}
 	p.DF = w.chance(2)
@@ -126,7 +126,7 @@ func (w *world) pinAt(vip netip.Addr) (plane.EndpointKey, plane.Target, bool) {
 
 // from says, now and then, that the packet comes from a real server, even the one that it would go to.
 func (w *world) from(p *plane.Packet, t plane.Target) {
-	if len(w.servers) > 0 && w.chance(10) {
+	if len(w.servers) > 0 && w.chance(10) && !w.opt.Caps.NoLoops {
 		p.From = pick(w, []affinity.Index{t.Primary, t.Primary, t.Backup, pick(w, w.servers).Index})
 	}
 }

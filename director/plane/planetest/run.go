@@ -99,6 +99,11 @@ func (r *rig) step(oracle *mem.Plane, s step) *failure {
 			return &failure{what: fmt.Sprintf("Close: %v", err)}
 		}
 		r.plane = r.opt.Open(r.t)
+		if s.update.Config != nil {
+			if err := r.plane.Replace(context.Background(), *s.update.Config, slices.Values(s.update.Entries)); err != nil {
+				return &failure{what: fmt.Sprintf("Replace after a restart: %v", err)}
+			}
+		}
 	} else {
 		if s.call(oracle) != nil {
 			return nil // only in a history made shorter: the step has lost its meaning

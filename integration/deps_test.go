@@ -35,7 +35,10 @@ var importRules = map[string][]string{
 	"director/plane/frame":     {"affinity", "director/plane"},
 	"director/api":             {"affinity"},
 	"director/config":          {"affinity"},
-	"director/vip":             {"affinity", "cluster", "director/plane"},
+	"director/vip":             {"affinity", "cluster", "director/plane", "director/vip/ruleset"},
+	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.
+	"director/vip/ruleset":     {"director/plane"},
+	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset"},
 	"director/probe":           {"affinity", "cluster", "director/plane"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",
@@ -54,7 +57,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"cluster/gossip"},
 	"github.com/moby/ipvs":            {"director/plane/ipvs"},
 	"github.com/cilium/ebpf":          {"director/plane/xdp", "integration"},
-	"github.com/google/nftables":      {"director/vip", "examples/demo"},
+	"github.com/google/nftables":      {"director/vip", "examples/demo", "integration/lab"},
 	"github.com/urfave/cli":           {"cmd"},
 	"github.com/danielgtaylor/huma":   {"director/api"},
 	"golang.zx2c4.com/wireguard":      {"realserver/terminator", "integration/lab"},

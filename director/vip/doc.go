@@ -3,14 +3,17 @@
 //
 // # The filter
 //
-// One nftables table, inet tunneldirector, that outlives the daemon and works with no data plane at all:
+// One nftables table (package ruleset), inet tunneldirector, that outlives the daemon and works with no data plane at all:
 //
 //   - what reaches the node's own input for a VIP is dropped and counted, ICMP echo requests and neighbour discovery
 //     excepted. The hook's priority is 110, after IPVS's hooks on LOCAL_IN (98 and 99), so that only what no plane took
 //     gets there;
 //   - what would be routed on to a VIP that is not (yet, any more) local is dropped and counted;
 //   - what comes in by an interface of role subnet for a tenant's covering prefix and would be routed on is dropped and
-//     counted: with the plane detached a customer's plaintext must not leave by the default route.
+//     counted: with the plane detached a customer's plaintext must not leave by the default route. Where the kernel's own
+//     routing is the data plane (ipvs), what leaves by an interface towards real servers (Wanted.Routed) passes. That is
+//     still closed: there each cover is a blackhole of the plane's own tables, so that only a subnet's own route leads out
+//     of it; and should these tables be lost, the default route is closed unless it leaves by such an interface, too.
 //
 // # The addresses
 //

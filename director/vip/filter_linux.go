@@ -4,55 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
-	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
-
-	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/ruleset"
 )
-
-// sendBuffer lets one transaction carry a table of many covers.
-const sendBuffer = 8 << 20
-
-// elementsPerMessage keeps a netlink attribute below its 64 KiB.
-const elementsPerMessage = 500
 
 // A Filter is the packet filter in the network namespace of the thread that opened it.
 type Filter struct {
-	conn *nftables.Conn
+	table *ruleset.Keeper
 }
 
 // OpenFilter connects to nftables. It changes nothing.
 func OpenFilter() (*Filter, error) {
-	conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return c.SetWriteBuffer(sendBuffer)
-	}))
+	k, err := ruleset.Open(structure())
 	if err != nil {
-		return nil, filterError("open packet filter", err)
+		return nil, fmt.Errorf("open packet filter: %w", err)
 	}
-	f := &Filter{conn: conn}
-	if _, err := f.table(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// filterError names the act, and the remedy where it is known.
-func filterError(act string, err error) error {
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return fmt.Errorf("%s: %w; the process needs CAP_NET_ADMIN", act, err)
-	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EAFNOSUPPORT):
-		return fmt.Errorf("%s: %w: the kernel lacks nf_tables with family inet (%w)", act, plane.ErrUnsupported, err)
-	}
-	return fmt.Errorf("%s: %w", act, err)
+	return &Filter{k}, nil
 }
 
 // Close lets go of the socket. The filter stays.
-func (f *Filter) Close() error { return f.conn.CloseLasting() }
+func (f *Filter) Close() error { return f.table.Close() }
 
 // Set makes the filter close exactly w, in one transaction of the kernel: by difference if the table is as it should be,
 // else (absent, altered, of an older program) by making it anew. On an error nothing has changed. It is idempotent and
@@ -61,72 +32,11 @@ func (f *Filter) Set(ctx context.Context, w Wanted) (Changes, error) {
 	if err := errors.Join(ctx.Err(), w.validate()); err != nil {
 		return Changes{}, fmt.Errorf("set packet filter: %w", err)
 	}
-	have, err := f.read()
+	ch, err := f.table.Keep(ctx, w.elements())
 	if err != nil {
-		return Changes{}, err
+		return Changes{}, fmt.Errorf("set packet filter: %w", err)
 	}
-	ch, err := f.queue(have, w.elements())
-	if err != nil {
-		return Changes{}, filterError("prepare packet filter", err)
-	}
-	if !ch.Any() {
-		return ch, nil
-	}
-	if err := f.conn.Flush(); err != nil {
-		return Changes{}, filterError("change packet filter inet "+TableName, err)
-	}
-	return ch, nil
-}
-
-// queue prepares one transaction.
-func (f *Filter) queue(have *state, want map[string]elements) (Changes, error) {
-	var ch Changes
-	s := newStructure()
-	if !have.intact {
-		ch.Built = true
-		have.sets = nil
-		if have.table != nil {
-			f.conn.DelTable(have.table)
-		}
-		if err := f.build(s); err != nil {
-			return ch, err
-		}
-	}
-	for _, set := range s.sets {
-		add, remove := diff(have.sets[set.Name], want[set.Name])
-		for part := range slices.Chunk(remove, elementsPerMessage) {
-			if err := f.conn.SetDeleteElements(set, part); err != nil {
-				return ch, err
-			}
-		}
-		for part := range slices.Chunk(add, elementsPerMessage) {
-			if err := f.conn.SetAddElements(set, part); err != nil {
-				return ch, err
-			}
-		}
-		ch.FilterAdded += len(add)
-		ch.FilterRemoved += len(remove)
-	}
-	return ch, nil
-}
-
-func (f *Filter) build(s *structure) error {
-	f.conn.AddTable(s.table)
-	for _, name := range s.counters {
-		f.conn.AddObject(&nftables.NamedObj{Table: s.table, Name: name, Type: nftables.ObjTypeCounter, Obj: &expr.Counter{}})
-	}
-	for _, set := range s.sets {
-		if err := f.conn.AddSet(set, nil); err != nil {
-			return err
-		}
-	}
-	for _, c := range s.chains {
-		f.conn.AddChain(c)
-	}
-	for _, r := range s.rules {
-		f.conn.AddRule(r)
-	}
-	return nil
+	return Changes{Built: ch.Built, FilterAdded: ch.Added, FilterRemoved: ch.Removed}, nil
 }
 
 // Dropped are counters since the table was made; they survive the daemon.
@@ -138,41 +48,9 @@ type Dropped struct {
 
 // Dropped reads the counters, in packets.
 func (f *Filter) Dropped() (Dropped, error) {
-	objs, err := f.conn.GetNamedObjects(newStructure().table)
-	if err != nil {
-		return Dropped{}, filterError("read counters of packet filter inet "+TableName, err)
-	}
-	var d Dropped
-	for _, o := range objs {
-		n, ok := o.(*nftables.NamedObj)
-		if !ok {
-			continue
-		}
-		c, ok := n.Obj.(*expr.Counter)
-		if !ok {
-			continue
-		}
-		switch n.Name {
-		case counterInput:
-			d.Input = c.Packets
-		case counterFwd:
-			d.Forward = c.Packets
-		case counterCover:
-			d.Cover = c.Packets
-		}
-	}
-	return d, nil
+	c, err := f.table.Counters()
+	return Dropped{c[counterInput].Packets, c[counterFwd].Packets, c[counterCover].Packets}, err
 }
 
 // Remove deletes the table: for uninstalling. Absent is well.
-func (f *Filter) Remove() error {
-	t, err := f.table()
-	if err != nil || t == nil {
-		return err
-	}
-	f.conn.DelTable(t)
-	if err := f.conn.Flush(); err != nil {
-		return filterError("remove packet filter inet "+TableName, err)
-	}
-	return nil
-}
+func (f *Filter) Remove() error { return f.table.Remove() }

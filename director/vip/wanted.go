@@ -13,6 +13,9 @@ import (
 type Wanted struct {
 	VIPs             []netip.Addr              // of all services, whether held here or not
 	SubnetInterfaces map[string][]netip.Prefix // interface of role subnet -> the covering prefixes of its tenants
+	// Routed are the interfaces by which packets into a cover may leave all the same: those towards real servers, where the
+	// kernel's routing is the data plane (plane ipvs). Empty: none may.
+	Routed []string
 }
 
 // Changes tells what a call had to do; all zero means that everything was in place already. The filter's part counts set
@@ -46,10 +49,12 @@ func (w Wanted) validate() error {
 	for _, a := range w.VIPs {
 		errs = append(errs, validVIP(a))
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.SubnetInterfaces)) {
+	for _, name := range append(slices.Sorted(maps.Keys(w.SubnetInterfaces)), w.Routed...) {
 		if name == "" || len(name) > maxInterfaceName {
 			errs = append(errs, fmt.Errorf("filter covers on interface %q: not an interface name (1 to %d bytes)", name, maxInterfaceName))
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(w.SubnetInterfaces)) {
 		for _, p := range w.SubnetInterfaces[name] {
 			if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
 				errs = append(errs, fmt.Errorf("filter cover %v on interface %s: not a canonical prefix; write %v", p, name, p.Masked()))
@@ -81,6 +86,16 @@ func outermost(ps []netip.Prefix) []netip.Prefix {
 		}
 	}
 	return out
+}
+
+// lastAddr is the highest address of a canonical prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 0x80 >> (i % 8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
 }
 
 // union is the addresses of all lists, sorted, each once.

@@ -1,0 +1,113 @@
+package ruleset
+
+import (
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// A Field is something of a packet that can be compared or looked up.
+type Field struct {
+	size uint32
+	load func(register uint32) expr.Any
+}
+
+func payload(base expr.PayloadBase, offset, size uint32) Field {
+	return Field{size, func(r uint32) expr.Any {
+		return &expr.Payload{DestRegister: r, Base: base, Offset: offset, Len: size}
+	}}
+}
+
+func meta(key expr.MetaKey, size uint32) Field {
+	return Field{size, func(r uint32) expr.Any { return &expr.Meta{Key: key, Register: r} }}
+}
+
+// Src and Dst are the addresses of IPv4 (v is 4) or IPv6. The rule must have matched the Family before.
+func Src(v int) Field { return address(v, 12, 8) }
+
+// Dst: see Src.
+func Dst(v int) Field { return address(v, 16, 24) }
+
+func address(v int, offset4, offset6 uint32) Field {
+	if v == 4 {
+		return payload(expr.PayloadBaseNetworkHeader, offset4, 4)
+	}
+	return payload(expr.PayloadBaseNetworkHeader, offset6, 16)
+}
+
+// Transport are bytes of the transport header; a rule that looks at them matches no later fragment.
+func Transport(offset, size uint32) Field {
+	return payload(expr.PayloadBaseTransportHeader, offset, size)
+}
+
+// Protocol is the protocol above IP, behind IPv6 extension headers (AH is one by itself).
+func Protocol() Field { return meta(expr.MetaKeyL4PROTO, 1) }
+
+// In is the name of the interface that a packet came by, Out of the one that it leaves by.
+func In() Field { return meta(expr.MetaKeyIIFNAME, unix.IFNAMSIZ) }
+
+// Out: see In.
+func Out() Field { return meta(expr.MetaKeyOIFNAME, unix.IFNAMSIZ) }
+
+// firstRegister is the first of sixteen registers of 4 bytes; fields follow one another in them.
+const firstRegister = unix.NFT_REG32_00
+
+func load(fields []Field) []expr.Any {
+	var out []expr.Any
+	register := uint32(firstRegister)
+	for _, f := range fields {
+		out = append(out, f.load(register))
+		register += (f.size + 3) / 4
+	}
+	return out
+}
+
+// Is matches a field's value.
+func Is(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpEq, f, value) }
+
+// AtMost matches a field that is, as a number, not above value.
+func AtMost(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpLte, f, value) }
+
+// AtLeast matches a field that is, as a number, not below value.
+func AtLeast(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpGte, f, value) }
+
+func compare(op expr.CmpOp, f Field, value []byte) []expr.Any {
+	return append(load([]Field{f}), &expr.Cmp{Op: op, Register: firstRegister, Data: value})
+}
+
+// Family matches IPv4 (v is 4) or IPv6.
+func Family(v int) []expr.Any {
+	proto := byte(unix.NFPROTO_IPV4)
+	if v == 6 {
+		proto = unix.NFPROTO_IPV6
+	}
+	return Is(meta(expr.MetaKeyNFPROTO, 1), proto)
+}
+
+// Within matches fields that are, concatenated, an element of a set.
+func Within(set string, fields ...Field) []expr.Any {
+	return append(load(fields), &expr.Lookup{SourceRegister: firstRegister, SetName: set})
+}
+
+// Without matches fields that are no element of a set.
+func Without(set string, fields ...Field) []expr.Any {
+	return append(load(fields), &expr.Lookup{SourceRegister: firstRegister, SetName: set, Invert: true})
+}
+
+// Count counts into a named counter.
+func Count(counter string) []expr.Any {
+	return []expr.Any{&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: counter}}
+}
+
+// Drop counts into a named counter and drops.
+func Drop(counter string) []expr.Any { return append(Count(counter), verdict(expr.VerdictDrop, "")) }
+
+// Accept ends the hook's chain; chains of later priorities see the packet.
+func Accept() []expr.Any { return []expr.Any{verdict(expr.VerdictAccept, "")} }
+
+// Jump goes through another chain, and comes back from its end.
+func Jump(c *nftables.Chain) []expr.Any { return []expr.Any{verdict(expr.VerdictJump, c.Name)} }
+
+func verdict(kind expr.VerdictKind, chain string) expr.Any {
+	return &expr.Verdict{Kind: kind, Chain: chain}
+}

@@ -17,6 +17,9 @@
 // WireGuard runs inside this process, its sockets and TUN devices in the namespaces; real servers share one key and know
 // every site. They count what they decrypt and what they send back, per site (RealServer.Counts).
 //
+// A bare lab has no WireGuard: it is for tunnel software that whoever builds it starts with Command, and for tunnels of the
+// kernel. Its last sites may sit behind a NAT box, in private addresses; its real servers may take packets out of IPIP.
+//
 // A Lab owns its namespaces, processes and the directory under Dir. Names carry the process's id; a lock in the
 // directory tells Sweep, which New calls too, whether the owner still lives. Use needs root. The package does not know
 // the director's code: it does not import any of it.

@@ -33,6 +33,9 @@ type Options struct {
 	IPv6           bool          // IPv6 beside IPv4; every second site then dials the IPv6 VIP
 	Keepalive      time.Duration // of the sites' WireGuard, whole seconds; 0: none
 	OnLinkVIP      bool          // the router asks for the VIP's MAC address (ARP, ND), rather than routing it to the director's address
+	Bare           bool          // no WireGuard: whoever builds the lab runs the tunnels' software
+	BehindNAT      int           // so many of the sites, the last ones, share one public IPv4 address (NAT); Bare only
+	Decapsulate    bool          // real servers take packets out of IPIP, for forwarding method tunnel
 	Logger         *slog.Logger  // default: none
 }
 
@@ -45,6 +48,10 @@ func (o *Options) complete() error {
 	}
 	if o.RealServers == 0 {
 		o.RealServers = 3
+	}
+	if o.BehindNAT > 0 && (!o.Bare || o.BehindNAT > o.Sites || o.SiteNamespaces != o.Sites) {
+		return fmt.Errorf("a lab of %d sites in %d namespaces, %d of them behind NAT: only bare sites, each in a namespace of its own, can be",
+			o.Sites, o.SiteNamespaces, o.BehindNAT)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -65,6 +72,7 @@ type Lab struct {
 	Sites       []*Site
 	RealServers []*RealServer
 	Target      *Target
+	NAT         *NAT // nil: none
 
 	opts    Options
 	name    string
@@ -101,7 +109,8 @@ type Site struct {
 	Name     string
 	NS       *Namespace
 	Port     Port       // "outer"; of its addresses the site uses Endpoint
-	Endpoint netip.Addr // it dials from here
+	Endpoint netip.Addr // from here it dials, as the director sees it
+	Local    netip.Addr // from here it dials, as it sees it itself: not Endpoint if it is behind NAT
 	VIP      netip.Addr // it dials this
 	Subnets  []netip.Prefix
 	Inside   []netip.Addr // its own address in each of Subnets
@@ -110,7 +119,7 @@ type Site struct {
 	service *ecdh.PublicKey
 }
 
-// A RealServer is one WireGuard terminator.
+// A RealServer is one terminator: of WireGuard, unless the lab is bare.
 type RealServer struct {
 	Index int // from 1
 	Name  string

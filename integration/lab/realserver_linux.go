@@ -12,7 +12,7 @@ import (
 func (r *RealServer) start() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.wg != nil {
+	if r.wg != nil || r.lab.opts.Bare {
 		return nil
 	}
 	wg, err := openWireGuard(r.NS, r.config, r.counts, r.lab.opts.Logger)
@@ -56,7 +56,7 @@ func (r *RealServer) Peer(s *Site) (Peer, error) {
 func (s *Site) Peer() (Peer, error) { return readPeer(s.wg, s.service) }
 
 // KillRealServer makes the host of real server i (from 1) dead to the world: its cables are pulled, its WireGuard ends
-// and forgets all it knew.
+// and forgets all it knew, its processes are killed. What they left in the kernel stays.
 func (l *Lab) KillRealServer(i int) error {
 	r, err := l.realServer(i)
 	if err != nil {
@@ -64,10 +64,16 @@ func (l *Lab) KillRealServer(i int) error {
 	}
 	err = errors.Join(l.setOutlet(r.DR, false), l.setOutlet(r.Inner, false))
 	r.stop()
+	for _, p := range l.running() {
+		if p.ns == r.NS {
+			p.Kill()
+		}
+	}
 	return err
 }
 
-// Restore lets a real server that was killed start anew: it knows the sites, and has no tunnel.
+// Restore lets a real server that was killed start anew: it knows the sites, and has no tunnel. Of a bare one only the
+// cables are plugged in.
 func (l *Lab) Restore(i int) error {
 	r, err := l.realServer(i)
 	if err != nil {

@@ -20,17 +20,18 @@ const (
 	subnetBits6 = 64
 )
 
-type segments struct{ sites, outer, rs, inner segment }
+type segments struct{ sites, private, outer, rs, inner segment }
 
 func newSegments(withIPv6 bool) segments {
 	s := func(name, net4, net6 string) segment {
 		return segment{name, netip.MustParsePrefix(net4), netip.MustParsePrefix(net6), withIPv6}
 	}
 	return segments{
-		sites: s("sites", "203.0.113.0/24", "2001:db8:a::/64"),
-		outer: s("outer", "10.127.0.0/24", "2001:db8:d::/64"),
-		rs:    s("rs", "198.51.100.0/24", "2001:db8:b::/64"),
-		inner: s("inner", "192.0.2.128/25", "2001:db8:c::/64"),
+		sites:   s("sites", "203.0.113.0/24", "2001:db8:a::/64"),
+		private: segment{name: "private", net4: netip.MustParsePrefix("192.168.0.0/24")},
+		outer:   s("outer", "10.127.0.0/24", "2001:db8:d::/64"),
+		rs:      s("rs", "198.51.100.0/24", "2001:db8:b::/64"),
+		inner:   s("inner", "192.0.2.128/25", "2001:db8:c::/64"),
 	}
 }
 
@@ -54,7 +55,7 @@ func (l *Lab) build() error {
 	if err := l.Switch.Sysctl(map[string]string{"ipv6/conf/default/disable_ipv6": "1"}); err != nil {
 		return err
 	}
-	for _, s := range []segment{seg.sites, seg.outer, seg.rs, seg.inner} {
+	for _, s := range []segment{seg.sites, seg.private, seg.outer, seg.rs, seg.inner} {
 		if err := l.addBridge(s); err != nil {
 			return err
 		}
@@ -63,6 +64,9 @@ func (l *Lab) build() error {
 		if err := step(seg); err != nil {
 			return err
 		}
+	}
+	if l.opts.Bare {
+		return nil
 	}
 	return l.startTunnels(seg)
 }
@@ -154,6 +158,9 @@ func (l *Lab) buildRealServers(seg segments) error {
 		for _, router := range seg.rs.addrs(hostRouter) {
 			err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "dr", 0))
 		}
+		if err == nil && l.opts.Decapsulate {
+			err = r.decapsulate()
+		}
 		if err != nil {
 			return err
 		}
@@ -163,45 +170,65 @@ func (l *Lab) buildRealServers(seg segments) error {
 }
 
 func (l *Lab) buildSites(seg segments) error {
-	shared := make([]*Namespace, l.opts.SiteNamespaces)
-	ports := make([]Port, len(shared))
-	for i := 1; i <= l.opts.Sites; i++ {
-		k := (i - 1) % len(shared)
-		addrs := seg.sites.addrs(hostFirst + i)
-		if shared[k] == nil {
-			ns, err := l.namespace(fmt.Sprintf("site%d", i))
-			if err != nil {
-				return err
-			}
-			if ports[k], err = l.plug(ns, "outer", seg.sites, hostFirst+i); err != nil {
-				return err
-			}
-			for _, router := range seg.sites.addrs(hostRouter) {
-				if err := ns.route(defaultOf(router.Addr()), router.Addr(), "outer", 0); err != nil {
-					return err
-				}
-			}
-			shared[k] = ns
-		} else {
-			for _, a := range addrs {
-				if err := shared[k].Hold("outer", a); err != nil {
-					return err
-				}
-			}
+	if l.opts.BehindNAT > 0 {
+		if err := l.buildNAT(seg); err != nil {
+			return err
 		}
-		s := &Site{Index: i, Name: fmt.Sprintf("site-%03d", i), NS: shared[k], Port: ports[k]}
+	}
+	machines := make([]siteMachine, l.opts.SiteNamespaces)
+	for i := 1; i <= l.opts.Sites; i++ {
+		m := &machines[(i-1)%len(machines)]
+		hidden := i > l.opts.Sites-l.opts.BehindNAT
+		at := seg.sites
+		if hidden {
+			at = seg.private
+		}
+		if err := l.addSiteMachine(m, at, i); err != nil {
+			return err
+		}
+		s := &Site{Index: i, Name: fmt.Sprintf("site-%03d", i), NS: m.ns, Port: m.port}
 		s.Port.Addrs = nil
-		for _, a := range addrs {
+		for _, a := range at.addrs(hostFirst + i) {
 			s.Port.Addrs = append(s.Port.Addrs, a.Addr())
 		}
-		family := (i - 1) % len(l.VIPs)
-		s.Endpoint, s.VIP = s.Port.Addrs[family], l.VIPs[family]
+		family := (i - 1) % len(s.Port.Addrs)
+		s.Local, s.VIP = s.Port.Addrs[family], l.VIPs[family]
+		s.Endpoint = s.Local
+		if hidden {
+			s.Endpoint = l.NAT.Outer.Addrs[0]
+		}
 		if err := l.addSubnets(s); err != nil {
 			return err
 		}
 		l.Sites = append(l.Sites, s)
 	}
 	return nil
+}
+
+// A siteMachine is the namespace of one or several sites.
+type siteMachine struct {
+	ns   *Namespace
+	port Port
+}
+
+// addSiteMachine makes the machine of site i, or gives one that is there the site's addresses.
+func (l *Lab) addSiteMachine(m *siteMachine, at segment, i int) (err error) {
+	if m.ns != nil {
+		for _, a := range at.addrs(hostFirst + i) {
+			err = errors.Join(err, m.ns.Hold("outer", a))
+		}
+		return err
+	}
+	if m.ns, err = l.namespace(fmt.Sprintf("site%d", i)); err != nil {
+		return err
+	}
+	if m.port, err = l.plug(m.ns, "outer", at, hostFirst+i); err != nil {
+		return err
+	}
+	for _, router := range at.addrs(hostRouter) {
+		err = errors.Join(err, m.ns.route(defaultOf(router.Addr()), router.Addr(), "outer", 0))
+	}
+	return err
 }
 
 // addSubnets gives a site subnet number i of each cover, and the first address of it.
@@ -254,7 +281,7 @@ func (l *Lab) startSite(s *Site, vip *ecdh.PublicKey, beyond []netip.Prefix) (*e
 	name := fmt.Sprintf("wg%d", s.Index)
 	s.service = vip
 	s.wg, err = openWireGuard(s.NS, wgConfig{
-		name: name, key: key, locals: []netip.Addr{s.Endpoint},
+		name: name, key: key, locals: []netip.Addr{s.Local},
 		peers: []wgPeer{{
 			key: vip, endpoint: netip.AddrPortFrom(s.VIP, WireGuardPort), allowed: beyond, keepalive: l.opts.Keepalive,
 		}},

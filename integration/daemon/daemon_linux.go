@@ -21,6 +21,41 @@ type Options struct {
 	Dir    string    // for its configuration; exists
 	Data   string    // data directory; "": in Dir
 	Log    io.Writer // what it writes; nil: nowhere
+
+	Plane    string // default xdp
+	Settings string // more of the node file, in YAML
+	Service  VirtualService
+}
+
+// A VirtualService is what the lab's sites dial. The zero value is WireGuard by direct routing.
+type VirtualService struct {
+	Name      string
+	Protocols []string // as the API names them
+	Method    string   // default dr
+	Unknown   string   // default drop
+	Check     string   // of the real servers, as a records file has it: "none", "{udp: 500}"
+}
+
+func (o *Options) complete() {
+	if o.Data == "" {
+		o.Data = filepath.Join(o.Dir, "data")
+	}
+	if o.Plane == "" {
+		o.Plane = "xdp"
+	}
+	s := &o.Service
+	if s.Name == "" {
+		*s = VirtualService{
+			Name: Service, Protocols: []string{fmt.Sprintf("udp/%d", lab.WireGuardPort)},
+			Check: fmt.Sprintf("{udp: %d}", lab.WireGuardPort),
+		}
+	}
+	if s.Method == "" {
+		s.Method = "dr"
+	}
+	if s.Unknown == "" {
+		s.Unknown = "drop"
+	}
 }
 
 // A Daemon is the director's program on a lab's director.
@@ -36,13 +71,11 @@ const socket = "tunneldirector/api.sock" // below the machine's /run
 
 // New writes the configuration.
 func New(l *lab.Lab, o Options) (*Daemon, error) {
-	if o.Data == "" {
-		o.Data = filepath.Join(o.Dir, "data")
-	}
+	o.complete()
 	d := &Daemon{lab: l, opts: o}
-	err := os.WriteFile(d.file("director.yaml"), []byte(nodeFile(l, o.Data)), 0o644)
+	err := os.WriteFile(d.file("director.yaml"), []byte(nodeFile(l, o)), 0o644)
 	if err == nil {
-		err = os.WriteFile(d.file("records.yaml"), []byte(records(l)), 0o644)
+		err = os.WriteFile(d.file("records.yaml"), []byte(records(l, o.Service)), 0o644)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configure the director: %w", err)
@@ -99,6 +132,12 @@ func (d *Daemon) Kill() error {
 	}
 	d.p.Kill()
 	return nil
+}
+
+// Uninstall takes all that a stopped daemon left out of the kernel; the table on disk stays.
+func (d *Daemon) Uninstall() error {
+	_, err := d.Command("uninstall", "--config", d.file("director.yaml"), "--yes")
+	return err
 }
 
 // Command runs the director's command line on the director's machine and returns what it printed.

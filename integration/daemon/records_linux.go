@@ -10,44 +10,46 @@ import (
 	"tunneldirector/integration/lab"
 )
 
-// Service is the name of the lab's virtual service.
+// Service is the name of the lab's virtual service, unless Options say another.
 const Service = "wireguard"
 
 // nodeFile is what is local to the director.
-func nodeFile(l *lab.Lab, data string) string {
+func nodeFile(l *lab.Lab, o Options) string {
 	d := l.Director
 	return fmt.Sprintf(`name: director1
 data_dir: %s
-plane: xdp
+plane: %s
 interfaces:
   - {name: %s, roles: [tunnel]}
   - {name: %s, roles: [realservers]}
   - {name: %s, roles: [subnet]}
 api:
   socket: {path: /run/%s}
-`, data, d.Sites.Name, d.RS.Name, d.Inner.Name, socket)
+%s
+`, o.Data, o.Plane, d.Sites.Name, d.RS.Name, d.Inner.Name, socket, o.Settings)
 }
 
 // records are what an operator applies.
-func records(l *lab.Lab) string {
+func records(l *lab.Lab, s VirtualService) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `services:
   - name: %s
     vips: [%s]
-    protocols: [udp/%d]
-    method: dr
+    protocols: [%s]
+    method: %s
+    unknown: %s
 tenants:
   - name: default
     covers: [%s]
 real_servers:
-`, Service, list(l.VIPs), lab.WireGuardPort, list(lab.Covers[:len(l.VIPs)]))
+`, s.Name, list(l.VIPs), strings.Join(s.Protocols, ", "), s.Method, s.Unknown, list(lab.Covers[:len(l.VIPs)]))
 	for _, r := range l.RealServers {
 		fmt.Fprintf(&b, `  - name: %s
     host: host%d
     addresses: [%s]
     services: [%s]
-    check: {udp: %d}
-`, r.Name, r.Index, list(r.DR.Addrs), Service, lab.WireGuardPort)
+    check: %s
+`, r.Name, r.Index, list(r.DR.Addrs), s.Name, s.Check)
 	}
 	return b.String()
 }
@@ -60,9 +62,12 @@ func list[T interface{ String() string }](values []T) string {
 	return strings.Join(words, ", ")
 }
 
-// Tunnel is what a network management system pushes for a site.
+// Tunnel is what a network management system pushes for a site. Those that share an address are a group.
 func Tunnel(s *lab.Site) api.Tunnel {
 	t := api.Tunnel{ID: s.Name, Service: Service, Endpoints: []string{s.Endpoint.String()}, State: "coming"}
+	if s.Local != s.Endpoint {
+		t.Group = "behind-" + s.Endpoint.String()
+	}
 	for _, p := range s.Subnets {
 		t.Subnets = append(t.Subnets, p.String())
 	}
@@ -72,7 +77,9 @@ func Tunnel(s *lab.Site) api.Tunnel {
 // Push makes sites' tunnels known, one by one, before they come up.
 func (d *Daemon) Push(ctx context.Context, sites ...*lab.Site) error {
 	for _, s := range sites {
-		if _, err := d.Client.PutTunnel(ctx, Tunnel(s)); err != nil {
+		t := Tunnel(s)
+		t.Service = d.opts.Service.Name
+		if _, err := d.Client.PutTunnel(ctx, t); err != nil {
 			return fmt.Errorf("push %s: %w", s.Name, err)
 		}
 	}

@@ -195,3 +195,15 @@ func TestPlanSet(t *testing.T) {
 		})
 	}
 }
+
+func TestMasqIsForUDP(t *testing.T) {
+	vip := netip.MustParseAddr("192.0.2.20")
+	udp, esp := Match{Proto: 17, Lo: 4500, Hi: 4500}, Match{Proto: 50}
+	if f := (&Service{Name: "natt", VIPs: []netip.Addr{vip}, Method: Masq, Match: []Match{udp}}).Faults(); f != nil {
+		t.Errorf("UDP by masq: %v", f)
+	}
+	f := (&Service{Name: "ipsec", VIPs: []netip.Addr{vip}, Method: Masq, Match: []Match{udp, esp}}).Faults()
+	if len(f) != 1 || f[0].Field != "protocols[1]" || f[0].Value != "esp" || !strings.Contains(f[0].Remedy, "method dr or tunnel") {
+		t.Errorf("ESP by masq: %v", f)
+	}
+}

@@ -19,7 +19,7 @@ type Method uint8
 const (
 	DR   Method = iota // direct routing: the destination MAC is rewritten
 	IPIP               // tunnel: IPIP: 4in4 or 6in6
-	Masq               // NAT; plane ipvs and UDP only
+	Masq               // NAT; UDP only, and not every plane can
 )
 
 // A Policy chooses real servers for new groups.

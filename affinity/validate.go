@@ -176,14 +176,15 @@ func (s *Service) Faults() []Fault {
 		out = append(out, Fault{"protocols", "", "is empty", "for example esp, udp/500, udp/4500"})
 	}
 	for i, a := range s.Match {
+		field := fmt.Sprintf("protocols[%d]", i)
 		for _, b := range s.Match[:i] {
 			if a.overlaps(b) {
-				out = append(out, Fault{fmt.Sprintf("protocols[%d]", i), a.String(), "overlaps " + b.String(), "leave one out"})
+				out = append(out, Fault{field, a.String(), "overlaps " + b.String(), "leave one out"})
 			}
 		}
-	}
-	if s.Method == Masq {
-		out = append(out, Fault{"method", "masq", "is for the ipvs plane", "dr or tunnel"})
+		if s.Method == Masq && a.Proto != 17 {
+			out = append(out, Fault{field, a.String(), "does not survive a change of address, and method masq is one", "udp, or method dr or tunnel"})
+		}
 	}
 	return out
 }

@@ -27,7 +27,7 @@ func (nothing) Close() error                                                    
 
 // BenchmarkPush is one new tunnel of a batch, from check to entries for the plane.
 func BenchmarkPush(b *testing.B) {
-	d, err := Open(b.Context(), Options{Name: "d1", Store: nothing{}, Plane: nothing{}, Host: &machine{}, Log: slog.New(slog.DiscardHandler)})
+	d, err := Open(b.Context(), load(b, nothing{}), Options{Name: "d1", Plane: nothing{}, Host: &machine{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 // acted on in the data plane at once, and judged in full afterwards.
 func (d *Director) write(changes []affinity.Change, revision uint64) error {
 	done := make(chan error, 1)
-	go func() { done <- d.o.Store.Commit(changes, revision) }()
+	go func() { done <- d.store.Commit(changes, revision) }()
 	for {
 		select {
 		case err := <-done:

@@ -46,7 +46,6 @@ type Host interface {
 type Options struct {
 	Name      string
 	Version   string
-	Store     Store
 	Plane     plane.Plane
 	PlaneKind string
 	// PlaneDetail describes the plane's interfaces; may be nil.
@@ -63,6 +62,7 @@ type Options struct {
 // A Director is one node's wanted state and what keeps the kernel like it.
 type Director struct {
 	o       Options
+	store   Store
 	started time.Time
 
 	// Owned by Run.
@@ -117,9 +117,9 @@ const (
 	maxGather = 500
 )
 
-// Open reads the table from disk, makes the plane hold it and returns a director that is complete but does not act until
-// Run.
-func Open(ctx context.Context, o Options) (*Director, error) {
+// Open makes the plane hold the table and returns a director that is complete but does not act until Run. A table that the
+// plane cannot do is an error that wraps Unable, and then nothing was touched.
+func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -127,8 +127,9 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}}
 	d.always = make(chan struct{})
 	close(d.always)
-	if err := d.load(); err != nil {
-		return nil, err
+	d.take(s)
+	if err := Check(o.Plane, asked(d.work, nil)); err != nil {
+		return nil, fmt.Errorf("the stored table asks for what plane %s cannot do; nothing was changed:\n%w", o.PlaneKind, err)
 	}
 	if err := d.refreshHost(); err != nil {
 		return nil, err
@@ -140,34 +141,6 @@ func Open(ctx context.Context, o Options) (*Director, error) {
 	}
 	d.holdNow(ctx) // the VIPs come last: what they draw is forwarded at once
 	return d, d.placeUnpinned(ctx)
-}
-
-// load reads every record.
-func (d *Director) load() error {
-	id, revision := d.o.Store.Identity()
-	t := affinity.NewTable(id, revision)
-	n := 0
-	err := d.o.Store.Load(func(c affinity.Change) error {
-		h, err := t.Restore(c.Kind, c.Key, c.Value)
-		if err != nil {
-			return fmt.Errorf("read %s %q: %w", c.Kind, c.Key, err)
-		}
-		d.clock.Observe(h.Stamp)
-		n++
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("load the table: %w", err)
-	}
-	t.Take()
-	d.work = t
-	d.turn = uint64(t.Len())
-	d.events.start(revision)
-	d.o.Log.Info("table loaded", "records", n, "tunnels", t.Len(), "revision", revision, "store", id)
-	if ahead := d.clock.Ahead(d.o.Now()); ahead > time.Minute {
-		d.o.Log.Warn("the clock is behind the table; stamps go on from the table", "behind", ahead)
-	}
-	return nil
 }
 
 func (d *Director) publish(t *affinity.Table) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -64,7 +63,7 @@ func (d *Director) program(ctx context.Context, dirty affinity.Dirty) {
 	}
 	var u plane.Update
 	if dirty.Config {
-		c := d.config()
+		c := d.planeConfig()
 		u.Config = &c
 	}
 	u.Entries = make([]plane.Entry, 0, len(dirty.Endpoints)+len(dirty.Subnets))
@@ -119,7 +118,7 @@ func target(primary, backup affinity.Index) plane.Target {
 // replacePlane makes the plane hold the whole table.
 func (d *Director) replacePlane(ctx context.Context) error {
 	began := d.o.Now()
-	if err := d.o.Plane.Replace(ctx, d.config(), d.entries()); err != nil {
+	if err := d.o.Plane.Replace(ctx, d.planeConfig(), d.entries()); err != nil {
 		return err
 	}
 	d.planeErr = nil
@@ -156,53 +155,4 @@ func (d *Director) planeFailed(err error) {
 	d.planeErr = err
 	d.replaceAt = d.o.Now().Add(replaceRest)
 	d.note(func(h *health) { h.planeErr = err.Error() })
-}
-
-// config is all that is small, as the plane needs it.
-func (d *Director) config() plane.Config {
-	t := d.work
-	c := plane.Config{Own: d.local.own}
-	for _, n := range t.Tenants() {
-		c.Tenants = append(c.Tenants, plane.Tenant{Num: n.Num, Name: n.Name, Covers: n.Covers})
-	}
-	for _, s := range t.Services() {
-		ps := plane.Service{Num: s.Num, Name: s.Name, VIPs: s.VIPs, Match: s.Match, Method: s.Method}
-		if s.Unknown == affinity.UnknownHash {
-			ps.Ring = plane.NewRing(d.hashable(s.Name))
-		}
-		c.Services = append(c.Services, ps)
-	}
-	for _, l := range t.Lives() {
-		if rs, ok := t.RealServer(l.RealServer); ok {
-			c.RealServers = append(c.RealServers, d.planeServer(rs, l))
-		}
-	}
-	return c
-}
-
-// hashable are the incarnations that may get unknown endpoints of a service.
-func (d *Director) hashable(service string) []affinity.Index {
-	var out []affinity.Index
-	for _, rs := range d.work.RealServers() {
-		if l, ok := d.work.LifeOf(rs.Name); ok && l.Alive && !d.condemned[l.Index] && rs.Admin == affinity.Active && rs.Weight > 0 && slices.Contains(rs.Services, service) {
-			out = append(out, l.Index)
-		}
-	}
-	return out
-}
-
-func (d *Director) planeServer(rs *affinity.RealServer, l *affinity.Life) plane.RealServer {
-	out := plane.RealServer{Index: l.Index, Name: rs.Name, Addrs: rs.Addrs, Alive: l.Alive && !d.condemned[l.Index]}
-	if s, ok := d.work.Service(rs.Services[0]); ok {
-		out.Method = s.Method
-	}
-	for _, name := range slices.Sorted(maps.Keys(rs.VLANs)) {
-		if n, ok := d.work.Tenant(name); ok {
-			if out.VLANs == nil {
-				out.VLANs = map[uint16]uint16{}
-			}
-			out.VLANs[n.Num] = rs.VLANs[name]
-		}
-	}
-	return out
 }

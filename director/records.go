@@ -26,7 +26,9 @@ func (x *tx) putService(s *affinity.Service) affinity.Result {
 		next.Num = x.t.FreeServiceNumber()
 	}
 	next.Header = x.header()
-	x.t.PutService(&next)
+	if r := x.able("service", next.Name, func() { x.t.PutService(&next) }); r != nil {
+		return refused(r)
+	}
 	x.event("service", next.Name, func(e *api.Event) { e.Why = "put" })
 	return affinity.Result{Changed: true, Created: !exists}
 }
@@ -67,7 +69,9 @@ func (x *tx) putTenant(n *affinity.Tenant) affinity.Result {
 		next.Num = x.t.FreeTenantNumber()
 	}
 	next.Header = x.header()
-	x.t.PutTenant(&next)
+	if r := x.able("tenant", next.Name, func() { x.t.PutTenant(&next) }); r != nil {
+		return refused(r)
+	}
 	return affinity.Result{Changed: true, Created: !exists}
 }
 
@@ -101,7 +105,9 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 		}
 	}
 	next.Header = x.header()
-	x.t.PutRealServer(&next)
+	if r := x.able("realserver", next.Name, func() { x.t.PutRealServer(&next) }); r != nil {
+		return refused(r)
+	}
 	if exists && slices.ContainsFunc(old.Addrs, func(a netip.Addr) bool { return !slices.Contains(next.Addrs, a) }) {
 		x.retire(next.Name, "its address was changed")
 	}
@@ -123,7 +129,9 @@ func (x *tx) setAdmin(op affinity.SetAdmin) affinity.Result {
 	}
 	next := *old
 	next.Header, next.Admin = x.header(), op.Admin
-	x.t.PutRealServer(&next)
+	if r := x.able("realserver", next.Name, func() { x.t.PutRealServer(&next) }); r != nil {
+		return refused(r)
+	}
 	x.event("real-server", op.Name, func(e *api.Event) { e.Why = op.Admin.String() })
 	x.d.sweep.roomAppeared = true
 	return affinity.Result{Changed: true}

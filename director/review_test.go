@@ -332,7 +332,7 @@ func (badHost) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) er
 
 func TestOpenWithoutTheVIPs(t *testing.T) {
 	d := &disk{records: map[string]affinity.Change{}}
-	_, err := Open(context.Background(), Options{Name: "d1", Store: d, Plane: mem.New(interfaces), Host: badHost{&machine{}}, Log: slog.New(slog.DiscardHandler)})
+	_, err := Open(context.Background(), load(t, d), Options{Name: "d1", Plane: mem.New(interfaces), Host: badHost{&machine{}}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Errorf("no director at all: %v", err)
 	}
@@ -457,7 +457,7 @@ func TestFullPlaneRefusesThePush(t *testing.T) {
 		host := &machine{answering: 9}
 		w := &world{t: t, disk: &disk{records: map[string]affinity.Change{}}, host: host, plane: p.Plane}
 		ctx, cancel := context.WithCancel(context.Background())
-		d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: p, Host: host, Prober: host, MaxEndpoints: 10, Log: slog.New(slog.DiscardHandler)})
+		d, err := Open(ctx, load(t, w.disk), Options{Name: "d1", Plane: p, Host: host, Prober: host, MaxEndpoints: 10, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -494,7 +494,7 @@ func TestSlowDiskDelaysNoFailover(t *testing.T) {
 		host := &machine{answering: 9}
 		w := &world{t: t, disk: &disk{records: map[string]affinity.Change{}}, host: host, plane: mem.New(interfaces)}
 		ctx, cancel := context.WithCancel(context.Background())
-		d, err := Open(ctx, Options{Name: "d1", Store: slowDisk{w.disk}, Plane: w.plane, Host: host, Prober: host, Log: slog.New(slog.DiscardHandler)})
+		d, err := Open(ctx, load(t, slowDisk{w.disk}), Options{Name: "d1", Plane: w.plane, Host: host, Prober: host, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -36,7 +36,7 @@ func (d *Director) note(change func(*health)) {
 // Status is the whole state of the director.
 func (v view) Status(ctx context.Context) (api.Status, error) {
 	d, t, h := v.d, v.d.Table(), v.d.health.Load()
-	disk := d.o.Store.State()
+	disk := d.store.State()
 	s := api.Status{
 		Name: d.o.Name, Version: d.o.Version, Store: t.StoreID(), Revision: t.Revision(), Started: d.started,
 		Writable: disk.NotWritable == "", NotWritable: disk.NotWritable, DiskFree: disk.Free, DiskUsed: disk.Used,

@@ -113,6 +113,7 @@ type world struct {
 	disk  *disk
 	host  *machine
 	plane *mem.Plane
+	over  plane.Plane  // nil: plane itself
 	skew  atomic.Int64 // of the director's clock, nanoseconds
 	stop  func()
 }
@@ -146,12 +147,26 @@ func (w *world) start() {
 // open reads the disk and programs the plane.
 func (w *world) open(ctx context.Context) {
 	w.t.Helper()
-	d, err := Open(ctx, Options{Name: "d1", Store: w.disk, Plane: w.plane, PlaneKind: "mem", Host: w.host, Prober: w.host,
+	over := w.over
+	if over == nil {
+		over = w.plane
+	}
+	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Host: w.host, Prober: w.host,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	w.d = d
+}
+
+// load reads a disk.
+func load(t testing.TB, s Store) *Stored {
+	t.Helper()
+	stored, err := Load(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stored
 }
 
 // restart opens the disk again, over the plane as it is, or over an empty one.

@@ -95,12 +95,16 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, disk.Close()) }()
+	stored, err := loop.Load(store{disk})
+	if err != nil {
+		return err
+	}
 	kernel, err := openKernel(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
-	d, err := loop.Open(ctx, loop.Options{Name: cfg.Name, Version: version(), Store: store{disk}, Plane: kernel.plane, PlaneKind: kernel.kind,
+	d, err := loop.Open(ctx, stored, loop.Options{Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.kind,
 		PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err

@@ -67,7 +67,11 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	p := mem.New([]plane.Interface{{Name: "out", Roles: plane.RoleTunnel}, {Name: "in", Roles: plane.RoleSubnet}, {Name: "rs", Roles: plane.RoleRealServers}})
-	d, err := td.Open(ctx, td.Options{Name: "d1", Version: "1.2.3", Store: &disk{records: map[string]affinity.Change{}}, Plane: p, PlaneKind: "mem",
+	stored, err := td.Load(&disk{records: map[string]affinity.Change{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := td.Open(ctx, stored, td.Options{Name: "d1", Version: "1.2.3", Plane: p, PlaneKind: "mem",
 		Host: nowhere{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

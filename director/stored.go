@@ -1,0 +1,49 @@
+package director
+
+import (
+	"fmt"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+)
+
+// A Stored is the table as it is on disk, before there is a plane for it.
+type Stored struct {
+	store Store
+	table *affinity.Table
+	clock affinity.Clock
+}
+
+// Load reads every record of a store, which is the director's from then on.
+func Load(s Store) (*Stored, error) {
+	id, revision := s.Identity()
+	out := &Stored{store: s, table: affinity.NewTable(id, revision)}
+	err := s.Load(func(c affinity.Change) error {
+		h, err := out.table.Restore(c.Kind, c.Key, c.Value)
+		if err != nil {
+			return fmt.Errorf("read %s %q: %w", c.Kind, c.Key, err)
+		}
+		out.clock.Observe(h.Stamp)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the table: %w", err)
+	}
+	out.table.Take()
+	return out, nil
+}
+
+// Config is what a plane would be asked to do: for a plane.Checker.
+func (s *Stored) Config() plane.Config { return asked(s.table, nil) }
+
+// take makes the table that is on disk the director's.
+func (d *Director) take(s *Stored) {
+	d.store, d.work, d.clock = s.store, s.table, s.clock
+	d.turn = uint64(d.work.Len())
+	d.events.start(d.work.Revision())
+	d.o.Log.Info("table loaded", "tunnels", d.work.Len(), "revision", d.work.Revision(), "store", d.work.StoreID())
+	if ahead := d.clock.Ahead(d.o.Now()); ahead > time.Minute {
+		d.o.Log.Warn("the clock is behind the table; stamps go on from the table", "behind", ahead)
+	}
+}

@@ -14,6 +14,7 @@ const (
 	connSize4  = 36
 	connSize6  = 72
 	maxConns   = 255 // nr_conns is a byte
+	markerSize = headerSize + 8
 )
 
 const (
@@ -45,8 +46,8 @@ func next(conns []Conn, size int) int {
 	return len(conns)
 }
 
-// appendMessage appends one datagram with these entries, at most maxConns. Without any it is one that the kernel reads and
-// does nothing for. Both sizes of an entry are multiples of four, so that none needs padding.
+// appendMessage appends one datagram with these entries, 1 to maxConns. Both sizes of an entry are multiples of four, so
+// that none needs padding.
 func appendMessage(b []byte, syncID uint8, conns []Conn) []byte {
 	start := len(b)
 	// The first byte is the count of version 0, whose receivers thus see nothing in it; the size comes last.
@@ -56,6 +57,12 @@ func appendMessage(b []byte, syncID uint8, conns []Conn) []byte {
 	}
 	binary.BigEndian.PutUint16(b[start+2:], uint16(len(b)-start))
 	return b
+}
+
+// appendMarker appends a message without entries, which carries a number behind them where the kernel does not look.
+func appendMarker(b []byte, syncID uint8, number uint64) []byte {
+	b = append(b, 0, syncID, 0, markerSize, 0, protocolVersion, 0, 0)
+	return binary.BigEndian.AppendUint64(b, number)
 }
 
 func appendConn(b []byte, c Conn) []byte {

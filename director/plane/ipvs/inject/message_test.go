@@ -31,7 +31,6 @@ func TestBytes(t *testing.T) {
 		conns []Conn
 		want  []string
 	}{
-		{"marker", nil, []string{"00 07 0008 00 01 0000"}},
 		{"exact v4", []Conn{exact4}, []string{
 			"00 07 002c 01 01 0000", // header: size 44, one entry
 			"00 11 0024 00000003 0000 a2a9 1194 0007 00000000 00000e10 cb007105 c6336401 0a000002",
@@ -49,6 +48,13 @@ func TestBytes(t *testing.T) {
 				t.Errorf("got  %s\nwant %s", got, want)
 			}
 		})
+	}
+}
+
+func TestMarker(t *testing.T) {
+	const want = "0007001000010000" + "0102030405060708"
+	if got := fmt.Sprintf("%x", appendMarker(nil, 7, 0x0102030405060708)); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

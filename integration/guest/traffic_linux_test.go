@@ -1,0 +1,125 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"tunneldirector/integration/lab"
+)
+
+// interval is how often a flow's pings are sent.
+const interval = 20 * time.Millisecond
+
+// A flow is pings through a site's tunnel, by the site to the target and by the target to the site.
+type flow struct {
+	site    *lab.Site
+	out, in *lab.Pinger
+}
+
+// target is the target's address in the family of a site's first inside address.
+func (r *rig) target(inside netip.Addr) netip.Addr {
+	for _, a := range r.Target.Inner.Addrs {
+		if a.Is4() == inside.Is4() {
+			return a
+		}
+	}
+	r.Fatalf("the target has no address for %s", inside)
+	return netip.Addr{}
+}
+
+// flow starts pings both ways.
+func (r *rig) flow(s *lab.Site) *flow {
+	r.Helper()
+	inside := s.Inside[0]
+	out, err := r.StartPing(r.ctx, s.NS, inside, r.target(inside), interval, 0)
+	r.must("ping", err)
+	in, err := r.StartPing(r.ctx, r.Target.Namespace, r.target(inside), inside, interval, 0)
+	r.must("ping", err)
+	return &flow{site: s, out: out, in: in}
+}
+
+func (r *rig) flows(sites ...*lab.Site) []*flow {
+	r.Helper()
+	var all []*flow
+	for _, s := range sites {
+		all = append(all, r.flow(s))
+	}
+	return all
+}
+
+// stop ends a flow and returns all its pings, those of the site and those of the target.
+func (r *rig) stop(f *flow) (out, in []lab.Echo) {
+	r.Helper()
+	in, err := f.in.Stop()
+	r.must("ping", err)
+	out, err = f.out.Stop()
+	r.must("ping", err)
+	return out, in
+}
+
+// lossless ends flows and insists that nothing was lost.
+func (r *rig) lossless(flows []*flow, during string) {
+	r.Helper()
+	for _, f := range flows {
+		out, in := r.stop(f)
+		if n := lab.CountLost(out) + lab.CountLost(in); n > 0 || len(out) == 0 || len(in) == 0 {
+			r.Errorf("%s: %s lost %d of %d packets from the site and %d of %d to it, want none", during, f.site.Name,
+				lab.CountLost(out), len(out), lab.CountLost(in), len(in))
+		}
+	}
+}
+
+// restored ends a flow and tells how long after an event both directions were answered again, to the first request sent
+// after it.
+func (r *rig) restored(f *flow, event time.Time) time.Duration {
+	r.Helper()
+	out, in := r.stop(f)
+	there, ok := lab.Restored(out, event)
+	back, too := lab.Restored(in, event)
+	if !ok || !too {
+		r.Fatalf("%s: answers again after the event: from the site %t, to the site %t", f.site.Name, ok, too)
+	}
+	return max(there, back)
+}
+
+// flowing waits until both directions of a flow are answered.
+func (r *rig) flowing(f *flow, d time.Duration) {
+	r.Helper()
+	sent := [2]uint64{f.out.Sent(), f.in.Sent()}
+	got := [2]uint64{f.out.Received(), f.in.Received()}
+	r.until(d, "wait for "+f.site.Name+" to flow", func() error {
+		// Two more answers each: one may have been on its way.
+		if o, i := f.out.Received(), f.in.Received(); o < got[0]+2 || i < got[1]+2 {
+			return fmt.Errorf("%d answers to %d pings from the site, %d to %d to the site", o-got[0], f.out.Sent()-sent[0], i-got[1], f.in.Sent()-sent[1])
+		}
+		return nil
+	})
+}
+
+// ping pings both ways through a site's tunnel, in each family that it has inside, and insists on all answers.
+func (r *rig) ping(s *lab.Site, count int) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, 20*time.Second)
+	defer cancel()
+	for _, inside := range s.Inside {
+		target := r.target(inside)
+		out, err := r.Ping(ctx, s.NS, inside, target, interval, count)
+		r.must("ping", err)
+		in, err := r.Ping(ctx, r.Target.Namespace, target, inside, interval, count)
+		r.must("ping", err)
+		if lab.CountLost(out)+lab.CountLost(in) > 0 || len(out) != count || len(in) != count {
+			r.Errorf("%s, %s: %d of %d pings from the site lost, %d of %d to it", s.Name, inside, lab.CountLost(out), len(out),
+				lab.CountLost(in), len(in))
+		}
+	}
+}
+
+// establish pings from a site until the target answers: traffic brings up what is not up yet.
+func (r *rig) establish(s *lab.Site, d time.Duration) {
+	r.Helper()
+	f := r.flow(s)
+	r.flowing(f, d)
+	r.stop(f)
+}

@@ -1,0 +1,8 @@
+// Package conntab reads IPVS's connection table from /proc/net/ip_vs_conn_sync, which, unlike ip_vs_conn, tells where an entry
+// came from.
+//
+// It costs more than it looks. The kernel gives a page at a time, about 50 entries, whatever the size of the read; and before
+// Linux 6.14 (commit 178883fd039d) each of these reads walks the table from its start. So there the cost grows with the
+// square of the table. It is for people who ask, never for a timer. The table is not locked between two
+// reads: an entry that comes, goes, or is made anew meanwhile may be missed or seen twice, and so may be its neighbours.
+package conntab

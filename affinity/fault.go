@@ -7,7 +7,7 @@ import (
 
 // A Fault is one thing wrong with something that was asked for.
 type Fault struct {
-	Field   string // a path: subnets[0]
+	Field   string // a path: subnets[0]; "": the object as a whole
 	Value   string // as it was given
 	Problem string // what is wrong
 	Remedy  string // what would be right
@@ -19,7 +19,10 @@ func (f Fault) Error() string {
 	if f.Value != "" {
 		fmt.Fprintf(&b, " %q", f.Value)
 	}
-	b.WriteString(": " + f.Problem)
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
+	b.WriteString(f.Problem)
 	if f.Remedy != "" {
 		b.WriteString("; " + f.Remedy)
 	}

@@ -254,8 +254,10 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 	}
 	g := tunnels[0].GroupID()
 	tunnels = x.t.GroupTunnels(g)
-	if op.Idle && slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return x.d.up(x.t, tun) }) {
-		return affinity.Result{Group: g, Warnings: []string{"up: left alone"}}
+	if op.Idle {
+		if r := x.busy(object, op.To, tunnels); r != nil {
+			return refused(r)
+		}
 	}
 	var refusal *affinity.Refusal
 	before := len(x.events)
@@ -276,6 +278,17 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 		return refused(refusal)
 	}
 	return x.answer(tunnels[0], affinity.Result{Changed: len(x.events) > before || len(joined) > 0})
+}
+
+// busy refuses to move a group that is up, or may be.
+func (x *tx) busy(object, to string, tunnels []*affinity.Tunnel) *affinity.Refusal {
+	for _, tun := range tunnels {
+		if how, _ := x.d.howUp(x.t, tun); how != "" {
+			return affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Value: to, Problem: "tunnel " + tun.ID + " " + how,
+				Remedy: "wait until it is down, or move it all the same: director repin without --idle"})
+		}
+	}
+	return nil
 }
 
 // liftSplit takes the pins of split tunnels off.
@@ -314,7 +327,7 @@ func chooseAt(v place.View, d place.Demand, op affinity.Repin, object, service s
 func (d *Director) joinSplit(ctx context.Context) {
 	var down []affinity.GroupID
 	d.work.EachSplit(func(id string) bool {
-		if tun, ok := d.work.Tunnel(id); ok && !d.up(d.work, tun) {
+		if tun, ok := d.work.Tunnel(id); ok && !d.mayBeUp(d.work, tun) {
 			down = append(down, affinity.GroupID(id))
 		}
 		return len(down) < sweepMend

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
 )
 
 // Stamp is not below the stamp of any record that there is now.
@@ -18,11 +19,16 @@ func (d *Director) Scratch(context.Context) (*affinity.Table, []netip.Prefix, er
 }
 
 // RebalancePlan lists the moves that would bring each real server of a service ("": of all) to its share of the expected
-// bandwidth, the biggest groups first. Repin leaves alone what is up when its turn comes.
+// bandwidth, the biggest groups first. Repin leaves alone what is up when its turn comes. Where nobody can tell what is
+// not, it refuses.
 func (d *Director) RebalancePlan(_ context.Context, service string) ([]affinity.Op, error) {
 	t := d.Table()
 	if _, ok := t.Service(service); !ok && service != "" {
 		return nil, affinity.Refuse(affinity.NotFound, "service "+service, affinity.Fault{Field: "service", Value: service, Problem: "is not a service", Remedy: "director service list"})
+	}
+	if _, watches := d.o.Plane.(plane.Observer); !watches {
+		return nil, affinity.Refuse(affinity.Conflict, "rebalancing", affinity.Fault{Field: "plane", Value: d.o.PlaneKind, Problem: "sees no packets, so nobody can tell which tunnels are not up",
+			Remedy: "move groups one by one: director repin"})
 	}
 	var ops []affinity.Op
 	for _, s := range t.Services() {

@@ -155,7 +155,7 @@ func (x *tx) answer(tun *affinity.Tunnel, r affinity.Result) affinity.Result {
 	r.Group = tun.GroupID()
 	r.Pin, _ = x.t.PinOf(tun)
 	if x.t.Split(tun) {
-		r.Warnings = append(r.Warnings, "split: the tunnel is up elsewhere than its group and keeps its real server until it is down or repinned")
+		r.Warnings = append(r.Warnings, "split: the tunnel is or may be up elsewhere than its group and keeps its real server until it is down or repinned")
 	}
 	return r
 }
@@ -215,7 +215,11 @@ func (x *tx) moved(was map[string]affinity.Index, old, next *affinity.Tunnel) *a
 			before = *old
 			before.State = next.State
 		}
-		if x.t.Serving(p) == i || x.t.Shares(tun) && id == next.ID || !x.d.up(x.t, &before) {
+		if x.t.Serving(p) == i || x.t.Shares(tun) && id == next.ID {
+			continue
+		}
+		how, remedy := x.d.howUp(x.t, &before)
+		if how == "" {
 			continue
 		}
 		field, value := "group", next.Group
@@ -223,8 +227,7 @@ func (x *tx) moved(was map[string]affinity.Index, old, next *affinity.Tunnel) *a
 			field, value = "service", next.Service
 		}
 		return affinity.Refuse(affinity.Conflict, "tunnel "+next.ID, affinity.Fault{Field: field, Value: value,
-			Problem: fmt.Sprintf("tunnel %s is up at %s and would have to move", id, x.t.NameAt(i)),
-			Remedy:  "wait until it is down, or repin it first"})
+			Problem: fmt.Sprintf("tunnel %s %s at %s and would have to move", id, how, x.t.NameAt(i)), Remedy: remedy})
 	}
 	return nil
 }
@@ -251,7 +254,7 @@ func (x *tx) change(old, next *affinity.Tunnel) {
 		x.changeGroup(old, next)
 	} else {
 		x.t.PutTunnel(next)
-		if x.t.Split(next) && !x.d.up(x.t, next) {
+		if x.t.Split(next) && !x.d.mayBeUp(x.t, next) {
 			x.t.DropPin(affinity.GroupID(next.ID)) // it is down: it joins its group
 		}
 	}
@@ -275,7 +278,7 @@ func (x *tx) changeGroup(old, next *affinity.Tunnel) {
 	case !placed: // the first of its group brings its placement along
 		x.t.DropPin(own)
 		pin.Group = next.GroupID()
-	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.up(x.t, next) && !x.t.Shares(next): // split
+	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.mayBeUp(x.t, next) && !x.t.Shares(next): // split
 		pin.Group = own
 	default: // joins; one that shares an endpoint with a member cannot be apart from it
 		x.t.DropPin(own)
@@ -293,7 +296,7 @@ func (x *tx) evade(next *affinity.Tunnel) {
 	meets := x.overlapped([]*affinity.Tunnel{next})
 	switch {
 	case pin.Primary != 0 && slices.Contains(meets, pin.Primary):
-		if !slices.ContainsFunc(x.t.PlacedBy(pin.Group), func(tun *affinity.Tunnel) bool { return x.d.up(x.t, tun) }) {
+		if !slices.ContainsFunc(x.t.PlacedBy(pin.Group), func(tun *affinity.Tunnel) bool { return x.d.mayBeUp(x.t, tun) }) {
 			x.place(pin.Group, affinity.WhyPlaced)
 		}
 	case pin.Backup != 0 && slices.Contains(meets, pin.Backup):

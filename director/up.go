@@ -12,41 +12,62 @@ import (
 // upWindow is how long after its last packet a tunnel counts as up (design rule 10).
 const upWindow = 180 * time.Second
 
-// up tells whether a tunnel is up.
-func (d *Director) up(t *affinity.Table, tun *affinity.Tunnel) bool {
-	return d.evidence(t, tun).Up
+// mayBeUp tells whether a tunnel must be taken for up by whoever would move it. The NMS's not saying up is not enough: it
+// is idle only where the packets say so.
+func (d *Director) mayBeUp(t *affinity.Table, tun *affinity.Tunnel) bool {
+	how, _ := d.howUp(t, tun)
+	return how != ""
+}
+
+// howUp says in words why a tunnel must not be moved, and what to do about it; "" if it may be.
+func (d *Director) howUp(t *affinity.Table, tun *affinity.Tunnel) (how, remedy string) {
+	switch e := d.evidence(t, tun); {
+	case e.Up:
+		return "is up", "wait until it is down, or repin it first"
+	case e.By == api.ByNobody:
+		return "may be up (plane " + d.o.PlaneKind + " sees no packets)", "repin it first"
+	}
+	return "", ""
 }
 
 // evidence is what is known of a tunnel's being up: packets in the last 180 s, else the NMS's word.
 func (d *Director) evidence(t *affinity.Table, tun *affinity.Tunnel) api.Evidence {
-	seen := d.lastSeen(t, tun)
+	seen, watched := d.lastSeen(t, tun)
 	switch {
 	case !seen.IsZero() && d.o.Now().Sub(seen) <= upWindow:
-		return api.Evidence{Up: true, By: "packets", LastSeen: seen}
+		return api.Evidence{Up: true, By: api.ByPackets, LastSeen: seen}
 	case tun.State == affinity.StateUp:
-		return api.Evidence{Up: true, By: "nms", LastSeen: seen}
+		return api.Evidence{Up: true, By: api.ByNMS, LastSeen: seen}
+	case !watched:
+		return api.Evidence{By: api.ByNobody, LastSeen: seen}
 	}
 	return api.Evidence{LastSeen: seen}
 }
 
-// lastSeen is the last packet through any of a tunnel's endpoints.
-func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.Time) {
-	o, ok := d.o.Plane.(plane.Observer)
+// lastSeen is the last packet through any of a tunnel's endpoints. It is not watched if the plane cannot tell of one of them.
+func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.Time, watched bool) {
 	s, known := t.Service(tun.Service)
-	if !ok || !known {
-		return last
+	if !known || len(tun.Endpoints) == 0 {
+		return last, true // no packet can come
+	}
+	o, watched := d.o.Plane.(plane.Observer)
+	if !watched {
+		return last, false
 	}
 	for _, ep := range tun.Endpoints {
 		for _, vip := range s.VIPs {
 			if vip.Is4() != ep.Addr().Is4() {
 				continue
 			}
-			if seen, err := o.Seen(plane.EndpointKey{VIP: vip, Addr: ep.Addr(), Port: ep.Port()}); err == nil && seen.After(last) {
+			seen, err := o.Seen(plane.EndpointKey{VIP: vip, Addr: ep.Addr(), Port: ep.Port()})
+			if err != nil {
+				watched = false
+			} else if seen.After(last) {
 				last = seen
 			}
 		}
 	}
-	return last
+	return last, watched
 }
 
 // View answers what is read and is not in the table.

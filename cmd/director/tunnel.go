@@ -168,6 +168,8 @@ func upWord(s *api.TunnelState) string {
 		return "up (" + s.Evidence + ")"
 	case s.State == "coming":
 		return "coming"
+	case s.Evidence == api.ByNobody:
+		return "unknown"
 	}
 	return "down"
 }

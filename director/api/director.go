@@ -62,9 +62,16 @@ type Rebalancer interface {
 // Evidence is whether a tunnel is up and how we know.
 type Evidence struct {
 	Up       bool
-	By       string    // agent, packets, nms; "" if down
+	By       string    // one of those below; "" if down
 	LastSeen time.Time // last packet through its pin, to 10 s; zero: none seen
 }
+
+// Who says whether a tunnel is up.
+const (
+	ByPackets = "packets"
+	ByNMS     = "nms"
+	ByNobody  = "nobody" // is in a position to say that it is not: it counts as down, and yet is not moved
+)
 
 // A Question is a packet whose way is asked for.
 type Question struct {

@@ -47,7 +47,7 @@ func (p *Problem) Error() string {
 		} else {
 			b.WriteString(" | ")
 		}
-		b.WriteString(strings.TrimPrefix(e.String(), ": "))
+		b.WriteString(e.String())
 	}
 	return b.String()
 }

@@ -27,7 +27,7 @@ type TunnelState struct {
 	Updated   time.Time  `json:"updated"`
 	Placement *Placement `json:"placement"`
 	Up        bool       `json:"up"`
-	Evidence  string     `json:"evidence,omitempty" doc:"by what it is known to be up: agent, packets or nms"`
+	Evidence  string     `json:"evidence,omitempty" doc:"by what it is known to be up: packets or nms. nobody: nobody can say that it is down, so it is not moved either"`
 	LastSeen  *time.Time `json:"last_seen,omitempty" doc:"last packet, to 10 s"`
 	Contested []string   `json:"contested,omitempty" doc:"claims that another group holds"`
 	Split     bool       `json:"split,omitempty" doc:"keeps another real server than its group until it is down or repinned"`

@@ -8,7 +8,7 @@ import (
 type Elements map[string]nftables.SetElement
 
 // Add adds a key, of concatenated fields.
-func (e Elements) Add(fields ...[]byte) { e.add(nftables.SetElement{Key: concat(fields)}) }
+func (e Elements) Add(fields ...[]byte) { e.add(nftables.SetElement{Key: Key(fields...)}) }
 
 // AddRange adds a range; both ends belong to it.
 func (e Elements) AddRange(first, last []byte) { e.add(nftables.SetElement{Key: first, KeyEnd: last}) }
@@ -20,8 +20,14 @@ func (e Elements) add(el nftables.SetElement) {
 	e[string(el.Key)+"-"+string(el.KeyEnd)] = el
 }
 
-// concat is a key of several fields, each of which fills up registers of 4 bytes.
-func concat(fields [][]byte) []byte {
+// Has tells whether a key was added, of concatenated fields.
+func (e Elements) Has(fields ...[]byte) bool {
+	_, ok := e[string(Key(fields...))+"-"]
+	return ok
+}
+
+// Key is several fields concatenated, each of which fills up registers of 4 bytes.
+func Key(fields ...[]byte) []byte {
 	var key []byte
 	for _, f := range fields {
 		key = append(key, f...)

@@ -22,17 +22,28 @@ func meta(key expr.MetaKey, size uint32) Field {
 	return Field{size, func(r uint32) expr.Any { return &expr.Meta{Key: key, Register: r} }}
 }
 
-// Src and Dst are the addresses of IPv4 (v is 4) or IPv6. The rule must have matched the Family before.
-func Src(v int) Field { return address(v, 12, 8) }
-
-// Dst: see Src.
-func Dst(v int) Field { return address(v, 16, 24) }
-
-func address(v int, offset4, offset6 uint32) Field {
+// Src is the source address of IPv4 (v is 4) or IPv6, Dst the destination. The rule must have matched the Family before.
+func Src(v int) Field {
 	if v == 4 {
-		return payload(expr.PayloadBaseNetworkHeader, offset4, 4)
+		return SrcStart(v, 4)
 	}
-	return payload(expr.PayloadBaseNetworkHeader, offset6, 16)
+	return SrcStart(v, 16)
+}
+
+// SrcStart is the first bytes of the source address: see Src.
+func SrcStart(v int, size uint32) Field {
+	if v == 4 {
+		return payload(expr.PayloadBaseNetworkHeader, 12, size)
+	}
+	return payload(expr.PayloadBaseNetworkHeader, 8, size)
+}
+
+// Dst is the destination address: see Src.
+func Dst(v int) Field {
+	if v == 4 {
+		return payload(expr.PayloadBaseNetworkHeader, 16, 4)
+	}
+	return payload(expr.PayloadBaseNetworkHeader, 24, 16)
 }
 
 // Transport are bytes of the transport header; a rule that looks at them matches no later fragment.
@@ -64,9 +75,6 @@ func load(fields []Field) []expr.Any {
 
 // Is matches a field's value.
 func Is(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpEq, f, value) }
-
-// AtMost matches a field that is, as a number, not above value.
-func AtMost(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpLte, f, value) }
 
 // AtLeast matches a field that is, as a number, not below value.
 func AtLeast(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpGte, f, value) }

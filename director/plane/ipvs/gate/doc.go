@@ -1,0 +1,26 @@
+// Package gate is the packet filter around IPVS: one nftables table, inet tunneldirector-ipvs, that outlives the daemon.
+//
+// IPVS looks at packets on the node's own input (priorities 98 and 99 of LOCAL_IN, ip_vs_ops4 in ip_vs_core.c), and knows
+// nothing of interfaces' roles, of sources that lie, or of services. What it does not take it leaves to the node's own stack,
+// and what it refuses it answers. So around it:
+//
+//	input, 90      to a VIP: role of the interface, source, kind of ICMP, service, and what has no port where pins are by
+//	               port only: rules 4 to 8 of director/plane/doc.go. What passes goes on to IPVS
+//	input, 105     to a VIP and not taken by IPVS: dropped, as of an unknown endpoint; ICMP echo and neighbour discovery
+//	               excepted. The filter of package director/vip, at 110, does the same again, whatever the plane
+//	forward, 120   from subnet interfaces to real servers' interfaces: the source (rule 12), and a count of what was forwarded
+//	output, 0      the seal: nothing leaves by the interface through which entries are sent to IPVS. What a local process
+//	               sends to a multicast group there would be looped back to IPVS's daemon, which believes everyone.
+//	               IPVS's "port unreachable" about unknown endpoints is dropped: the plane is silent to those. So are
+//	               redirects on the subnet side: a target host that has learned to send past the director would not
+//	               follow it from a dead real server to its backup (IPv6 has no setting against them)
+//
+// At priority 90 of input IPv4 fragments are whole again; IPv6 ones are since IPVS asks for that with its first IPv6 service.
+//
+// The counters are the kernel's own, since the table was made. That of unknown endpoints is too low where such endpoints
+// send to a service's UDP ports: there what is counted is IPVS's answers, which the kernel limits (net.ipv4.icmp_ratelimit).
+// Packets from 0.0.0.0, ::1, multicast and the node's own IPv4 addresses die before, in the kernel's own tests of sources, and
+// are not counted here.
+//
+// The package owns the table, in the network namespace of the thread that opened it. It must not know pins, nor set up IPVS.
+package gate

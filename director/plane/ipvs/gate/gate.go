@@ -1,0 +1,87 @@
+package gate
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+)
+
+// Protocols that IPVS forwards.
+const (
+	protoUDP = 17
+	protoESP = 50
+	protoAH  = 51
+)
+
+// Wanted is all that the gate is to let through and to shut out. It is always given whole; lists may repeat themselves.
+type Wanted struct {
+	VIPs        []netip.Addr // of all services
+	Own         []netip.Addr // the director's addresses: like VIPs they are nobody's source
+	Tunnel      []string     // interfaces by which sites send
+	Subnet      []string     // interfaces by which target hosts send
+	RealServers []string     // interfaces by which packets to real servers leave
+	Services    []Allowed
+	NoPort      []Source // ESP and AH of these are dropped: the endpoints have pins by port only
+}
+
+// Allowed is what a service takes at a VIP: UDP with destination ports Lo to Hi, or ESP or AH, without ports.
+type Allowed struct {
+	VIP    netip.Addr
+	Proto  uint8
+	Lo, Hi uint16
+}
+
+// A Source is an address that sends to a VIP.
+type Source struct{ VIP, Addr netip.Addr }
+
+const maxInterfaceName = 15 // IFNAMSIZ less its zero byte
+
+// validate refuses what cannot be meant, with all faults at once.
+func (w Wanted) validate() error {
+	var errs []error
+	for _, a := range slices.Concat(w.VIPs, w.Own) {
+		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+			errs = append(errs, fmt.Errorf("address %v: not a plain IPv4 or IPv6 address", a))
+		}
+	}
+	for _, name := range slices.Concat(w.Tunnel, w.Subnet, w.RealServers) {
+		if !validName(name) {
+			errs = append(errs, fmt.Errorf("interface %q: not an interface name (1 to %d bytes)", name, maxInterfaceName))
+		}
+	}
+	for _, s := range w.Services {
+		switch {
+		case !slices.Contains(w.VIPs, s.VIP):
+			errs = append(errs, fmt.Errorf("service at %v: no such VIP", s.VIP))
+		case s.Proto != protoUDP && s.Proto != protoESP && s.Proto != protoAH:
+			errs = append(errs, fmt.Errorf("service at %v: protocol %d: IPVS forwards UDP, ESP and AH", s.VIP, s.Proto))
+		case s.Lo > s.Hi, s.Proto != protoUDP && s.Hi != 0:
+			errs = append(errs, fmt.Errorf("service at %v: protocol %d: ports %d to %d", s.VIP, s.Proto, s.Lo, s.Hi))
+		}
+	}
+	for _, s := range w.NoPort {
+		if !slices.Contains(w.VIPs, s.VIP) || s.VIP.Is4() != s.Addr.Is4() || s.Addr.Is4In6() {
+			errs = append(errs, fmt.Errorf("source %v: does not send to VIP %v", s.Addr, s.VIP))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validName(ifname string) bool { return ifname != "" && len(ifname) <= maxInterfaceName }
+
+// ports are the UDP services with overlapping and adjacent port ranges made one: the kernel's sets take no overlaps.
+func (w Wanted) ports() []Allowed {
+	udp := slices.DeleteFunc(slices.Clone(w.Services), func(s Allowed) bool { return s.Proto != protoUDP })
+	slices.SortFunc(udp, func(a, b Allowed) int { return cmp.Or(a.VIP.Compare(b.VIP), cmp.Compare(a.Lo, b.Lo)) })
+	var out []Allowed
+	for _, s := range udp {
+		if n := len(out); n > 0 && out[n-1].VIP == s.VIP && int(s.Lo) <= int(out[n-1].Hi)+1 {
+			out[n-1].Hi = max(out[n-1].Hi, s.Hi)
+			continue
+		}
+		out = append(out, s)
+	}
+	return out
+}

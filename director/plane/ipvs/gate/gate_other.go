@@ -1,0 +1,38 @@
+//go:build !linux
+
+package gate
+
+import (
+	"context"
+	"fmt"
+
+	"tunneldirector/director/plane"
+)
+
+var errOther = fmt.Errorf("open the gate: %w: this needs Linux", plane.ErrUnsupported)
+
+// A Gate exists on Linux only.
+type Gate struct{}
+
+// Open fails here.
+func Open() (*Gate, error) { return nil, errOther }
+
+// Close does nothing.
+func (*Gate) Close() error { return nil }
+
+// Seal fails here.
+func (*Gate) Seal(context.Context, string) error { return errOther }
+
+// Sealed fails here.
+func (*Gate) Sealed(string) (bool, error) { return false, errOther }
+
+// Set fails here.
+func (*Gate) Set(context.Context, Wanted) (bool, error) { return false, errOther }
+
+// Counters fails here.
+func (*Gate) Counters() (map[plane.Reason]uint64, plane.Traffic, error) {
+	return nil, plane.Traffic{}, errOther
+}
+
+// Remove fails here.
+func (*Gate) Remove() error { return errOther }

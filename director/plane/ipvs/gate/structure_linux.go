@@ -1,0 +1,158 @@
+package gate
+
+import (
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/vip/ruleset"
+)
+
+// TableName is the gate's table, family inet.
+const TableName = "tunneldirector-ipvs"
+
+// layout names the rules below.
+const layout = "gate1"
+
+// Priorities. IPVS has 98 and 99 of LOCAL_IN, the filter of the VIPs has 110 of LOCAL_IN and FORWARD.
+const (
+	beforeIPVS  nftables.ChainPriority = 90
+	afterIPVS   nftables.ChainPriority = 105
+	afterFilter nftables.ChainPriority = 120
+)
+
+// Names inside the table. People see them in `nft list table inet tunneldirector-ipvs`.
+const (
+	counterRole     = "no_role"
+	counterSource   = "bad_source"
+	counterICMP     = "icmp"
+	counterService  = "no_service"
+	counterPort     = "no_port"
+	counterUnknown  = "unknown_endpoint"
+	counterSubnet   = "subnet"
+	counterSeal     = "sealed"
+	counterRedirect = "redirect"
+
+	setTunnel      = "tunnel"
+	setSubnet      = "subnet"
+	setRealServers = "realservers"
+	setSealed      = "sealed"
+)
+
+// The sets that each family has, and chains.
+func setVIPs(v int) string   { return name("vips", v) }
+func setOurs(v int) string   { return name("ours", v) } // addresses that nobody else can have
+func setPorts(v int) string  { return name("udp", v) }
+func setProtos(v int) string { return name("protocols", v) }
+func setNoPort(v int) string { return name("noport", v) }
+
+func name(what string, v int) string { return what + string(rune('0'+v)) }
+
+// A side is one family's part of the rules.
+type side struct {
+	v                      int
+	icmp                   byte   // its number as a protocol
+	control, errors        []byte // ICMP types
+	unreachable, redirects []byte // port unreachable: type and code; redirect: type
+	lies                   [][]expr.Any
+}
+
+// The other sources that rule 5 names (0.0.0.0, ::1, multicast) never get as far: the kernel drops them when it routes
+// (ip_route_input_slow), or at once (ip6_rcv_core).
+var sides = []side{
+	{4, unix.IPPROTO_ICMP, []byte{8}, []byte{3, 11, 12}, []byte{3, 3}, []byte{5}, [][]expr.Any{
+		ruleset.Is(ruleset.SrcStart(4, 1), 127),
+		ruleset.AtLeast(ruleset.Src(4), 240, 0, 0, 0),
+	}},
+	{6, unix.IPPROTO_ICMPV6, []byte{128, 135, 136}, []byte{1, 2, 3, 4}, []byte{1, 4}, []byte{137}, [][]expr.Any{
+		ruleset.Is(ruleset.Src(6), make([]byte, 16)...),
+	}},
+}
+
+func structure() *ruleset.Table {
+	t := ruleset.New(TableName, layout)
+	t.Counter(counterRole, counterSource, counterICMP, counterService, counterPort, counterUnknown, counterSubnet, counterSeal, counterRedirect)
+	for _, name := range []string{setTunnel, setSubnet, setRealServers, setSealed} {
+		t.Set(name, nftables.TypeIFName)
+	}
+	before := t.Hook("before_ipvs", nftables.ChainHookInput, beforeIPVS)
+	after := t.Hook("after_ipvs", nftables.ChainHookInput, afterIPVS)
+	forward := t.Hook("forward", nftables.ChainHookForward, afterFilter)
+	output := t.Hook("output", nftables.ChainHookOutput, 0)
+
+	t.Rule(output, ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))
+	fromSubnet := slices.Concat(ruleset.Within(setSubnet, ruleset.In()), ruleset.Within(setRealServers, ruleset.Out()))
+	for _, s := range sides {
+		s.sets(t)
+		source := s.source(t)
+		t.Rule(before, s.toVIP(), ruleset.Jump(s.before(t, source)))
+		t.Rule(after, s.toVIP(), ruleset.Jump(s.after(t)))
+		t.Rule(forward, ruleset.Family(s.v), fromSubnet, ruleset.Jump(source))
+		t.Rule(output, ruleset.Family(s.v), ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(s.told(t)))
+	}
+	t.Rule(forward, fromSubnet, ruleset.Count(counterSubnet))
+	return t
+}
+
+func (s side) sets(t *ruleset.Table) {
+	addr := nftables.TypeIPAddr
+	if s.v == 6 {
+		addr = nftables.TypeIP6Addr
+	}
+	t.Set(setVIPs(s.v), addr)
+	t.Set(setOurs(s.v), addr)
+	t.Ranges(setPorts(s.v), addr, nftables.TypeInetService)
+	t.Set(setProtos(s.v), addr, nftables.TypeInetProto)
+	t.Set(setNoPort(s.v), addr, addr)
+}
+
+func (s side) toVIP() []expr.Any {
+	return slices.Concat(ruleset.Family(s.v), ruleset.Within(setVIPs(s.v), ruleset.Dst(s.v)))
+}
+
+// source drops what lies about where it comes from.
+func (s side) source(t *ruleset.Table) *nftables.Chain {
+	c := t.Chain(name("source", s.v))
+	t.Rule(c, ruleset.Within(setOurs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterSource))
+	for _, lie := range s.lies {
+		t.Rule(c, lie, ruleset.Drop(counterSource))
+	}
+	return c
+}
+
+// before is what comes to a VIP, and IPVS has not yet seen.
+func (s side) before(t *ruleset.Table, source *nftables.Chain) *nftables.Chain {
+	c, icmp := t.Chain(name("tunnel", s.v)), t.Chain(name("icmp", s.v))
+	for _, kind := range slices.Concat(s.control, s.errors) {
+		t.Rule(icmp, ruleset.Is(ruleset.Transport(0, 1), kind), ruleset.Accept())
+	}
+	t.Rule(icmp, ruleset.Drop(counterICMP))
+
+	t.Rule(c, ruleset.Without(setTunnel, ruleset.In()), ruleset.Drop(counterRole))
+	t.Rule(c, ruleset.Jump(source))
+	t.Rule(c, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(icmp))
+	t.Rule(c, ruleset.Is(ruleset.Protocol(), protoUDP), ruleset.Within(setPorts(s.v), ruleset.Dst(s.v), ruleset.Transport(2, 2)), ruleset.Accept())
+	t.Rule(c, ruleset.Without(setProtos(s.v), ruleset.Dst(s.v), ruleset.Protocol()), ruleset.Drop(counterService))
+	t.Rule(c, ruleset.Within(setNoPort(s.v), ruleset.Dst(s.v), ruleset.Src(s.v)), ruleset.Drop(counterPort))
+	return c
+}
+
+// after is what came to a VIP, and IPVS left.
+func (s side) after(t *ruleset.Table) *nftables.Chain {
+	c := t.Chain(name("left", s.v))
+	for _, kind := range s.control {
+		t.Rule(c, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Is(ruleset.Transport(0, 1), kind), ruleset.Accept())
+	}
+	t.Rule(c, ruleset.Drop(counterUnknown))
+	return c
+}
+
+// told is what the kernel says about packets that were not forwarded, or not as they should have been sent.
+func (s side) told(t *ruleset.Table) *nftables.Chain {
+	c := t.Chain(name("told", s.v))
+	t.Rule(c, ruleset.Is(ruleset.Transport(0, 2), s.unreachable...), ruleset.Within(setVIPs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterUnknown))
+	t.Rule(c, ruleset.Is(ruleset.Transport(0, 1), s.redirects...), ruleset.Within(setSubnet, ruleset.Out()), ruleset.Drop(counterRedirect))
+	return c
+}

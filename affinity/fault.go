@@ -17,7 +17,10 @@ func (f Fault) Error() string {
 	var b strings.Builder
 	b.WriteString(f.Field)
 	if f.Value != "" {
-		fmt.Fprintf(&b, " %q", f.Value)
+		if f.Field != "" {
+			b.WriteByte(' ')
+		}
+		fmt.Fprintf(&b, "%q", f.Value)
 	}
 	if b.Len() > 0 {
 		b.WriteString(": ")

@@ -29,15 +29,6 @@ type lineFault struct {
 func (f lineFault) Error() string {
 	e := api.FieldError{Field: f.Field, Value: f.Value, Problem: f.Problem, Remedy: f.Remedy}
 	s := e.String()
-	if f.Field == "" {
-		s = s[len(": "):]
-		if f.Value != "" {
-			s = fmt.Sprintf("%q: %s", f.Value, f.Problem)
-			if f.Remedy != "" {
-				s += "; " + f.Remedy
-			}
-		}
-	}
 	if f.Column > 0 {
 		return fmt.Sprintf("line %d, column %d: %s", f.Line, f.Column, s)
 	}

@@ -43,7 +43,7 @@ func TestWrongTypes(t *testing.T) {
 		`[]`:                                     "is a list; expected an object", `"x"`: "is a string; expected an object",
 	} {
 		p := decode([]byte(body), new(Tunnel))
-		if p == nil || len(p.Errors) != 1 || strings.TrimPrefix(p.Errors[0].String(), ": ") != want && !strings.HasSuffix(p.Errors[0].String(), want) {
+		if p == nil || len(p.Errors) != 1 || p.Errors[0].String() != want && !strings.HasSuffix(p.Errors[0].String(), want) {
 			t.Errorf("%s: %v, want %s", body, p, want)
 		}
 	}

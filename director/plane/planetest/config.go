@@ -36,8 +36,8 @@ func (w *world) changeService() {
 }
 
 func (w *world) match() affinity.Match {
-	if w.chance(2) {
-		return affinity.Match{Proto: pick(w, w.known([]uint8{50, 50, 51, 47, 115, 4, 41, 132}))}
+	if bare := w.known([]uint8{50, 50, 51, 47, 115, 4, 41, 132}); len(bare) > 0 && w.chance(2) {
+		return affinity.Match{Proto: pick(w, bare)}
 	}
 	lo := w.port()
 	m := affinity.Match{Proto: pick(w, w.known([]uint8{17, 17, 6})), Lo: lo, Hi: lo}

@@ -1,0 +1,274 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+)
+
+// Apply programs changes.
+func (p *Plane) Apply(ctx context.Context, u plane.Update) error {
+	for _, e := range u.Entries {
+		if err := check(e); err != nil {
+			return err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u.Config != nil {
+		if err := p.configure(*u.Config); err != nil {
+			return err
+		}
+	}
+	w := newWork()
+	for _, e := range u.Entries {
+		if !e.Delete {
+			p.set(e, w)
+		}
+	}
+	for _, e := range u.Entries {
+		if e.Delete {
+			p.remove(e, w)
+		}
+	}
+	return p.commit(ctx, u.Config != nil, w)
+}
+
+// Replace makes the plane hold exactly this. All that it sends carries new labels, so that whatever the kernel held before and
+// is not held now ends, whether the plane knew of it or not.
+func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[plane.Entry]) error {
+	var faults []error
+	vips, subnets := map[netip.Addr]*vip{}, newSubnets()
+	for e := range entries {
+		if err := check(e); err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if !e.Endpoint.VIP.IsValid() {
+			subnets.set(e.Subnet, e.Target)
+			continue
+		}
+		v := vips[e.Endpoint.VIP]
+		if v == nil {
+			v = newVIP(e.Endpoint.VIP)
+			vips[v.addr] = v
+		}
+		v.set(netip.AddrPortFrom(e.Endpoint.Addr, e.Endpoint.Port), e.Target)
+	}
+	if len(faults) > 0 {
+		return errors.Join(faults...)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.vips
+	p.vips, p.subnets = vips, subnets
+	if err := p.configure(c); err != nil {
+		return err
+	}
+	w := newWork()
+	for _, v := range before {
+		for e := range v.all() {
+			if now := p.vipAt(v.addr); !now.has(e) {
+				add(w.gone, now, e) // its label ends it, but not the one under masq; and one for a port would stand before the pin for any
+			}
+		}
+	}
+	return p.renew(ctx, w)
+}
+
+// renew programs all that is held anew, under new labels.
+func (p *Plane) renew(ctx context.Context, w *work) error {
+	if err := p.read(); err != nil {
+		return err
+	}
+	for _, s := range p.services {
+		s.label, s.at = 0, map[kind]dest{}
+	}
+	for k := range p.subnets.targets {
+		w.subnets[k] = struct{}{}
+	}
+	if err := p.commit(ctx, true, w); err != nil {
+		return err
+	}
+	return p.sweepSubnets(ctx)
+}
+
+// SetAlive says whether packets may go to an incarnation. Under dr it is one replacement of a nexthop object per pair that it is in.
+func (p *Plane) SetAlive(i affinity.Index, alive bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rs, ok := p.servers[i]
+	if !ok {
+		return fmt.Errorf("set real server %d alive=%t: no such index in the configuration; apply the configuration that has it first", i, alive)
+	}
+	rs.Alive = alive
+	p.servers[i] = rs
+	ctx := context.Background()
+	if err := p.point(ctx); err != nil {
+		return err
+	}
+	return p.virtuals(ctx)
+}
+
+// work is what an update touched, beside the configuration.
+type work struct {
+	fresh   map[*vip]map[netip.Addr]struct{}     // addresses with pins that were set
+	gone    map[*vip]map[netip.AddrPort]struct{} // pins that were deleted
+	subnets map[plane.SubnetKey]struct{}
+	cut     map[plane.SubnetKey]struct{}
+}
+
+func newWork() *work {
+	return &work{map[*vip]map[netip.Addr]struct{}{}, map[*vip]map[netip.AddrPort]struct{}{}, map[plane.SubnetKey]struct{}{}, map[plane.SubnetKey]struct{}{}}
+}
+
+func (p *Plane) set(e plane.Entry, w *work) {
+	if !e.Endpoint.VIP.IsValid() {
+		p.subnets.set(e.Subnet, e.Target)
+		w.subnets[e.Subnet] = struct{}{}
+		delete(w.cut, e.Subnet)
+		return
+	}
+	v := p.vipAt(e.Endpoint.VIP)
+	end := netip.AddrPortFrom(e.Endpoint.Addr, e.Endpoint.Port)
+	was, had := v.get(end)
+	v.set(end, e.Target)
+	if e.Target.Drop == plane.DropNoPort {
+		if had && was.Drop != plane.DropNoPort {
+			add(w.gone, v, end)
+		}
+		return
+	}
+	if g := w.gone[v]; g != nil {
+		delete(g, end)
+	}
+	add(w.fresh, v, end.Addr())
+}
+
+func (p *Plane) remove(e plane.Entry, w *work) {
+	if !e.Endpoint.VIP.IsValid() {
+		if p.subnets.drop(e.Subnet) {
+			delete(w.subnets, e.Subnet)
+			w.cut[e.Subnet] = struct{}{}
+		}
+		return
+	}
+	v := p.vipAt(e.Endpoint.VIP)
+	if end := netip.AddrPortFrom(e.Endpoint.Addr, e.Endpoint.Port); v.drop(end) {
+		add(w.gone, v, end)
+	}
+}
+
+func add[K comparable](m map[*vip]map[K]struct{}, v *vip, k K) {
+	if m[v] == nil {
+		m[v] = map[K]struct{}{}
+	}
+	m[v][k] = struct{}{}
+}
+
+// commit brings the kernel up to what is held: what is to be used before what uses it, what is new before what goes.
+func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
+	if configured {
+		if err := p.guard(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.point(ctx); err != nil {
+		return err
+	}
+	if err := p.virtuals(ctx); err != nil {
+		return err
+	}
+	for v, addrs := range w.fresh {
+		if err := p.sendAddrs(ctx, v, addrs); err != nil {
+			return err
+		}
+	}
+	for v, gone := range w.gone {
+		if err := p.bury(ctx, v, keys(gone)); err != nil {
+			return err
+		}
+	}
+	if err := p.program(ctx, w); err != nil {
+		return err
+	}
+	if err := p.guardNoPort(ctx, w); err != nil {
+		return err
+	}
+	if !configured && len(w.gone) == 0 && len(w.cut) == 0 {
+		return nil
+	}
+	if err := p.sweepServices(ctx); err != nil {
+		return err
+	}
+	return p.sweepPaths(ctx)
+}
+
+func keys[K comparable](m map[K]struct{}) []K {
+	out := make([]K, 0, len(m))
+	for k := range m {
+		out = append(out, k)
+	}
+	return out
+}
+
+// vipAt is the VIP's book, begun if need be: pins may come before a service does.
+func (p *Plane) vipAt(a netip.Addr) *vip {
+	v := p.vips[a]
+	if v == nil {
+		v = newVIP(a)
+		p.vips[a] = v
+	}
+	return v
+}
+
+// check refuses a key that no packet can ever match as its writer meant it.
+func check(e plane.Entry) error {
+	k := e.Endpoint
+	switch {
+	case k.VIP.IsValid() && (!k.Addr.IsValid() || k.VIP.Is4() != k.Addr.Is4()):
+		return fmt.Errorf("apply endpoint %v at VIP %v: the two are not of one family", k.Addr, k.VIP)
+	case !k.VIP.IsValid() && (!e.Subnet.Prefix.IsValid() || e.Subnet.Prefix != e.Subnet.Prefix.Masked()):
+		return fmt.Errorf("apply subnet %v of tenant %d: not a canonical prefix; write %v", e.Subnet.Prefix, e.Subnet.Tenant, e.Subnet.Prefix.Masked())
+	}
+	return nil
+}
+
+// configure takes in what is small. It touches nothing.
+func (p *Plane) configure(c plane.Config) error {
+	if faults := p.Check(c); len(faults) > 0 {
+		var errs []error
+		for _, f := range faults {
+			errs = append(errs, fmt.Errorf("%s %s: %w", f.Kind, f.Name, f.Fault))
+		}
+		return fmt.Errorf("configure plane ipvs: %w: %w", plane.ErrUnsupported, errors.Join(errs...))
+	}
+	p.config = c
+	p.servers = servers{}
+	for _, rs := range c.RealServers {
+		p.servers[rs.Index] = rs
+	}
+	for _, v := range p.vips {
+		v.ports, v.esp = nil, false
+	}
+	for _, s := range c.Services {
+		for _, a := range s.VIPs {
+			v := p.vipAt(a)
+			for _, m := range s.Match {
+				v.ports = append(v.ports, portsOf(m)...)
+				v.esp = v.esp || m.Proto != protoUDP
+			}
+		}
+	}
+	for _, v := range p.vips {
+		slices.Sort(v.ports)
+		v.ports = slices.Compact(v.ports)
+	}
+	return nil
+}

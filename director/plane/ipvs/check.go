@@ -1,0 +1,79 @@
+package ipvs
+
+import (
+	"fmt"
+	"slices"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+)
+
+// Protocols that IPVS can be made to carry.
+const (
+	protoUDP = 17
+	protoESP = 50
+	protoAH  = 51
+)
+
+// portIKE is the UDP port under which IPVS looks up ESP and AH (net/netfilter/ipvs/ip_vs_proto_ah_esp.c).
+const portIKE = 500
+
+// maxPorts is how many UDP ports a line of a service's protocols may have: each is an entry per tunnel.
+const maxPorts = 16
+
+// portsOf are the UDP ports under which a pin needs an entry for m.
+func portsOf(m affinity.Match) []uint16 {
+	if m.Proto != protoUDP {
+		return []uint16{portIKE}
+	}
+	var ports []uint16
+	for n := uint32(m.Lo); n <= uint32(m.Hi); n++ {
+		ports = append(ports, uint16(n))
+	}
+	return ports
+}
+
+// Check tells what of c IPVS cannot do.
+func (p *Plane) Check(c plane.Config) []plane.Inability { return Check(c) }
+
+// Check tells what of c IPVS cannot do, on any machine.
+func Check(c plane.Config) []plane.Inability {
+	var out []plane.Inability
+	for _, s := range c.Services {
+		for i, m := range s.Match {
+			if f, bad := checkMatch(s, m); bad {
+				f.Field = fmt.Sprintf("protocols[%d]", i)
+				out = append(out, plane.Inability{Kind: "service", Name: s.Name, Fault: f})
+			}
+		}
+	}
+	for _, rs := range c.RealServers {
+		if len(rs.VLANs) > 0 {
+			out = append(out, plane.Inability{Kind: "realserver", Name: rs.Name, Fault: affinity.Fault{Field: "vlans", Value: fmt.Sprint(rs.VLANs),
+				Problem: "plane ipvs puts no 802.1Q tags on", Remedy: "run the director with plane: xdp, or leave vlans out and keep tenants with overlapping subnets on real servers of their own"}})
+		}
+	}
+	return out
+}
+
+func checkMatch(s plane.Service, m affinity.Match) (affinity.Fault, bool) {
+	f := affinity.Fault{Value: m.String()}
+	known := slices.Contains([]uint8{protoUDP, protoESP, protoAH}, m.Proto)
+	switch {
+	case !known && affinity.HasPorts(m.Proto):
+		f.Problem = "IPVS keeps the state of each TCP connection, which a pin outlives"
+		f.Remedy = "udp, esp or ah; or run the director with plane: xdp"
+	case !known:
+		f.Problem = "IPVS has no handler for this protocol"
+		f.Remedy = "udp, esp or ah; or run the director with plane: xdp"
+	case m.Proto == protoUDP && int(m.Hi)-int(m.Lo) >= maxPorts:
+		f.Problem = fmt.Sprintf("IPVS needs an entry per tunnel and port, and these are %d ports", int(m.Hi)-int(m.Lo)+1)
+		f.Remedy = fmt.Sprintf("at most %d ports a line; or run the director with plane: xdp", maxPorts)
+	case m.Proto != protoUDP && s.Method == affinity.Masq:
+		f.Problem = "method masq carries UDP only: ESP and AH do not survive a change of address"
+		f.Remedy = "method dr or tunnel, or let the sites use NAT traversal (udp/4500)"
+	default:
+		return f, false
+	}
+	return f, true
+}

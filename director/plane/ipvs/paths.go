@@ -1,0 +1,187 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/ipvs/route"
+)
+
+// Routing tables of the plane: one for pair addresses, then one per tenant number. The rules that lead to them have the
+// tables' numbers for priorities: after the local table, before main.
+const (
+	pairTable   = 7400
+	tenantTable = 7401
+)
+
+// Metrics: a subnet's route beats the blackhole of a cover of the same prefix.
+const (
+	metricSubnet = 10
+	metricCover  = 20
+)
+
+// paths are what the kernel holds of ours that packets are sent along.
+type paths struct {
+	nexthops map[uint32]route.Nexthop
+	routes   map[netip.Addr]uint32    // pair address -> nexthop object
+	covers   map[route.Route]struct{} // blackholes
+}
+
+// uses are the pairs that something names, with the families that they need.
+func (p *Plane) uses() map[pair][2]bool {
+	used := map[pair][2]bool{}
+	use := func(t plane.Target, v6 bool) {
+		if t.Drop != plane.None {
+			return
+		}
+		families := used[pairOf(t)]
+		if v6 {
+			families[1] = true
+		} else {
+			families[0] = true
+		}
+		used[pairOf(t)] = families
+	}
+	for _, v := range p.vips {
+		if len(v.ports) == 0 {
+			continue
+		}
+		for k := range v.kinds {
+			use(k.target, v.addr.Is6())
+		}
+	}
+	for _, s := range p.config.Services {
+		for _, t := range s.Ring {
+			for _, a := range s.VIPs {
+				use(t, a.Is6())
+			}
+		}
+	}
+	for u := range p.subnets.uses {
+		use(u.target, u.v6)
+	}
+	return used
+}
+
+// point makes a nexthop object of each pair that is in use lead to who of it is alive, and the pair's address to the object.
+func (p *Plane) point(ctx context.Context) error {
+	var nexthops []route.Nexthop
+	var routes []route.Route
+	for pr, families := range p.uses() {
+		for i, needed := range families {
+			v6 := i == 1
+			if !needed {
+				continue
+			}
+			want := p.nexthop(pr, v6)
+			if have, ok := p.paths.nexthops[want.ID]; !ok || have != want {
+				nexthops = append(nexthops, want)
+			}
+			n, err := p.book.number(pr)
+			if err != nil {
+				return err
+			}
+			if a := p.book.addr(n, v6); p.paths.routes[a] != want.ID {
+				routes = append(routes, route.Route{Table: pairTable, Prefix: netip.PrefixFrom(a, a.BitLen()), Nexthop: want.ID, Metric: metricSubnet})
+			}
+		}
+	}
+	if len(nexthops) > 0 {
+		if err := p.setNexthops(ctx, nexthops); err != nil {
+			return fmt.Errorf("point %d pairs at real servers: %w", len(nexthops), err)
+		}
+	}
+	if len(routes) > 0 {
+		if err := p.routes.SetRoutes(ctx, routes); err != nil {
+			return fmt.Errorf("route %d pair addresses: %w", len(routes), err)
+		}
+		for _, r := range routes {
+			p.paths.routes[r.Prefix.Addr()] = r.Nexthop
+		}
+	}
+	return nil
+}
+
+// setNexthops sets them. That a link is down is no error: packets are dropped until it is up and heal sets them again.
+func (p *Plane) setNexthops(ctx context.Context, nexthops []route.Nexthop) error {
+	err := p.routes.SetNexthops(ctx, nexthops)
+	if err != nil && !errors.Is(err, route.ErrDown) {
+		return err
+	}
+	p.warn("reach real servers", err)
+	for _, n := range nexthops {
+		p.paths.nexthops[n.ID] = n
+	}
+	return nil
+}
+
+// nexthop is what the object of a pair must be now.
+func (p *Plane) nexthop(pr pair, v6 bool) route.Nexthop {
+	n := route.Nexthop{ID: pr.nexthop(v6), V6: v6, Blackhole: true}
+	rs, ok := p.servers.live(pr)
+	if !ok {
+		return n
+	}
+	a, ok := address(rs, v6)
+	if !ok {
+		return n
+	}
+	if rs.Method == affinity.IPIP {
+		return route.Nexthop{ID: n.ID, V6: v6, Encap: a}
+	}
+	if link, ok := p.survey.Connected(a); ok {
+		return route.Nexthop{ID: n.ID, V6: v6, Gateway: a, Link: link}
+	}
+	return n
+}
+
+// sweepPaths takes out the pair addresses and nexthop objects that nothing leads to any more.
+func (p *Plane) sweepPaths(ctx context.Context) error {
+	wanted := map[uint32]bool{}
+	used := p.uses()
+	for pr, families := range used {
+		for i, needed := range families {
+			if needed {
+				wanted[pr.nexthop(i == 1)] = true
+			}
+		}
+	}
+	var routes []route.Route
+	var ids []uint32
+	for a, id := range p.paths.routes {
+		if !wanted[id] {
+			routes = append(routes, route.Route{Table: pairTable, Prefix: netip.PrefixFrom(a, a.BitLen()), Nexthop: id, Metric: metricSubnet})
+		}
+	}
+	for id := range p.paths.nexthops {
+		if !wanted[id] {
+			ids = append(ids, id)
+		}
+	}
+	if len(routes) > 0 {
+		if err := p.routes.DeleteRoutes(ctx, routes); err != nil {
+			return fmt.Errorf("remove %d pair addresses: %w", len(routes), err)
+		}
+		for _, r := range routes {
+			delete(p.paths.routes, r.Prefix.Addr())
+		}
+	}
+	if len(ids) > 0 {
+		if err := p.routes.DeleteNexthops(ctx, ids); err != nil {
+			return fmt.Errorf("remove %d nexthop objects: %w", len(ids), err)
+		}
+		for _, id := range ids {
+			delete(p.paths.nexthops, id)
+		}
+	}
+	for pr := range p.book.numbers {
+		if _, ok := used[pr]; !ok {
+			p.book.free(pr)
+		}
+	}
+	return nil
+}

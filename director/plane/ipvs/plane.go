@@ -1,0 +1,122 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net/netip"
+	"sync"
+	"time"
+
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/ipvs/conntab"
+	"tunneldirector/director/plane/ipvs/gate"
+	"tunneldirector/director/plane/ipvs/inject"
+	"tunneldirector/director/plane/ipvs/route"
+)
+
+// What the plane needs of the kernel. Each is a package below, or this one's file about moby/ipvs; tests have a kernel of
+// their own.
+type (
+	// An injector puts connection entries into IPVS, in order; when it returns the kernel has them.
+	injector interface {
+		Send(ctx context.Context, conns []inject.Conn) error
+		Close() error
+	}
+	// A balancer reads and changes IPVS's virtual services.
+	balancer interface {
+		Read() ([]virtual, error)
+		Change(c change) error
+		UDPTimeout() (time.Duration, error)
+		Close() error
+	}
+	// A router holds nexthop objects, and routes and rules over them.
+	router interface {
+		SetNexthops(ctx context.Context, n []route.Nexthop) error
+		DeleteNexthops(ctx context.Context, ids []uint32) error
+		SetRoutes(ctx context.Context, r []route.Route) error
+		DeleteRoutes(ctx context.Context, r []route.Route) error
+		SetRules(ctx context.Context, r []route.Rule) error
+		Nexthops() iter.Seq2[route.Nexthop, error]
+		Routes(table uint32) iter.Seq2[route.Route, error]
+		Close() error
+	}
+	// A gatekeeper filters what IPVS has no notion of.
+	gatekeeper interface {
+		Seal(ctx context.Context, ifname string) error
+		Set(ctx context.Context, w gate.Wanted) (bool, error)
+		Counters() (map[plane.Reason]uint64, plane.Traffic, error)
+		Close() error
+	}
+	// A surveyor knows by which interface an address is reached without a router.
+	surveyor interface {
+		Survey() error // look again
+		Connected(a netip.Addr) (link string, ok bool)
+		Watch(ctx context.Context, changed func()) error
+		Close() error
+	}
+)
+
+// A Plane is what the kernel was told. It implements plane.Plane, plane.Counter, plane.Checker and plane.Auditor.
+type Plane struct {
+	o      Options
+	inject injector
+	lvs    balancer
+	routes router
+	gate   gatekeeper
+	survey surveyor
+	conns  func() iter.Seq2[conntab.Entry, error]
+	clock  func() time.Time // monotonic or not: minutes matter
+	warned warned
+
+	mu       sync.Mutex // guards all below
+	config   plane.Config
+	servers  servers
+	vips     map[netip.Addr]*vip
+	subnets  *subnets
+	book     *book
+	services map[netip.AddrPort]*service
+	label    label // the last that was given out
+	paths    paths
+	noport   map[gate.Source]struct{}
+	proof    proof
+	traffic  traffic
+
+	udpTimeout time.Duration // IPVS's, when it was last read
+}
+
+// parts are what a plane is made of.
+type parts struct {
+	inject injector
+	lvs    balancer
+	routes router
+	gate   gatekeeper
+	survey surveyor
+	conns  func() iter.Seq2[conntab.Entry, error]
+}
+
+func newPlane(o Options, k parts, clock func() time.Time) *Plane {
+	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, survey: k.survey, conns: k.conns, clock: clock,
+		servers: servers{}, vips: map[netip.Addr]*vip{}, subnets: newSubnets(), book: newBook(o.Pairs4, o.Pairs6),
+		services: map[netip.AddrPort]*service{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
+		paths:  paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: map[route.Route]struct{}{}},
+		proof:  proof{off: map[netip.AddrPort]map[dest]int{}, renewed: map[netip.AddrPort]time.Time{}},
+		warned: warned{said: map[string]string{}},
+	}
+}
+
+// serviceKey is where packets to a port of a VIP go.
+func serviceKey(v *vip, port uint16) netip.AddrPort { return netip.AddrPortFrom(v.addr, port) }
+
+// warned is what fails at the moment, by what was tried.
+type warned struct {
+	sync.Mutex
+	said map[string]string
+}
+
+// Close lets go of the kernel. What forwards goes on forwarding, each entry until its timeout.
+func (p *Plane) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Join(p.inject.Close(), p.lvs.Close(), p.routes.Close(), p.gate.Close(), p.survey.Close())
+}

@@ -1,0 +1,238 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"tunneldirector/director/plane"
+)
+
+// A virtual is an IPVS virtual service as it is in the kernel.
+type virtual struct {
+	key   netip.AddrPort // VIP and UDP port
+	ours  bool           // it carries our mark
+	hash  bool           // it schedules unknown endpoints, packet by packet
+	dests map[dest]state
+}
+
+// A state is what the kernel says of a destination.
+type state struct {
+	weight  int
+	conns   int // connection entries bound to it
+	packets uint32
+	bytes   uint64
+}
+
+// A change is one thing to change about IPVS's services. If dest is valid it is about a destination of the service.
+type change struct {
+	act    act
+	key    netip.AddrPort
+	hash   bool
+	dest   dest
+	weight int
+}
+
+type act uint8
+
+const (
+	putService act = iota // or change its flags
+	cutService
+	putDest // or change its weight
+	cutDest
+)
+
+// A service is a virtual service of ours.
+type service struct {
+	key   netip.AddrPort
+	label label
+	hash  bool
+	dests map[dest]int  // that are in the kernel -> weight
+	at    map[kind]dest // where pins' entries have been sent
+}
+
+// wanted are the destinations that s must have: those of its pins' kinds, and those that unknown endpoints are spread over.
+func (p *Plane) wanted(s *service, ring map[kind]int) (at map[kind]dest, dests map[dest]int, err error) {
+	at, dests = map[kind]dest{}, map[dest]int{}
+	for k := range p.vips[s.key.Addr()].kinds {
+		if k.target.Drop == plane.DropNoPort {
+			continue
+		}
+		d, err := p.destOf(k, s.key, s.label)
+		if err != nil {
+			return nil, nil, err
+		}
+		at[k] = d
+		dests[d] += 0
+	}
+	for k, slots := range ring {
+		d, err := p.destOf(k, s.key, s.label)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !p.isNowhere(d) {
+			dests[d] += slots
+		}
+	}
+	return at, dests, nil
+}
+
+// isNowhere tells whether d is where packets are dropped.
+func (p *Plane) isNowhere(d dest) bool {
+	n, ok := p.book.numberOf(d.addr.Addr())
+	return ok && n == 0
+}
+
+// virtuals makes the services that the configuration asks for, with the destinations that their pins need, and sends the pins of kinds
+// that have to go elsewhere than they went. Destinations that nothing needs any more stay until sweep.
+func (p *Plane) virtuals(ctx context.Context) error {
+	for _, v := range p.vips {
+		for _, port := range v.ports {
+			key := netip.AddrPortFrom(v.addr, port)
+			if err := p.virtual(ctx, v, key); err != nil {
+				return fmt.Errorf("virtual service UDP %v: %w", key, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (p *Plane) virtual(ctx context.Context, v *vip, key netip.AddrPort) error {
+	ring := p.ring(key)
+	s := p.services[key]
+	if s == nil {
+		s = &service{key: key, dests: map[dest]int{}}
+	}
+	if s.label == 0 {
+		p.label = p.label.next(p.labelUsed)
+		s.label, s.at = p.label, map[kind]dest{}
+	}
+	if _, made := p.services[key]; !made || s.hash != (len(ring) > 0) {
+		if err := p.lvs.Change(change{act: putService, key: key, hash: len(ring) > 0}); err != nil {
+			return err
+		}
+		s.hash = len(ring) > 0
+		p.services[key] = s
+	}
+	at, dests, err := p.wanted(s, ring)
+	if err != nil {
+		return err
+	}
+	for d, weight := range dests {
+		if have, ok := s.dests[d]; ok && have == weight {
+			continue
+		}
+		if err := p.lvs.Change(change{act: putDest, key: key, dest: d, weight: weight}); err != nil {
+			return err
+		}
+		s.dests[d] = weight
+	}
+	for d, weight := range s.dests { // stale ones get no new endpoints
+		if _, ok := dests[d]; !ok && weight > 0 {
+			if err := p.lvs.Change(change{act: putDest, key: key, dest: d}); err != nil {
+				return err
+			}
+			s.dests[d] = 0
+		}
+	}
+	return p.follow(ctx, v, s, at)
+}
+
+// follow sends the entries of all pins of the kinds that go elsewhere now than they were sent.
+func (p *Plane) follow(ctx context.Context, v *vip, s *service, at map[kind]dest) error {
+	moved := map[kind]dest{}
+	for k, d := range at {
+		if s.at[k] != d {
+			moved[k] = d
+		}
+	}
+	if len(moved) > 0 {
+		if err := p.sendKinds(ctx, v, s, moved); err != nil {
+			return err
+		}
+	}
+	s.at = at
+	return nil
+}
+
+// sweepServices takes out destinations that nothing needs, and with them the entries that may still be bound to them, and
+// services that the configuration does not have any more.
+func (p *Plane) sweepServices(ctx context.Context) error {
+	var errs []error
+	for _, key := range slices.SortedFunc(maps.Keys(p.services), netip.AddrPort.Compare) {
+		s := p.services[key]
+		if v := p.vips[key.Addr()]; v == nil || !slices.Contains(v.ports, key.Port()) {
+			err := p.buryMasq(ctx, s)
+			if err == nil {
+				err = p.lvs.Change(change{act: cutService, key: key})
+			}
+			if err != nil {
+				errs = append(errs, fmt.Errorf("remove virtual service UDP %v: %w", key, err))
+				continue
+			}
+			delete(p.services, key)
+			continue
+		}
+		_, dests, err := p.wanted(s, p.ring(key))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		for d := range s.dests {
+			if _, ok := dests[d]; ok {
+				continue
+			}
+			if err := p.lvs.Change(change{act: cutDest, key: key, dest: d}); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			delete(s.dests, d)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// ring is how many slots of the ring of unknown endpoints each target has at a service; empty if they are dropped.
+func (p *Plane) ring(key netip.AddrPort) map[kind]int {
+	slots := map[kind]int{}
+	for _, s := range p.config.Services {
+		if !serves(s, key) {
+			continue
+		}
+		for _, t := range s.Ring {
+			slots[kind{target: t}]++
+		}
+		if len(slots) > 0 {
+			break
+		}
+	}
+	return slots
+}
+
+// serves tells whether UDP packets to key belong to s.
+func serves(s plane.Service, key netip.AddrPort) bool {
+	if !slices.Contains(s.VIPs, key.Addr()) {
+		return false
+	}
+	for _, m := range s.Match {
+		if m.Proto == protoUDP && m.Lo <= key.Port() && key.Port() <= m.Hi {
+			return true
+		}
+	}
+	return false
+}
+
+// labelUsed tells whether destinations in the kernel may have l.
+func (p *Plane) labelUsed(l label) bool {
+	for _, s := range p.services {
+		for d := range s.dests {
+			if port := label(d.addr.Port()); port&^1 == l {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,116 @@
+package ipvs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/plane"
+)
+
+// A land is what lies before the interfaces towards real servers.
+type land struct {
+	ns    netns.NsHandle
+	h     *netlink.Handle
+	links []string
+
+	prefixes map[netip.Prefix]string // connected -> interface
+}
+
+func openLand(interfaces []plane.Interface) (*land, error) {
+	l := &land{}
+	for _, i := range interfaces {
+		if i.Roles&plane.RoleRealServers != 0 {
+			l.links = append(l.links, i.Name)
+		}
+	}
+	var err error
+	if l.ns, err = netns.Get(); err != nil {
+		return nil, err
+	}
+	if l.h, err = netlink.NewHandleAt(l.ns, unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(err, l.ns.Close())
+	}
+	return l, l.Survey()
+}
+
+// Survey reads the addresses of the interfaces towards real servers. One that is absent has none.
+func (l *land) Survey() error {
+	l.prefixes = map[netip.Prefix]string{}
+	for _, name := range l.links {
+		link, err := l.h.LinkByName(name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("read interface %s: %w", name, err)
+		}
+		addrs, err := l.h.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return fmt.Errorf("read the addresses of interface %s: %w", name, err)
+		}
+		for _, a := range addrs {
+			if ip, ok := netip.AddrFromSlice(a.IP); ok {
+				ones, _ := a.Mask.Size()
+				l.prefixes[netip.PrefixFrom(ip.Unmap(), ones).Masked()] = name
+			}
+		}
+	}
+	return nil
+}
+
+// Connected tells by which interface towards real servers a is reached without a router.
+func (l *land) Connected(a netip.Addr) (link string, ok bool) {
+	longest := -1
+	for p, name := range l.prefixes {
+		if p.Contains(a) && p.Bits() > longest {
+			link, ok, longest = name, true, p.Bits()
+		}
+	}
+	return link, ok
+}
+
+// Watch calls changed whenever a link or an address of the interfaces towards real servers may have changed.
+func (l *land) Watch(ctx context.Context, changed func()) error {
+	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
+	if err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{Namespace: &l.ns}); err != nil {
+		return fmt.Errorf("watch links: %w", err)
+	}
+	if err := netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{Namespace: &l.ns}); err != nil {
+		return fmt.Errorf("watch addresses: %w", err)
+	}
+	for {
+		select {
+		case u, ok := <-links:
+			if !ok {
+				return ended(ctx, "links")
+			}
+			if slices.Contains(l.links, u.Attrs().Name) {
+				changed()
+			}
+		case _, ok := <-addrs:
+			if !ok {
+				return ended(ctx, "addresses")
+			}
+			changed()
+		}
+	}
+}
+
+func ended(ctx context.Context, what string) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("watch %s: the kernel ended it", what)
+}
+
+func (l *land) Close() error {
+	l.h.Close()
+	return l.ns.Close()
+}

@@ -58,3 +58,16 @@ type Difference struct {
 type Audited struct {
 	Equal, Missing, Other, Surplus uint64 // as wanted; not in the kernel; there, but different; there, but not wanted
 }
+
+// A Pairer is a Plane in which addresses stand for pairs of real servers: tools that look into the kernel show those.
+type Pairer interface {
+	// Pairs are those in use, in order of their addresses.
+	Pairs() []Pair
+}
+
+// A Pair tells in words what such an address means.
+type Pair struct {
+	Addr4, Addr6    string
+	Primary, Backup string // names of real servers
+	Now             string // who has its packets; "": nobody is alive
+}

@@ -75,7 +75,7 @@ func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[pl
 	for _, v := range before {
 		for e := range v.all() {
 			if now := p.vipAt(v.addr); !now.has(e) {
-				add(w.gone, now, e) // its label ends it, but not the one under masq; and one for a port would stand before the pin for any
+				p.owe(v.addr, e) // its label ends it, but not the one under masq; and one for a port would stand before the pin for any
 			}
 		}
 	}
@@ -118,14 +118,14 @@ func (p *Plane) SetAlive(i affinity.Index, alive bool) error {
 
 // work is what an update touched, beside the configuration.
 type work struct {
-	fresh   map[*vip]map[netip.Addr]struct{}     // addresses with pins that were set
-	gone    map[*vip]map[netip.AddrPort]struct{} // pins that were deleted
+	fresh   map[*vip]map[netip.Addr]struct{} // addresses with pins that were set
+	gone    map[*vip]map[netip.Addr]struct{} // addresses with pins that were deleted
 	subnets map[plane.SubnetKey]struct{}
 	cut     map[plane.SubnetKey]struct{}
 }
 
 func newWork() *work {
-	return &work{map[*vip]map[netip.Addr]struct{}{}, map[*vip]map[netip.AddrPort]struct{}{}, map[plane.SubnetKey]struct{}{}, map[plane.SubnetKey]struct{}{}}
+	return &work{map[*vip]map[netip.Addr]struct{}{}, map[*vip]map[netip.Addr]struct{}{}, map[plane.SubnetKey]struct{}{}, map[plane.SubnetKey]struct{}{}}
 }
 
 func (p *Plane) set(e plane.Entry, w *work) {
@@ -141,13 +141,12 @@ func (p *Plane) set(e plane.Entry, w *work) {
 	v.set(end, e.Target)
 	if e.Target.Drop == plane.DropNoPort {
 		if had && was.Drop != plane.DropNoPort {
-			add(w.gone, v, end)
+			p.owe(v.addr, end)
+			add(w.gone, v, end.Addr())
 		}
 		return
 	}
-	if g := w.gone[v]; g != nil {
-		delete(g, end)
-	}
+	delete(p.graves[v.addr], end)
 	add(w.fresh, v, end.Addr())
 }
 
@@ -161,15 +160,24 @@ func (p *Plane) remove(e plane.Entry, w *work) {
 	}
 	v := p.vipAt(e.Endpoint.VIP)
 	if end := netip.AddrPortFrom(e.Endpoint.Addr, e.Endpoint.Port); v.drop(end) {
-		add(w.gone, v, end)
+		p.owe(v.addr, end)
+		add(w.gone, v, end.Addr())
 	}
 }
 
-func add[K comparable](m map[*vip]map[K]struct{}, v *vip, k K) {
-	if m[v] == nil {
-		m[v] = map[K]struct{}{}
+// owe takes down that the entries of an endpoint are to be ended, which stays so until the kernel has been told.
+func (p *Plane) owe(vip netip.Addr, e netip.AddrPort) {
+	if p.graves[vip] == nil {
+		p.graves[vip] = map[netip.AddrPort]struct{}{}
 	}
-	m[v][k] = struct{}{}
+	p.graves[vip][e] = struct{}{}
+}
+
+func add(m map[*vip]map[netip.Addr]struct{}, v *vip, a netip.Addr) {
+	if m[v] == nil {
+		m[v] = map[netip.Addr]struct{}{}
+	}
+	m[v][a] = struct{}{}
 }
 
 // commit brings the kernel up to what is held: what is to be used before what uses it, what is new before what goes.
@@ -190,10 +198,9 @@ func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
 			return err
 		}
 	}
-	for v, gone := range w.gone {
-		if err := p.bury(ctx, v, keys(gone)); err != nil {
-			return err
-		}
+	buried := len(p.graves) > 0
+	if err := p.bury(ctx); err != nil {
+		return err
 	}
 	if err := p.program(ctx, w); err != nil {
 		return err
@@ -201,21 +208,13 @@ func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
 	if err := p.guardNoPort(ctx, w); err != nil {
 		return err
 	}
-	if !configured && len(w.gone) == 0 && len(w.cut) == 0 {
+	if !configured && !buried && len(w.cut) == 0 {
 		return nil
 	}
 	if err := p.sweepServices(ctx); err != nil {
 		return err
 	}
 	return p.sweepPaths(ctx)
-}
-
-func keys[K comparable](m map[K]struct{}) []K {
-	out := make([]K, 0, len(m))
-	for k := range m {
-		out = append(out, k)
-	}
-	return out
 }
 
 // vipAt is the VIP's book, begun if need be: pins may come before a service does.

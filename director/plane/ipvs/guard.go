@@ -29,7 +29,6 @@ func (p *Plane) guard(ctx context.Context) error {
 
 // guardNoPort shuts out ESP and AH of addresses where IPVS would send them by a pin that they do not belong to.
 func (p *Plane) guardNoPort(ctx context.Context, w *work) error {
-	before := len(p.noport)
 	changed := false
 	look := func(v *vip, a netip.Addr) {
 		s := gate.Source{VIP: v.addr, Addr: a}
@@ -43,17 +42,14 @@ func (p *Plane) guardNoPort(ctx context.Context, w *work) error {
 			delete(p.noport, s)
 		}
 	}
-	for v, addrs := range w.fresh {
-		for a := range addrs {
-			look(v, a)
+	for _, m := range []map[*vip]map[netip.Addr]struct{}{w.fresh, w.gone} {
+		for v, addrs := range m {
+			for a := range addrs {
+				look(v, a)
+			}
 		}
 	}
-	for v, gone := range w.gone {
-		for e := range gone {
-			look(v, e.Addr())
-		}
-	}
-	if !changed && before == len(p.noport) {
+	if !changed {
 		return nil
 	}
 	return p.setGate(ctx)

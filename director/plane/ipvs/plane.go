@@ -76,7 +76,8 @@ type Plane struct {
 	subnets  *subnets
 	book     *book
 	services map[netip.AddrPort]*service
-	label    label // the last that was given out
+	graves   map[netip.Addr]map[netip.AddrPort]struct{} // by VIP: endpoints whose entries are still to be ended
+	label    label                                      // the last that was given out
 	paths    paths
 	noport   map[gate.Source]struct{}
 	proof    proof
@@ -98,7 +99,7 @@ type parts struct {
 func newPlane(o Options, k parts, clock func() time.Time) *Plane {
 	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, survey: k.survey, conns: k.conns, clock: clock,
 		servers: servers{}, vips: map[netip.Addr]*vip{}, subnets: newSubnets(), book: newBook(o.Pairs4, o.Pairs6),
-		services: map[netip.AddrPort]*service{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
+		services: map[netip.AddrPort]*service{}, graves: map[netip.Addr]map[netip.AddrPort]struct{}{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
 		paths:  paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: map[route.Route]struct{}{}},
 		proof:  proof{off: map[netip.AddrPort]map[dest]int{}, renewed: map[netip.AddrPort]time.Time{}},
 		warned: warned{said: map[string]string{}},

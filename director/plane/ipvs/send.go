@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -114,26 +115,33 @@ func (p *Plane) sendAddrs(ctx context.Context, v *vip, addrs map[netip.Addr]stru
 	return out.done()
 }
 
-// bury ends the entries of endpoints that are not pinned any more, under all services that the kernel has at the VIP. The pins
+// bury ends the entries of endpoints that are not pinned any more, under all services that the kernel has at their VIP. The pins
 // that their addresses still have are sent again after them: the kernel may have taken one for the entry that was to end.
-func (p *Plane) bury(ctx context.Context, v *vip, gone []netip.AddrPort) error {
-	var services []*service
-	for key, s := range p.services {
-		if key.Addr() == v.addr {
-			services = append(services, s)
+func (p *Plane) bury(ctx context.Context) error {
+	for addr, graves := range p.graves {
+		var services []*service
+		for key, s := range p.services {
+			if key.Addr() == addr {
+				services = append(services, s)
+			}
 		}
+		var gone []netip.AddrPort
+		left := map[netip.Addr]struct{}{}
+		for e := range graves {
+			gone = append(gone, e)
+			left[e.Addr()] = struct{}{}
+		}
+		if len(services) > 0 && len(gone) > 0 {
+			if err := p.buryUnder(ctx, services, gone); err != nil {
+				return fmt.Errorf("end the entries of %d endpoints at %v: %w", len(gone), addr, err)
+			}
+			if err := p.sendAddrs(ctx, p.vipAt(addr), left); err != nil {
+				return err
+			}
+		}
+		delete(p.graves, addr)
 	}
-	if len(gone) == 0 || len(services) == 0 {
-		return nil
-	}
-	if err := p.buryUnder(ctx, services, gone); err != nil {
-		return err
-	}
-	left := map[netip.Addr]struct{}{}
-	for _, e := range gone {
-		left[e.Addr()] = struct{}{}
-	}
-	return p.sendAddrs(ctx, v, left)
+	return nil
 }
 
 // buryUnder sends entries into a grave, and closes it.

@@ -29,11 +29,11 @@ type kind struct {
 
 // siteEnd and serverEnd are the ends of the tunnel of a site with one subnet.
 func siteEnd(l *lab.Lab, s *lab.Site) end {
-	return end{number: s.Index, local: s.Local, remote: s.VIP, near: s.Subnets[0], far: inner(l, s.VIP), inside: s.Inside[0]}
+	return end{number: s.Index, local: s.Local, remote: s.VIP, near: s.Subnets[0], far: inner(l)[family(s.VIP)], inside: s.Inside[0]}
 }
 
 func serverEnd(l *lab.Lab, s *lab.Site) end {
-	return end{number: s.Index, server: true, local: s.VIP, remote: s.Endpoint, near: inner(l, s.VIP), far: s.Subnets[0], inside: s.Inside[0]}
+	return end{number: s.Index, server: true, local: s.VIP, remote: s.Endpoint, near: inner(l)[family(s.VIP)], far: s.Subnets[0], inside: s.Inside[0]}
 }
 
 // family is the index of an address's family in the lab's lists.
@@ -44,13 +44,17 @@ func family(a netip.Addr) int {
 	return 1
 }
 
-// inner is the target's network in the family of an address.
-func inner(l *lab.Lab, like netip.Addr) netip.Prefix {
-	a, bits := l.Target.Inner.Addrs[family(like)], 25
-	if a.Is6() {
-		bits = 64
+// inner are the networks of the target, by family.
+func inner(l *lab.Lab) []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range l.Target.Inner.Addrs {
+		bits := 25
+		if a.Is6() {
+			bits = 64
+		}
+		out = append(out, netip.PrefixFrom(a, bits).Masked())
 	}
-	return netip.PrefixFrom(a, bits).Masked()
+	return out
 }
 
 // oneFamily are sites with only the subnet that is of the family of the VIP that they dial: what a tunnel of the kernel

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
 )
 
 // Warnings are sentences on what keeps the plane from forwarding as it should, at the moment.
@@ -39,21 +40,14 @@ func (p *Plane) Detail() []string {
 	return append(out, fmt.Sprintf("pair addresses: routing table %d", pairTable))
 }
 
-// A Pair tells whom a pair address stands for, and who has its packets now. ipvsadm can show the address only.
-type Pair struct {
-	Addr4, Addr6    string
-	Primary, Backup string
-	Now             string // "" if nobody is alive
-}
-
 // Pairs are those in use, by address.
-func (p *Plane) Pairs() []Pair {
+func (p *Plane) Pairs() []plane.Pair {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var out []Pair
+	var out []plane.Pair
 	for _, n := range slices.SortedFunc(maps.Keys(p.book.pairs), cmp.Compare[uint32]) {
 		pr := p.book.pairs[n]
-		one := Pair{Addr4: p.book.addr(n, false).String(), Addr6: p.book.addr(n, true).String(), Primary: p.name(pr.primary), Backup: p.name(pr.backup)}
+		one := plane.Pair{Addr4: p.book.addr(n, false).String(), Addr6: p.book.addr(n, true).String(), Primary: p.name(pr.primary), Backup: p.name(pr.backup)}
 		if rs, ok := p.servers.live(pr); ok {
 			one.Now = rs.Name
 		}

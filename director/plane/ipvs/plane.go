@@ -57,7 +57,15 @@ type (
 	}
 )
 
-// A Plane is what the kernel was told. It implements plane.Plane, plane.Counter, plane.Checker and plane.Auditor.
+var (
+	_ plane.Plane   = (*Plane)(nil)
+	_ plane.Counter = (*Plane)(nil)
+	_ plane.Checker = (*Plane)(nil)
+	_ plane.Auditor = (*Plane)(nil)
+	_ plane.Pairer  = (*Plane)(nil)
+)
+
+// A Plane is what the kernel was told.
 type Plane struct {
 	o      Options
 	inject injector

@@ -1,0 +1,88 @@
+package vm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+// testEvent is a line of go tool test2json; see its documentation.
+type testEvent struct {
+	Action  string
+	Test    string
+	Elapsed float64
+	Output  string
+}
+
+// converter makes a Suite of what a test program writes, by go tool test2json.
+type converter struct {
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	ended chan error
+	suite Suite // to be read after close
+}
+
+func convert(ctx context.Context, t Tests, live io.Writer) (*converter, error) {
+	c := &converter{cmd: exec.CommandContext(ctx, "go", "tool", "test2json", "-p", t.Package), ended: make(chan error, 1), suite: Suite{Tests: t}}
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start go tool test2json: %w", err)
+	}
+	go func() { c.ended <- collect(&c.suite, out, live) }()
+	return c, nil
+}
+
+func (c *converter) Write(b []byte) (int, error) { return c.in.Write(b) }
+
+// close ends the input and waits until all of it is in the suite.
+func (c *converter) close() error {
+	return errors.Join(c.in.Close(), <-c.ended, c.cmd.Wait())
+}
+
+// collect reads the events of one test program to their end.
+func collect(s *Suite, r io.Reader, live io.Writer) error {
+	outputs := map[string]*strings.Builder{}
+	output := func(test string) *strings.Builder {
+		if outputs[test] == nil {
+			outputs[test] = new(strings.Builder)
+		}
+		return outputs[test]
+	}
+	d := json.NewDecoder(r)
+	for {
+		var e testEvent
+		if err := d.Decode(&e); err == io.EOF {
+			s.Output = output("").String()
+			return nil
+		} else if err != nil {
+			return fmt.Errorf("read the events of %s: %w", s.Tests.Package, err)
+		}
+		switch e.Action {
+		case "output":
+			output(e.Test).WriteString(e.Output)
+			if _, err := io.WriteString(live, e.Output); err != nil {
+				return err
+			}
+		case "pass", "fail", "skip":
+			if e.Test == "" {
+				continue // the whole program: its exit code says more
+			}
+			s.Results = append(s.Results, Result{
+				Name: e.Test, Outcome: Outcome(e.Action), Elapsed: time.Duration(e.Elapsed * float64(time.Second)), Output: output(e.Test).String(),
+			})
+			delete(outputs, e.Test)
+		}
+	}
+}

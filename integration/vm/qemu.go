@@ -1,0 +1,79 @@
+package vm
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/integration/vm/wire"
+)
+
+// machine is one boot.
+type machine struct {
+	command func(ctx context.Context, args ...string) *exec.Cmd // qemu
+	accel   string
+	kernel  string
+	initrd  string
+	memory  int
+	cpus    int
+}
+
+// cmdline: a panic ends the guest at once, and so do a lack of memory and a fault in the kernel, which tests would take for
+// something else.
+const cmdline = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off sysctl.vm.panic_on_oom=1"
+
+func (m machine) args() []string {
+	args := []string{
+		"-accel", m.accel, "-cpu", "max", "-m", strconv.Itoa(m.memory), "-smp", strconv.Itoa(m.cpus),
+		"-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot",
+		"-kernel", m.kernel, "-initrd", m.initrd, "-append", cmdline,
+		"-serial", "stdio", "-device", "virtio-serial",
+	}
+	// The ports' other ends are pipes that qemu inherits.
+	for i, name := range []string{wire.EventPort, wire.OutPort} {
+		args = append(args, "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fd/%d", name, 3+i), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%[1]s", name))
+	}
+	return args
+}
+
+// run boots the machine and returns when it is off. What it says is read by the given functions, each until its end.
+func (m machine) run(ctx context.Context, console io.Writer, events, out func(io.Reader) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	g := new(errgroup.Group)
+	cmd := m.command(ctx, m.args()...)
+	cmd.Stdout, cmd.Stderr = console, console
+	for _, read := range []func(io.Reader) error{events, out} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			return err
+		}
+		defer w.Close() // a second time where all goes well
+		cmd.ExtraFiles = append(cmd.ExtraFiles, w)
+		g.Go(func() error {
+			defer r.Close()
+			err := read(r)
+			if err != nil {
+				cancel()
+			}
+			return err
+		})
+	}
+	started := cmd.Start()
+	for _, w := range cmd.ExtraFiles {
+		w.Close()
+	}
+	if started != nil {
+		return fmt.Errorf("start qemu: %w", started)
+	}
+	ended := cmd.Wait()
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return ended
+}

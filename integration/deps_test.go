@@ -37,11 +37,13 @@ var importRules = map[string][]string{
 	"director/plane/frame":        {"affinity", "director/plane"},
 	"director/api":                {"affinity"},
 	"director/config":             {"affinity"},
-	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset"},
+	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
 	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.
 	"director/vip/ruleset":     {"director/plane"},
-	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset"},
-	"director/probe":           {"affinity", "cluster", "director/plane"},
+	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
+	// How the kernel's settings are read and explained, wherever they matter.
+	"director/vip/sysctl": {},
+	"director/probe":      {"affinity", "cluster", "director/plane"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",
 		"director/probe",

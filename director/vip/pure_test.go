@@ -17,11 +17,12 @@ var labInterfaces = []plane.Interface{{Name: "tun0", Roles: plane.RoleTunnel}, {
 func quiet() map[string]string {
 	m := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/tun0/disable_ipv6": "0"}
 	for _, i := range []string{"all", "tun0", "in0"} {
-		for _, s := range []string{"rp_filter", "accept_local", "send_redirects", "arp_ignore"} {
+		for _, s := range []string{"rp_filter", "accept_local", "send_redirects", "arp_ignore", "forwarding"} {
 			m["net/ipv4/conf/"+i+"/"+s] = "0"
 		}
 	}
 	m["net/ipv4/conf/in0/arp_ignore"] = "1"
+	m["net/ipv4/conf/in0/forwarding"] = "1"
 	m["net/ipv4/conf/in0/accept_local"] = "1"
 	return m
 }
@@ -30,6 +31,7 @@ func TestCheck(t *testing.T) {
 	tests := []struct{ name, path, value, what, remedy string }{
 		{"nothing", "", "", "", ""},
 		{"no routing", "net/ipv4/ip_forward", "0", "ip_forward = 0", "net.ipv4.ip_forward=1"},
+		{"no routing here", "net/ipv4/conf/in0/forwarding", "0", "in0.forwarding = 0", "net.ipv4.conf.in0.forwarding=1"},
 		{"no IPv6 routing", "net/ipv6/conf/all/forwarding", "0", "forwarding = 0", "net.ipv6.conf.all.forwarding=1"},
 		{"strict on one", "net/ipv4/conf/tun0/rp_filter", "1", "strict reverse-path filter on tun0", "tun0.rp_filter=2"},
 		{"martians", "net/ipv4/conf/in0/accept_local", "0", "in0.accept_local = 0", "in0.accept_local=1"},
@@ -59,7 +61,7 @@ func TestCheck(t *testing.T) {
 				}
 				return
 			}
-			if len(found) != 1 || !strings.Contains(found[0].What, tt.what) || !strings.Contains(found[0].Remedy, tt.remedy) {
+			if len(found) != 1 || !strings.Contains(found[0].What, tt.what) || !strings.Contains(found[0].String(), tt.remedy) {
 				t.Fatalf("found %v; want %q with remedy %q", found, tt.what, tt.remedy)
 			}
 		})

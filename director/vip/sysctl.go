@@ -7,109 +7,99 @@ import (
 	"io/fs"
 	"net/netip"
 	"slices"
-	"strconv"
-	"strings"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/sysctl"
 )
-
-// A Finding is something on the host that works against the director, and what a person can do about it.
-type Finding struct {
-	What   string // the fact
-	Why    string // what goes wrong because of it
-	Remedy string // a command
-}
-
-func (f Finding) String() string { return fmt.Sprintf("%s: %s; remedy: %s", f.What, f.Why, f.Remedy) }
 
 // Check reads the kernel's settings below proc, which is /proc/sys as seen in the node's network namespace, and changes none.
 // An error means that some could not be read; the findings about the others are there.
-func Check(proc fs.FS, cfg Config, interfaces []plane.Interface, vips []netip.Addr) ([]Finding, error) {
-	c := &checker{proc: proc, v4: slices.ContainsFunc(vips, netip.Addr.Is4), v6: slices.ContainsFunc(vips, netip.Addr.Is6),
+func Check(proc fs.FS, cfg Config, interfaces []plane.Interface, vips []netip.Addr) ([]sysctl.Finding, error) {
+	c := &checker{Reader: sysctl.Reader{FS: proc}, v4: slices.ContainsFunc(vips, netip.Addr.Is4), v6: slices.ContainsFunc(vips, netip.Addr.Is6),
 		onLo: cmp.Or(cfg.Device, "lo") == "lo"}
 	c.node()
 	for _, i := range interfaces {
 		if c.v4 {
+			c.forwarding(i)
 			c.routing(i)
 			c.arp(i)
 		}
-		if c.v6 && i.Roles&plane.RoleTunnel != 0 && c.read("net/ipv6/conf/"+i.Name+"/disable_ipv6") == 1 {
-			c.find("net.ipv6.conf."+i.Name+".disable_ipv6 = 1", "an IPv6 VIP cannot be held on "+i.Name, set("net.ipv6.conf."+i.Name+".disable_ipv6", 0))
+		if path := "net/ipv6/conf/" + i.Name + "/disable_ipv6"; c.v6 && i.Roles&plane.RoleTunnel != 0 && c.Int(path) == 1 {
+			c.find(name(path)+" = 1", "an IPv6 VIP cannot be held on "+i.Name, sysctl.Setting{Path: path})
 		}
 	}
-	return c.found, errors.Join(c.errs...)
+	return c.found, errors.Join(c.Errs...)
 }
 
 type checker struct {
-	proc   fs.FS
+	sysctl.Reader
 	v4, v6 bool
 	onLo   bool // IPv4 VIPs are on lo
-	found  []Finding
-	errs   []error
+	found  []sysctl.Finding
 }
 
-// read is a setting's value, -1 if it cannot be read.
-func (c *checker) read(path string) int {
-	b, err := fs.ReadFile(c.proc, path)
-	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("check sysctl: %w", err))
-		return -1
-	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(b)))
-	if err != nil {
-		c.errs = append(c.errs, fmt.Errorf("check sysctl %s: %w", path, err))
-		return -1
-	}
-	return n
-}
+func name(path string) string { return sysctl.Setting{Path: path}.Name() }
+
+func conf4(ifname, setting string) string { return "net/ipv4/conf/" + ifname + "/" + setting }
 
 // highest is how the kernel combines most settings: the maximum of all and the interface's.
-func (c *checker) highest(ifname, name string) int {
-	return max(c.read("net/ipv4/conf/all/"+name), c.read("net/ipv4/conf/"+ifname+"/"+name))
+func (c *checker) highest(ifname, setting string) int {
+	return max(c.Int(conf4("all", setting)), c.Int(conf4(ifname, setting)))
 }
 
-func (c *checker) find(what, why, remedy string) {
-	c.found = append(c.found, Finding{what, why, remedy})
+func (c *checker) find(what, why string, settings ...sysctl.Setting) {
+	c.found = append(c.found, sysctl.Finding{What: what, Why: why, Settings: settings})
 }
 
-func set(name string, value int) string { return fmt.Sprintf("sysctl -w %s=%d", name, value) }
+const notRouted = "what the plane leaves to the stack (traffic of no tunnel, real servers' replies through the director) is not routed, " +
+	"nor, under plane ipvs, is anything to subnets"
 
 func (c *checker) node() {
-	const why = "what the plane leaves to the stack (traffic of no tunnel, real servers' replies through the director) is not routed"
-	if c.v4 && c.read("net/ipv4/ip_forward") == 0 {
-		c.find("net.ipv4.ip_forward = 0", why, set("net.ipv4.ip_forward", 1))
+	routed := func(family bool, path string) {
+		if family && c.Int(path) == 0 {
+			c.find(name(path)+" = 0", notRouted, sysctl.Setting{Path: path, Value: 1})
+		}
 	}
-	if c.v6 && c.read("net/ipv6/conf/all/forwarding") == 0 {
-		c.find("net.ipv6.conf.all.forwarding = 0", why, set("net.ipv6.conf.all.forwarding", 1))
+	routed(c.v4, "net/ipv4/ip_forward")
+	routed(c.v6, "net/ipv6/conf/all/forwarding")
+}
+
+// forwarding: IPv4 obeys the interface's setting; ip_forward only sets it for all, at the moment when it is written.
+func (c *checker) forwarding(i plane.Interface) {
+	path := conf4(i.Name, "forwarding")
+	if i.Roles&(plane.RoleSubnet|plane.RoleRealServers) != 0 && c.Int("net/ipv4/ip_forward") == 1 && c.Int(path) == 0 {
+		c.find(name(path)+" = 0", notRouted, sysctl.Setting{Path: path, Value: 1})
 	}
 }
 
 func (c *checker) routing(i plane.Interface) {
-	conf := "net.ipv4.conf." + i.Name + "."
 	if c.highest(i.Name, "rp_filter") == 1 {
 		c.find("strict reverse-path filter on "+i.Name+" (rp_filter, the maximum of all and the interface's, is 1)",
 			"packets whose answer would leave by another interface are dropped, and with direct routing that is the rule",
-			set("net.ipv4.conf.all.rp_filter", 0)+" "+conf+"rp_filter=2")
+			sysctl.Setting{Path: conf4("all", "rp_filter")}, sysctl.Setting{Path: conf4(i.Name, "rp_filter"), Value: 2})
 	}
-	if i.Roles&plane.RoleRealServers != 0 && c.read("net/ipv4/conf/"+i.Name+"/accept_local") == 0 {
-		c.find(conf+"accept_local = 0", "real servers' replies carry the VIP as source: if they leave through this director they are dropped as martians; "+
-			"nothing to do where real servers have a router of their own", set(conf+"accept_local", 1)+" "+conf+"rp_filter=0")
+	if path := conf4(i.Name, "accept_local"); i.Roles&plane.RoleRealServers != 0 && c.Int(path) == 0 {
+		c.find(name(path)+" = 0", "real servers' replies carry the VIP as source: if they leave through this director they are dropped as martians; "+
+			"nothing to do where real servers have a router of their own",
+			sysctl.Setting{Path: path, Value: 1}, sysctl.Setting{Path: conf4(i.Name, "rp_filter")})
 	}
 	// The kernel sends redirects if either all or the interface says so.
 	if i.Roles&(plane.RoleSubnet|plane.RoleTunnel) != 0 && c.highest(i.Name, "send_redirects") == 1 {
-		c.find("send_redirects on "+i.Name+" (all or the interface's is 1)",
-			"hosts that send through the director may be told to send past it", set("net.ipv4.conf.all.send_redirects", 0)+" "+conf+"send_redirects=0")
+		c.find("send_redirects on "+i.Name+" (all or the interface's is 1)", "hosts that send through the director may be told to send past it",
+			sysctl.Setting{Path: conf4("all", "send_redirects")}, sysctl.Setting{Path: conf4(i.Name, "send_redirects")})
 	}
 }
 
 func (c *checker) arp(i plane.Interface) {
-	conf := "net.ipv4.conf." + i.Name + "."
 	ignore := c.highest(i.Name, "arp_ignore")
+	own := sysctl.Setting{Path: conf4(i.Name, "arp_ignore")}
 	switch {
 	case i.Roles&plane.RoleTunnel != 0 && c.onLo && ignore > 0:
-		c.find(fmt.Sprintf("arp_ignore = %d on %s (maximum of all and the interface's)", ignore, i.Name),
-			"nobody answers ARP for a VIP that is held on lo", "hold VIPs on "+i.Name+" instead of lo, or "+set("net.ipv4.conf.all.arp_ignore", 0)+" "+conf+"arp_ignore=0")
+		settings := []sysctl.Setting{{Path: conf4("all", "arp_ignore")}, own}
+		c.found = append(c.found, sysctl.Finding{What: fmt.Sprintf("arp_ignore = %d on %s (maximum of all and the interface's)", ignore, i.Name),
+			Why: "nobody answers ARP for a VIP that is held on lo", Remedy: "hold VIPs on " + i.Name + " instead of lo, or " + sysctl.Command(settings...), Settings: settings})
 	case i.Roles&plane.RoleTunnel == 0 && i.Roles&plane.RoleRealServers != 0 && ignore == 0:
-		c.find("arp_ignore = 0 on "+i.Name, "the director answers ARP for VIPs among the real servers, which hold them too", set(conf+"arp_ignore", 1))
+		own.Value = 1
+		c.find("arp_ignore = 0 on "+i.Name, "the director answers ARP for VIPs among the real servers, which hold them too", own)
 	}
 }

@@ -118,16 +118,9 @@ func foreign(all []daemon) error {
 
 // start makes the kernel receive messages on our interface. It fails if a service has real servers of the other family.
 func (c *control) start(o Options) error {
-	r := c.request(cmdNewDaemon, unix.NLM_F_ACK)
-	d := nl.NewRtAttr(attrDaemon|unix.NLA_F_NESTED, nil)
-	d.AddRtAttr(daemonState, nl.Uint32Attr(stateBackup))
-	d.AddRtAttr(daemonInterface, nl.ZeroTerminated(Interface))
-	d.AddRtAttr(daemonSyncID, nl.Uint32Attr(uint32(o.SyncID)))
-	d.AddRtAttr(daemonMaxLen, nl.Uint16Attr(maxMessage))
-	d.AddRtAttr(daemonGroup, o.Group.AsSlice())
-	d.AddRtAttr(daemonPort, nl.Uint16Attr(o.Port))
-	r.AddData(d)
-	if _, err := r.Execute(unix.NETLINK_GENERIC, 0); err != nil {
+	d := daemon{stateBackup, Interface, uint32(o.SyncID)}
+	if err := c.change(cmdNewDaemon, d, nl.NewRtAttr(daemonMaxLen, nl.Uint16Attr(maxMessage)),
+		nl.NewRtAttr(daemonGroup, o.Group.AsSlice()), nl.NewRtAttr(daemonPort, nl.Uint16Attr(o.Port))); err != nil {
 		return fmt.Errorf("start IPVS synchronisation daemon on %s: %w", Interface, err)
 	}
 	return nil
@@ -135,12 +128,22 @@ func (c *control) start(o Options) error {
 
 // stop ends our daemon after it has dealt with what it has received. No daemon is no error.
 func (c *control) stop() error {
-	r := c.request(cmdDelDaemon, unix.NLM_F_ACK)
-	d := nl.NewRtAttr(attrDaemon|unix.NLA_F_NESTED, nil)
-	d.AddRtAttr(daemonState, nl.Uint32Attr(stateBackup))
-	r.AddData(d)
-	if _, err := r.Execute(unix.NETLINK_GENERIC, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+	if err := c.change(cmdDelDaemon, daemon{state: stateBackup}); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("stop IPVS synchronisation daemon on %s: %w", Interface, err)
 	}
 	return nil
+}
+
+func (c *control) change(command uint8, d daemon, more ...*nl.RtAttr) error {
+	attrs := nl.NewRtAttr(attrDaemon|unix.NLA_F_NESTED, nil)
+	attrs.AddRtAttr(daemonState, nl.Uint32Attr(d.state))
+	attrs.AddRtAttr(daemonInterface, nl.ZeroTerminated(d.ifname))
+	attrs.AddRtAttr(daemonSyncID, nl.Uint32Attr(d.syncID))
+	for _, a := range more {
+		attrs.AddChild(a)
+	}
+	r := c.request(command, unix.NLM_F_ACK)
+	r.AddData(attrs)
+	_, err := r.Execute(unix.NETLINK_GENERIC, 0)
+	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -16,8 +15,6 @@ import (
 
 	"tunneldirector/affinity"
 )
-
-func lockForGood() { runtime.LockOSThread() }
 
 // unsealed is a seal for tests in whose namespace there is nobody else.
 func unsealed(string) error { return nil }
@@ -53,6 +50,7 @@ func TestSend(t *testing.T) {
 		{"a short queue", 40000, 200 * time.Microsecond, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			inNamespace(t)
 			k := &standIn{queue: tt.queue, slow: tt.slow}
 			l := mustOpen(t, k)
@@ -84,6 +82,7 @@ func TestSend(t *testing.T) {
 
 // TestSendIsSlow: Send waits for a slow daemon.
 func TestSendIsSlow(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	k := &standIn{slow: 20 * time.Millisecond}
 	l := mustOpen(t, k)
@@ -98,6 +97,7 @@ func TestSendIsSlow(t *testing.T) {
 }
 
 func TestSendRefuses(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	k := &standIn{}
 	l := mustOpen(t, k)
@@ -117,6 +117,7 @@ func TestSendRefuses(t *testing.T) {
 
 // TestOpenReplaces: a second Open takes over from a first that was not closed, as after a crash; and Close leaves nothing.
 func TestOpenReplaces(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	k := &standIn{}
 	_, err := open(Options{Seal: unsealed}, k)
@@ -141,6 +142,7 @@ func TestOpenReplaces(t *testing.T) {
 
 // TestOpenSeals: the seal comes after the interface and before the daemon, and without one there is no link.
 func TestOpenSeals(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	k := &standIn{}
 	if _, err := open(Options{}, k); err == nil || !strings.Contains(err.Error(), "no seal") {
@@ -162,6 +164,7 @@ func TestOpenSeals(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	for _, tt := range []struct {
 		name   string
@@ -188,14 +191,18 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := open(Options{Seal: unsealed}, k); !errors.Is(err, ErrForeign) || k.starts > 0 {
 		t.Errorf("error %v, started %d times; want %v and none", err, k.starts, ErrForeign)
 	}
-	must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: Interface}}))
-	if _, err := open(Options{Seal: unsealed}, &standIn{}); err == nil || !strings.Contains(err.Error(), "bridge") {
-		t.Errorf("over a bridge of our name: %v", err)
+	mine := netlink.LinkAttrs{Name: Interface}
+	if err := netlink.LinkAdd(&netlink.Dummy{LinkAttrs: mine}); err != nil { // not every kernel has each of them
+		must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: mine}))
+	}
+	if _, err := open(Options{Seal: unsealed}, &standIn{}); err == nil || !strings.Contains(err.Error(), "not ours") {
+		t.Errorf("over an interface of our name: %v", err)
 	}
 }
 
 // TestOpenSeesFilter: a packet filter that drops what comes by the cable is told at once.
 func TestOpenSeesFilter(t *testing.T) {
+	t.Parallel()
 	inNamespace(t)
 	c, err := nftables.New(nftables.AsLasting())
 	must(t, err)

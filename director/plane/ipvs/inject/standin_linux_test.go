@@ -4,11 +4,13 @@ import (
 	"errors"
 	"net"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -22,11 +24,18 @@ func inNamespace(t *testing.T) {
 		}
 		t.Skip("not root: no network namespaces")
 	}
-	t.Parallel()
-	lockForGood()
+	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	ns, err := netns.New()
 	must(t, err)
 	t.Cleanup(func() { must(t, ns.Close()) })
+	up(t, "lo") // without which there is no table of local addresses
+}
+
+func up(t *testing.T, name string) {
+	t.Helper()
+	link, err := netlink.LinkByName(name)
+	must(t, err)
+	must(t, netlink.LinkSetUp(link))
 }
 
 func must(t *testing.T, err error) {

@@ -54,6 +54,7 @@ func commands(env *Env) []*cli.Command {
 		uninstallCommand(),
 		statusCommand(env),
 		traceCommand(env),
+		auditCommand(env),
 		watchCommand(env),
 		tunnelCommand(env),
 		realServerCommand(env),

@@ -73,6 +73,8 @@ func TestCommands(t *testing.T) {
 		{args: "freeze --off --json", out: []string{`{"frozen":false}`}},
 		{args: "unfreeze", out: []string{"not frozen"}},
 		{args: "status --check --json", out: []string{`"ready":true`}},
+		{args: "audit", code: exitFailed, errs: []string{"Not Implemented", "the kernel's tables cannot be compared"}},
+		{args: "realserver list --pairs", code: exitFailed, errs: []string{"no address stands for a pair of real servers"}},
 		{args: "rebalance --dry-run --json", out: []string{`"summary":{`, `"dry_run":true`}},
 		{args: "rebalance --rate 0", code: exitUsage, errs: []string{"--rate 0"}},
 		{args: "rebalance --service wg", code: exitRefused, errs: []string{`no service "wg"`}},
@@ -103,7 +105,7 @@ func TestStatusCheckTellsAlarms(t *testing.T) {
 
 func TestNoDirector(t *testing.T) {
 	dir := t.TempDir()
-	for _, args := range []string{"status", "tunnel list", "tunnel export", "watch", "rebalance", "tunnel import /dev/null", "realserver drain x"} {
+	for _, args := range []string{"status", "tunnel list", "tunnel export", "watch", "rebalance", "audit", "tunnel import /dev/null", "realserver drain x"} {
 		r := runIn(t.Context(), t, strings.NewReader(""), nil, append([]string{"--socket", dir + "/none"}, strings.Fields(args)...)...)
 		r.exits(exitUnreachable).tells("No director listens on the socket "+dir+"/none", "director run --config")
 	}

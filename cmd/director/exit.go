@@ -30,7 +30,7 @@ const (
 )
 
 const exitCodes = `0    done
-1    failed: the message says at what
+1    failed: the message says at what; audit: something differs
 2    wrong usage: nothing was asked of the director
 3    refused by the director: each fault is told with field, value, problem and remedy
 4    the director cannot be reached

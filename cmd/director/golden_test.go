@@ -50,8 +50,12 @@ func TestGolden(t *testing.T) {
 		"unplaced":    func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[1]) },
 		"realservers": func(t *talk, p *page) { t.realServerTable(p, servers) },
 		"status":      func(t *talk, p *page) { t.statusPage(p, &status) },
-		"trace":       func(_ *talk, p *page) { tracePage(p, &explanation) },
-		"import":      func(_ *talk, p *page) { importPage(p, sum, 2) },
+		"pairs": func(_ *talk, p *page) {
+			pairTable(p, []api.Pair{{Address4: "240.0.0.1", Address6: "fd7d:6469:7265:6374::1", Primary: "rs1", Backup: "rs2", Now: "rs2"},
+				{Address4: "240.0.0.2", Address6: "fd7d:6469:7265:6374::2", Primary: "rs3"}})
+		},
+		"trace":  func(_ *talk, p *page) { tracePage(p, &explanation) },
+		"import": func(_ *talk, p *page) { importPage(p, sum, 2) },
 		"problem": func(_ *talk, p *page) {
 			p.line("%s", problemWords(&api.Problem{Title: "Conflict", Status: 409, Detail: "tunnel a is refused", RetryAfter: 30, Errors: []api.FieldError{
 				{Field: "endpoints[0]", Value: "203.0.113.5", Problem: "is held by tunnel b", Remedy: "delete it first"}, {Problem: "too many"}}}))

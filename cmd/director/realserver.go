@@ -30,10 +30,15 @@ func realServerListCommand(env *Env) *cli.Command {
 		Name: "list", Aliases: []string{"ls"}, Usage: "list real servers, their life and load",
 		Description: describe(`
 Lists real servers. State: new (not seen alive yet), alive, dead. Tunnels are those whose primary it
-is; backup for, those that it would inherit.`,
-			"director realserver list", "director realserver list --service ipsec --json"),
-		Flags: []cli.Flag{&cli.StringFlag{Name: "service", Usage: "only those of the service `NAME`"}},
+is; backup for, those that it would inherit. With --pairs: what the addresses mean that ipvsadm and
+ip route show with plane ipvs, where each stands for a primary and its backup.`,
+			"director realserver list", "director realserver list --service ipsec --json", "director realserver list --pairs"),
+		Flags: []cli.Flag{&cli.StringFlag{Name: "service", Usage: "only those of the service `NAME`"},
+			&cli.BoolFlag{Name: "pairs", Usage: "list what pair addresses stand for instead (plane ipvs)"}},
 		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+			if t.Bool("pairs") {
+				return listPairs(ctx, t)
+			}
 			list, err := t.client.RealServers(ctx)
 			if err != nil {
 				return err
@@ -53,6 +58,20 @@ is; backup for, those that it would inherit.`,
 			})
 		}),
 	}
+}
+
+func listPairs(ctx context.Context, t *talk) error {
+	list, err := t.client.Pairs(ctx)
+	if err != nil {
+		return err
+	}
+	return t.show(api.PairList{Pairs: list}, func(p *page) {
+		if len(list) == 0 {
+			t.note("no pairs are in use")
+			return
+		}
+		pairTable(p, list)
+	})
 }
 
 func (t *talk) realServerTable(p *page, list []api.RealServerState) {

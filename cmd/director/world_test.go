@@ -63,10 +63,15 @@ type world struct {
 	hangUp func() // ends the API, not the director
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T) *world { return newWorldOver(t, newMem()) }
+
+func newMem() *mem.Plane {
+	return mem.New([]plane.Interface{{Name: "out", Roles: plane.RoleTunnel}, {Name: "in", Roles: plane.RoleSubnet}, {Name: "rs", Roles: plane.RoleRealServers}})
+}
+
+func newWorldOver(t *testing.T, p plane.Plane) *world {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	p := mem.New([]plane.Interface{{Name: "out", Roles: plane.RoleTunnel}, {Name: "in", Roles: plane.RoleSubnet}, {Name: "rs", Roles: plane.RoleRealServers}})
 	stored, err := td.Load(&disk{records: map[string]affinity.Change{}})
 	if err != nil {
 		t.Fatal(err)

@@ -29,6 +29,8 @@ type lab struct {
 	fail     error         // of Do as a whole
 	behind   bool          // the data plane
 	stamped  chan struct{} // a complete set begins; nil: nobody waits for it
+	audit    func(context.Context, func(Difference)) (AuditCounts, error)
+	pairs    []Pair
 }
 
 func newLab() *lab {
@@ -350,6 +352,14 @@ func (v *labView) Status(context.Context) (Status, error) {
 	}
 	return st, nil
 }
+
+func (v *labView) Auditable() bool { return v.audit != nil }
+
+func (v *labView) Audit(ctx context.Context, f func(Difference)) (AuditCounts, error) {
+	return v.audit(ctx, f)
+}
+
+func (v *labView) Pairs() ([]Pair, bool) { return v.pairs, v.pairs != nil }
 
 func (v *labView) Programmed() bool {
 	l := (*lab)(v)

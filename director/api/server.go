@@ -48,6 +48,7 @@ type Server struct {
 	huma    huma.API
 	metrics http.Handler
 	sets    chan struct{} // holds one token while a complete set is taken in
+	audits  chan struct{} // holds one token while the data plane is compared
 }
 
 // New makes the interface; it touches nothing. The Server is an http.Handler.
@@ -67,7 +68,7 @@ func New(d Director, o Options) *Server {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
 	}
-	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1)}
+	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1), audits: make(chan struct{}, 1)}
 	s.huma = humago.New(s.mux, humaConfig(o.Version))
 	s.huma.UseMiddleware(s.authorize)
 	s.registerTunnels()
@@ -75,6 +76,7 @@ func New(d Director, o Options) *Server {
 	s.registerConfig()
 	s.registerRealServers()
 	s.registerOperations()
+	s.registerPlane()
 	s.registerStatus()
 	s.serveOpenAPI()
 	return s

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/api"
+)
+
+func auditCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "audit", Usage: "compare all that the kernel holds with what it should",
+		Description: describe(`
+Reads the kernel's tables whole and tells each endpoint and subnet that they treat differently than
+the director's table says. It disturbs nothing, and may take minutes for a large table. With plane
+shadow the other side is what keepalived or others have put there. The exit code is 1 when something
+differs.`,
+			"director audit", "director audit --json"),
+		Action: streams(env, count{}, audit),
+	}
+}
+
+func audit(ctx context.Context, t *talk) error {
+	if err := t.reach(ctx); err != nil {
+		return err
+	}
+	sum, err := t.client.Audit(ctx, func(l api.AuditLine) {
+		_ = t.show(l, func(p *page) { // the sum fails too
+			if d := l.Difference; d != nil {
+				p.line("%s: want %s, have %s", d.Key, d.Want, d.Have)
+			} else if l.Progress != nil {
+				t.note("comparing for %.0f s, %s so far", l.Progress.Seconds, some(l.Progress.Differences, "difference"))
+			}
+		})
+	})
+	if err != nil {
+		return err
+	}
+	err = t.show(api.AuditLine{Summary: &sum}, func(p *page) { p.line("%s", auditWords(&sum)) })
+	if err == nil && sum.Differences() > 0 {
+		return coded(exitFailed, nil) // each was told
+	}
+	return err
+}
+
+func auditWords(s *api.AuditSummary) string {
+	if s.Differences() == 0 {
+		return fmt.Sprintf("no differences: all %s are as wanted, in %.1f s", some(s.Equal, "key"), s.Seconds)
+	}
+	return fmt.Sprintf("%s: %s missing, %s different, %s not wanted; %s as wanted, in %.1f s", some(s.Differences(), "difference"), number(s.Missing), number(s.Other),
+		number(s.Surplus), some(s.Equal, "key"), s.Seconds)
+}
+
+// pairTable shows what pair addresses stand for.
+func pairTable(p *page, list []api.Pair) {
+	var rows [][]string
+	for _, x := range list {
+		rows = append(rows, []string{x.Address4, x.Address6, x.Primary, x.Backup, orWord(x.Now, "nobody")})
+	}
+	p.table([]column{{name: "IPv4"}, {name: "IPv6"}, {name: "primary"}, {name: "backup"}, {name: "goes to"}}, rows)
+}

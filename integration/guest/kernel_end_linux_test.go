@@ -29,11 +29,11 @@ type kind struct {
 
 // siteEnd and serverEnd are the ends of the tunnel of a site with one subnet.
 func siteEnd(l *lab.Lab, s *lab.Site) end {
-	return end{number: s.Index, local: s.Local, remote: s.VIP, near: s.Subnets[0], far: inner(l)[family(s.VIP)], inside: s.Inside[0]}
+	return end{number: s.Index, local: s.Local, remote: s.VIP, near: s.Subnets[0], far: inner(l)[family(s.Inside[0])], inside: s.Inside[0]}
 }
 
 func serverEnd(l *lab.Lab, s *lab.Site) end {
-	return end{number: s.Index, server: true, local: s.VIP, remote: s.Endpoint, near: inner(l)[family(s.VIP)], far: s.Subnets[0], inside: s.Inside[0]}
+	return end{number: s.Index, server: true, local: s.VIP, remote: s.Endpoint, near: inner(l)[family(s.Inside[0])], far: s.Subnets[0], inside: s.Inside[0]}
 }
 
 // family is the index of an address's family in the lab's lists.
@@ -57,12 +57,14 @@ func inner(l *lab.Lab) []netip.Prefix {
 	return out
 }
 
-// oneFamily are sites with only the subnet that is of the family of the VIP that they dial: what a tunnel of the kernel
-// carries in these tests is of the family that it is carried in.
-func oneFamily(sites []*lab.Site) []*lab.Site {
+// oneSubnet are sites with one subnet only: of the family of the VIP that they dial, unless the kind is IPIP.
+func oneSubnet(k kind, sites ...*lab.Site) []*lab.Site {
 	var out []*lab.Site
 	for _, s := range sites {
 		one, f := *s, family(s.VIP)
+		if k.name == ipip.name {
+			f = 0
+		}
 		one.Subnets, one.Inside = s.Subnets[f:f+1], s.Inside[f:f+1]
 		out = append(out, &one)
 	}

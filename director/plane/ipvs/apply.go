@@ -73,8 +73,9 @@ func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[pl
 	}
 	w := newWork()
 	for _, v := range before {
+		now := p.vipAt(v.addr)
 		for e := range v.all() {
-			if now := p.vipAt(v.addr); !now.has(e) {
+			if t, ok := now.get(e); !ok || t.Drop == plane.DropNoPort {
 				p.owe(v.addr, e) // its label ends it, but not the one under masq; and one for a port would stand before the pin for any
 			}
 		}
@@ -93,10 +94,8 @@ func (p *Plane) renew(ctx context.Context, w *work) error {
 	for k := range p.subnets.targets {
 		w.subnets[k] = struct{}{}
 	}
-	if err := p.commit(ctx, true, w); err != nil {
-		return err
-	}
-	return p.sweepSubnets(ctx)
+	w.whole = true
+	return p.commit(ctx, true, w)
 }
 
 // SetAlive says whether packets may go to an incarnation. Under dr it is one replacement of a nexthop object per pair that it is in.
@@ -122,10 +121,12 @@ type work struct {
 	gone    map[*vip]map[netip.Addr]struct{} // addresses with pins that were deleted
 	subnets map[plane.SubnetKey]struct{}
 	cut     map[plane.SubnetKey]struct{}
+	whole   bool // routes that are not known may be there, too
 }
 
 func newWork() *work {
-	return &work{map[*vip]map[netip.Addr]struct{}{}, map[*vip]map[netip.Addr]struct{}{}, map[plane.SubnetKey]struct{}{}, map[plane.SubnetKey]struct{}{}}
+	return &work{fresh: map[*vip]map[netip.Addr]struct{}{}, gone: map[*vip]map[netip.Addr]struct{}{},
+		subnets: map[plane.SubnetKey]struct{}{}, cut: map[plane.SubnetKey]struct{}{}}
 }
 
 func (p *Plane) set(e plane.Entry, w *work) {
@@ -207,6 +208,11 @@ func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
 	}
 	if err := p.guardNoPort(ctx, w); err != nil {
 		return err
+	}
+	if w.whole {
+		if err := p.sweepSubnets(ctx); err != nil {
+			return err
+		}
 	}
 	if !configured && !buried && len(w.cut) == 0 {
 		return nil

@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"tunneldirector/affinity"
@@ -69,6 +70,9 @@ func checkMatch(s plane.Service, m affinity.Match) (affinity.Fault, bool) {
 	case m.Proto == protoUDP && int(m.Hi)-int(m.Lo) >= maxPorts:
 		f.Problem = fmt.Sprintf("IPVS needs an entry per tunnel and port, and these are %d ports", int(m.Hi)-int(m.Lo)+1)
 		f.Remedy = fmt.Sprintf("at most %d ports a line; or run the director with plane: xdp", maxPorts)
+	case m.Proto == protoAH && slices.ContainsFunc(s.VIPs, netip.Addr.Is6):
+		f.Problem = "IPVS takes AH in IPv6 for an extension header and looks at what is inside (ipv6_find_hdr)"
+		f.Remedy = "a service of its own for AH, with IPv4 VIPs only; or esp; or run the director with plane: xdp"
 	case m.Proto != protoUDP && s.Method == affinity.Masq:
 		f.Problem = "method masq carries UDP only: ESP and AH do not survive a change of address"
 		f.Remedy = "method dr or tunnel, or let the sites use NAT traversal (udp/4500)"

@@ -187,11 +187,12 @@ func (k *kernel) SetNexthops(_ context.Context, list []route.Nexthop) error {
 	return nil
 }
 
-// DeleteNexthops takes the routes with them, as the kernel does.
 func (k *kernel) DeleteNexthops(_ context.Context, ids []uint32) error {
 	for _, id := range ids {
+		if i := slices.IndexFunc(k.routes, func(r route.Route) bool { return r.Nexthop == id }); i >= 0 {
+			return fmt.Errorf("delete nexthop object %#x: %v leads to it: %w", id, k.routes[i], route.ErrInUse)
+		}
 		delete(k.nexthops, id)
-		k.routes = slices.DeleteFunc(k.routes, func(r route.Route) bool { return r.Nexthop == id })
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ func (r *rig) inject(oracle *mem.Plane, p plane.Packet, want plane.Decision) err
 	if err != nil {
 		return err
 	}
-	e := expectation{packet: p, want: want, in: in, sources: r.opt.Sources}
+	e := expectation{packet: p, want: want, in: in, sources: r.opt.Sources, caps: r.opt.Caps}
 	e.fits = func(size int) bool {
 		p.Size = size
 		d, err := oracle.Lookup(p)

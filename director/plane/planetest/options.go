@@ -73,6 +73,10 @@ type Caps struct {
 	MaxPorts    int     // in one line of a service's protocols; 0: any number
 	// RestartForgets: a plane that was just opened has to be told all (Replace) before Lookup knows anything; what forwards goes on.
 	RestartForgets bool
+	// Stack: what the plane leaves to the director's own stack looks to Inject as if it were dropped.
+	Stack bool
+	// KernelOuter: the outer header of IPIP is the kernel's, which copies the inner one's TTL and DF.
+	KernelOuter bool
 }
 
 // Verdict is what a plane did with a frame.

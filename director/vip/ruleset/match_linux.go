@@ -9,33 +9,35 @@ import (
 // A Field is something of a packet that can be compared or looked up.
 type Field struct {
 	size uint32
-	load func(register uint32) expr.Any
+	load func(register uint32) []expr.Any
 }
 
 func payload(base expr.PayloadBase, offset, size uint32) Field {
-	return Field{size, func(r uint32) expr.Any {
-		return &expr.Payload{DestRegister: r, Base: base, Offset: offset, Len: size}
+	return Field{size, func(r uint32) []expr.Any {
+		return []expr.Any{&expr.Payload{DestRegister: r, Base: base, Offset: offset, Len: size}}
 	}}
 }
 
 func meta(key expr.MetaKey, size uint32) Field {
-	return Field{size, func(r uint32) expr.Any { return &expr.Meta{Key: key, Register: r} }}
+	return Field{size, func(r uint32) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: r}} }}
+}
+
+// Masked is a field with some of its bits taken for 0; without a mask it is the field.
+func Masked(f Field, mask []byte) Field {
+	if len(mask) == 0 {
+		return f
+	}
+	return Field{f.size, func(r uint32) []expr.Any {
+		return append(f.load(r), &expr.Bitwise{SourceRegister: r, DestRegister: r, Len: f.size, Mask: mask, Xor: make([]byte, len(mask))})
+	}}
 }
 
 // Src is the source address of IPv4 (v is 4) or IPv6, Dst the destination. The rule must have matched the Family before.
 func Src(v int) Field {
 	if v == 4 {
-		return SrcStart(v, 4)
+		return payload(expr.PayloadBaseNetworkHeader, 12, 4)
 	}
-	return SrcStart(v, 16)
-}
-
-// SrcStart is the first bytes of the source address: see Src.
-func SrcStart(v int, size uint32) Field {
-	if v == 4 {
-		return payload(expr.PayloadBaseNetworkHeader, 12, size)
-	}
-	return payload(expr.PayloadBaseNetworkHeader, 8, size)
+	return payload(expr.PayloadBaseNetworkHeader, 8, 16)
 }
 
 // Dst is the destination address: see Src.
@@ -67,7 +69,7 @@ func load(fields []Field) []expr.Any {
 	var out []expr.Any
 	register := uint32(firstRegister)
 	for _, f := range fields {
-		out = append(out, f.load(register))
+		out = append(out, f.load(register)...)
 		register += (f.size + 3) / 4
 	}
 	return out
@@ -76,8 +78,8 @@ func load(fields []Field) []expr.Any {
 // Is matches a field's value.
 func Is(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpEq, f, value) }
 
-// AtLeast matches a field that is, as a number, not below value.
-func AtLeast(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpGte, f, value) }
+// IsNot matches any other value.
+func IsNot(f Field, value ...byte) []expr.Any { return compare(expr.CmpOpNeq, f, value) }
 
 func compare(op expr.CmpOp, f Field, value []byte) []expr.Any {
 	return append(load([]Field{f}), &expr.Cmp{Op: op, Register: firstRegister, Data: value})

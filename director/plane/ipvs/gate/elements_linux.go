@@ -9,13 +9,15 @@ import (
 
 // elements are w's members of each set, by the set's name. The sealed interfaces are not among them: Seal's.
 func (w Wanted) elements() map[string]ruleset.Elements {
-	m := map[string]ruleset.Elements{}
-	for set, names := range map[string][]string{setTunnel: w.Tunnel, setSubnet: w.Subnet, setRealServers: w.RealServers} {
-		m[set] = interfaces(names)
-	}
+	m := map[string]ruleset.Elements{setTunnel: interfaces(w.Tunnel), setSubnet: interfaces(w.Subnet), setRouted: {}}
 	for _, s := range sides {
 		for _, set := range []string{setVIPs(s.v), setOurs(s.v), setPorts(s.v), setProtos(s.v), setNoPort(s.v)} {
 			m[set] = ruleset.Elements{}
+		}
+	}
+	for _, from := range w.Subnet {
+		for _, to := range w.RealServers {
+			m[setRouted].Add(ruleset.Name(from), ruleset.Name(to))
 		}
 	}
 	for _, a := range w.VIPs {
@@ -25,18 +27,25 @@ func (w Wanted) elements() map[string]ruleset.Elements {
 	for _, a := range w.Own {
 		m[setOurs(family(a))].Add(a.AsSlice())
 	}
-	for _, s := range w.ports() {
-		m[setPorts(family(s.VIP))].AddRange(ruleset.Key(s.VIP.AsSlice(), port(s.Lo)), ruleset.Key(s.VIP.AsSlice(), port(s.Hi)))
-	}
 	for _, s := range w.Services {
-		if s.Proto != protoUDP {
-			m[setProtos(family(s.VIP))].Add(s.VIP.AsSlice(), []byte{s.Proto})
+		for _, by := range w.Tunnel {
+			s.add(m, ruleset.Name(by))
 		}
 	}
 	for _, s := range w.NoPort {
 		m[setNoPort(family(s.VIP))].Add(s.VIP.AsSlice(), s.Addr.AsSlice())
 	}
 	return m
+}
+
+func (s Allowed) add(m map[string]ruleset.Elements, by []byte) {
+	if s.Proto != protoUDP {
+		m[setProtos(family(s.VIP))].Add(by, s.VIP.AsSlice(), []byte{s.Proto})
+		return
+	}
+	for port := int(s.Lo); port <= int(s.Hi); port++ {
+		m[setPorts(family(s.VIP))].Add(by, s.VIP.AsSlice(), binary.BigEndian.AppendUint16(nil, uint16(port)))
+	}
 }
 
 func interfaces(names []string) ruleset.Elements {
@@ -53,5 +62,3 @@ func family(a netip.Addr) int {
 	}
 	return 6
 }
-
-func port(p uint16) []byte { return binary.BigEndian.AppendUint16(nil, p) }

@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -26,7 +25,8 @@ type Wanted struct {
 	NoPort      []Source // ESP and AH of these are dropped: the endpoints have pins by port only
 }
 
-// Allowed is what a service takes at a VIP: UDP with destination ports Lo to Hi, or ESP or AH, without ports.
+// Allowed is what a service takes at a VIP: UDP with destination ports Lo to Hi, or ESP or AH, without ports. Each port is an
+// element of a set (and a virtual service of IPVS): not for long ranges.
 type Allowed struct {
 	VIP    netip.Addr
 	Proto  uint8
@@ -70,18 +70,3 @@ func (w Wanted) validate() error {
 }
 
 func validName(ifname string) bool { return ifname != "" && len(ifname) <= maxInterfaceName }
-
-// ports are the UDP services with overlapping and adjacent port ranges made one: the kernel's sets take no overlaps.
-func (w Wanted) ports() []Allowed {
-	udp := slices.DeleteFunc(slices.Clone(w.Services), func(s Allowed) bool { return s.Proto != protoUDP })
-	slices.SortFunc(udp, func(a, b Allowed) int { return cmp.Or(a.VIP.Compare(b.VIP), cmp.Compare(a.Lo, b.Lo)) })
-	var out []Allowed
-	for _, s := range udp {
-		if n := len(out); n > 0 && out[n-1].VIP == s.VIP && int(s.Lo) <= int(out[n-1].Hi)+1 {
-			out[n-1].Hi = max(out[n-1].Hi, s.Hi)
-			continue
-		}
-		out = append(out, s)
-	}
-	return out
-}

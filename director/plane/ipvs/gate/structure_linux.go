@@ -35,64 +35,66 @@ const (
 	counterSeal     = "sealed"
 	counterRedirect = "redirect"
 
-	setTunnel      = "tunnel"
-	setSubnet      = "subnet"
-	setRealServers = "realservers"
-	setSealed      = "sealed"
+	setTunnel = "tunnel" // interfaces
+	setSubnet = "subnet"
+	setRouted = "routed" // from a subnet interface, to a real servers' interface
+	setSealed = "sealed"
 )
 
-// The sets that each family has, and chains.
+// The sets that each family has.
 func setVIPs(v int) string   { return name("vips", v) }
-func setOurs(v int) string   { return name("ours", v) } // addresses that nobody else can have
-func setPorts(v int) string  { return name("udp", v) }
-func setProtos(v int) string { return name("protocols", v) }
+func setOurs(v int) string   { return name("ours", v) }      // addresses that nobody else can have
+func setPorts(v int) string  { return name("udp", v) }       // what UDP gets in: by which interface, to which VIP and port
+func setProtos(v int) string { return name("protocols", v) } // the same for protocols without ports
 func setNoPort(v int) string { return name("noport", v) }
 
 func name(what string, v int) string { return what + string(rune('0'+v)) }
 
 // A side is one family's part of the rules.
 type side struct {
-	v                      int
-	icmp                   byte   // its number as a protocol
-	control, errors        []byte // ICMP types
-	unreachable, redirects []byte // port unreachable: type and code; redirect: type
-	lies                   [][]expr.Any
+	v                     int
+	icmp                  byte   // its number as a protocol
+	control, errors       []byte // ICMP types
+	unreachable, redirect []byte // port unreachable: type and code; redirect: type
+	lies                  []lie
 }
+
+// A lie is a range of sources that there cannot be.
+type lie struct{ mask, value []byte }
 
 // The other sources that rule 5 names (0.0.0.0, ::1, multicast) never get as far: the kernel drops them when it routes
 // (ip_route_input_slow), or at once (ip6_rcv_core).
 var sides = []side{
-	{4, unix.IPPROTO_ICMP, []byte{8}, []byte{3, 11, 12}, []byte{3, 3}, []byte{5}, [][]expr.Any{
-		ruleset.Is(ruleset.SrcStart(4, 1), 127),
-		ruleset.AtLeast(ruleset.Src(4), 240, 0, 0, 0),
-	}},
-	{6, unix.IPPROTO_ICMPV6, []byte{128, 135, 136}, []byte{1, 2, 3, 4}, []byte{1, 4}, []byte{137}, [][]expr.Any{
-		ruleset.Is(ruleset.Src(6), make([]byte, 16)...),
-	}},
+	{4, unix.IPPROTO_ICMP, []byte{8}, []byte{3, 11, 12}, []byte{3, 3}, []byte{5},
+		[]lie{{[]byte{255, 0, 0, 0}, []byte{127, 0, 0, 0}}, {[]byte{240, 0, 0, 0}, []byte{240, 0, 0, 0}}}},
+	{6, unix.IPPROTO_ICMPV6, []byte{128, 135, 136}, []byte{1, 2, 3, 4}, []byte{1, 4}, []byte{137},
+		[]lie{{nil, make([]byte, 16)}}},
 }
 
 func structure() *ruleset.Table {
 	t := ruleset.New(TableName, layout)
 	t.Counter(counterRole, counterSource, counterICMP, counterService, counterPort, counterUnknown, counterSubnet, counterSeal, counterRedirect)
-	for _, name := range []string{setTunnel, setSubnet, setRealServers, setSealed} {
+	for _, name := range []string{setTunnel, setSubnet, setSealed} {
 		t.Set(name, nftables.TypeIFName)
 	}
+	t.Set(setRouted, nftables.TypeIFName, nftables.TypeIFName)
 	before := t.Hook("before_ipvs", nftables.ChainHookInput, beforeIPVS)
 	after := t.Hook("after_ipvs", nftables.ChainHookInput, afterIPVS)
 	forward := t.Hook("forward", nftables.ChainHookForward, afterFilter)
 	output := t.Hook("output", nftables.ChainHookOutput, 0)
+	routed := t.Chain("routed")
 
+	t.Rule(forward, ruleset.Within(setRouted, ruleset.In(), ruleset.Out()), ruleset.Jump(routed))
 	t.Rule(output, ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))
-	fromSubnet := slices.Concat(ruleset.Within(setSubnet, ruleset.In()), ruleset.Within(setRealServers, ruleset.Out()))
 	for _, s := range sides {
 		s.sets(t)
 		source := s.source(t)
-		t.Rule(before, s.toVIP(), ruleset.Jump(s.before(t, source)))
+		t.Rule(before, ruleset.Family(s.v), ruleset.Jump(s.before(t, source)))
 		t.Rule(after, s.toVIP(), ruleset.Jump(s.after(t)))
-		t.Rule(forward, ruleset.Family(s.v), fromSubnet, ruleset.Jump(source))
+		t.Rule(routed, ruleset.Family(s.v), ruleset.Jump(source))
 		t.Rule(output, ruleset.Family(s.v), ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(s.told(t)))
 	}
-	t.Rule(forward, fromSubnet, ruleset.Count(counterSubnet))
+	t.Rule(routed, ruleset.Count(counterSubnet))
 	return t
 }
 
@@ -103,8 +105,8 @@ func (s side) sets(t *ruleset.Table) {
 	}
 	t.Set(setVIPs(s.v), addr)
 	t.Set(setOurs(s.v), addr)
-	t.Ranges(setPorts(s.v), addr, nftables.TypeInetService)
-	t.Set(setProtos(s.v), addr, nftables.TypeInetProto)
+	t.Set(setPorts(s.v), nftables.TypeIFName, addr, nftables.TypeInetService)
+	t.Set(setProtos(s.v), nftables.TypeIFName, addr, nftables.TypeInetProto)
 	t.Set(setNoPort(s.v), addr, addr)
 }
 
@@ -116,26 +118,42 @@ func (s side) toVIP() []expr.Any {
 func (s side) source(t *ruleset.Table) *nftables.Chain {
 	c := t.Chain(name("source", s.v))
 	t.Rule(c, ruleset.Within(setOurs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterSource))
-	for _, lie := range s.lies {
-		t.Rule(c, lie, ruleset.Drop(counterSource))
+	for _, l := range s.lies {
+		t.Rule(c, ruleset.Is(ruleset.Masked(ruleset.Src(s.v), l.mask), l.value...), ruleset.Drop(counterSource))
 	}
 	return c
 }
 
-// before is what comes to a VIP, and IPVS has not yet seen.
+// honest matches what source would not drop.
+func (s side) honest() []expr.Any {
+	e := ruleset.Without(setOurs(s.v), ruleset.Src(s.v))
+	for _, l := range s.lies {
+		e = append(e, ruleset.IsNot(ruleset.Masked(ruleset.Src(s.v), l.mask), l.value...)...)
+	}
+	return e
+}
+
+// before is input that IPVS has not yet seen. Two rules let the packets of tunnels through, with as few lookups as can be; what
+// they leave is for nobody here, or is asked point by point why it is not to pass.
 func (s side) before(t *ruleset.Table, source *nftables.Chain) *nftables.Chain {
-	c, icmp := t.Chain(name("tunnel", s.v)), t.Chain(name("icmp", s.v))
+	c, refuse, icmp := t.Chain(name("in", s.v)), t.Chain(name("refuse", s.v)), t.Chain(name("icmp", s.v))
+	portless := []ruleset.Field{ruleset.In(), ruleset.Dst(s.v), ruleset.Protocol()}
+	t.Rule(c, ruleset.Is(ruleset.Protocol(), protoUDP), ruleset.Within(setPorts(s.v), ruleset.In(), ruleset.Dst(s.v), ruleset.Transport(2, 2)),
+		s.honest(), ruleset.Accept())
+	t.Rule(c, ruleset.Within(setProtos(s.v), portless...), ruleset.Without(setNoPort(s.v), ruleset.Dst(s.v), ruleset.Src(s.v)),
+		s.honest(), ruleset.Accept())
+	t.Rule(c, ruleset.Within(setVIPs(s.v), ruleset.Dst(s.v)), ruleset.Jump(refuse))
+
+	t.Rule(refuse, ruleset.Without(setTunnel, ruleset.In()), ruleset.Drop(counterRole))
+	t.Rule(refuse, ruleset.Jump(source))
+	t.Rule(refuse, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(icmp))
+	t.Rule(refuse, ruleset.Without(setProtos(s.v), portless...), ruleset.Drop(counterService))
+	t.Rule(refuse, ruleset.Drop(counterPort))
+
 	for _, kind := range slices.Concat(s.control, s.errors) {
 		t.Rule(icmp, ruleset.Is(ruleset.Transport(0, 1), kind), ruleset.Accept())
 	}
 	t.Rule(icmp, ruleset.Drop(counterICMP))
-
-	t.Rule(c, ruleset.Without(setTunnel, ruleset.In()), ruleset.Drop(counterRole))
-	t.Rule(c, ruleset.Jump(source))
-	t.Rule(c, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(icmp))
-	t.Rule(c, ruleset.Is(ruleset.Protocol(), protoUDP), ruleset.Within(setPorts(s.v), ruleset.Dst(s.v), ruleset.Transport(2, 2)), ruleset.Accept())
-	t.Rule(c, ruleset.Without(setProtos(s.v), ruleset.Dst(s.v), ruleset.Protocol()), ruleset.Drop(counterService))
-	t.Rule(c, ruleset.Within(setNoPort(s.v), ruleset.Dst(s.v), ruleset.Src(s.v)), ruleset.Drop(counterPort))
 	return c
 }
 
@@ -153,6 +171,6 @@ func (s side) after(t *ruleset.Table) *nftables.Chain {
 func (s side) told(t *ruleset.Table) *nftables.Chain {
 	c := t.Chain(name("told", s.v))
 	t.Rule(c, ruleset.Is(ruleset.Transport(0, 2), s.unreachable...), ruleset.Within(setVIPs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterUnknown))
-	t.Rule(c, ruleset.Is(ruleset.Transport(0, 1), s.redirects...), ruleset.Within(setSubnet, ruleset.Out()), ruleset.Drop(counterRedirect))
+	t.Rule(c, ruleset.Is(ruleset.Transport(0, 1), s.redirect...), ruleset.Within(setSubnet, ruleset.Out()), ruleset.Drop(counterRedirect))
 	return c
 }

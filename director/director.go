@@ -48,6 +48,11 @@ type Options struct {
 	Version   string
 	Plane     plane.Plane
 	PlaneKind string
+	// PlaneBy and PlaneWhy tell who chose the plane, and why.
+	PlaneBy, PlaneWhy string
+	// Supplant takes out what another plane has left in the kernel, once this one holds the table and the VIPs are held; was
+	// tells that there was something. May be nil.
+	Supplant func(context.Context) (was bool, err error)
 	// PlaneDetail describes the plane's interfaces; may be nil.
 	PlaneDetail func() []string
 	// PlaneWarnings are sentences on what keeps the plane from forwarding as it should; may be nil.
@@ -78,6 +83,7 @@ type Director struct {
 	early     []Verdict               // that came while a commit was under way
 	fatal     error                   // the disk may hold what the table does not
 	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
+	alone     bool                    // no other plane is in the kernel any more
 
 	always chan struct{} // closed
 
@@ -140,6 +146,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		d.planeFailed(fmt.Errorf("program the data plane: %w", err))
 	}
 	d.holdNow(ctx) // the VIPs come last: what they draw is forwarded at once
+	d.supplant(ctx)
 	return d, d.placeUnpinned(ctx)
 }
 
@@ -310,4 +317,5 @@ func (d *Director) lookAgain(ctx context.Context) {
 		d.program(ctx, affinity.Dirty{Config: true})
 	}
 	d.holdNow(ctx)
+	d.supplant(ctx)
 }

@@ -127,6 +127,29 @@ func (d *Director) replacePlane(ctx context.Context) error {
 	return nil
 }
 
+// supplant takes out what another plane has left, when this one does its work. It is tried again until that is done.
+func (d *Director) supplant(ctx context.Context) {
+	h := d.health.Load()
+	if d.alone || d.o.Supplant == nil || h.planeErr != "" || h.holdErr != "" {
+		return
+	}
+	was, err := d.o.Supplant(ctx)
+	said := ""
+	if err != nil {
+		said = err.Error()
+	}
+	if said != "" && said != h.otherErr {
+		d.o.Log.Error("take out what another plane has left", "error", said)
+	}
+	d.alone = err == nil
+	d.note(func(h *health) {
+		h.otherErr = said
+		if was { // packets went by the other one
+			h.watching = d.o.Now().Add(upWindow)
+		}
+	})
+}
+
 // entries are all that the plane shall hold.
 func (d *Director) entries() iter.Seq[plane.Entry] {
 	t := d.work

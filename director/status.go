@@ -17,6 +17,8 @@ import (
 type health struct {
 	planeErr string
 	holdErr  string
+	otherErr string            // what keeps another plane in the kernel
+	watching time.Time         // from when on the plane has seen all packets of the last while
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock
 }
@@ -41,7 +43,7 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 		Name: d.o.Name, Version: d.o.Version, Store: t.StoreID(), Revision: t.Revision(), Started: d.started,
 		Writable: disk.NotWritable == "", NotWritable: disk.NotWritable, DiskFree: disk.Free, DiskUsed: disk.Used,
 		Frozen: t.Freeze().On, FrozenBy: t.Freeze().By,
-		Plane: api.PlaneStatus{Kind: d.o.PlaneKind, InSync: h.planeErr == "", LastError: h.planeErr},
+		Plane: api.PlaneStatus{Kind: d.o.PlaneKind, ChosenBy: d.o.PlaneBy, Why: d.o.PlaneWhy, InSync: h.planeErr == "", LastError: h.planeErr},
 	}
 	if !s.Frozen {
 		s.FrozenBy = ""
@@ -158,6 +160,9 @@ func addAlarms(s *api.Status, h *health, now time.Time) {
 	if h.holdErr != "" {
 		alarm("the VIPs are not held as they should be: %s", h.holdErr)
 		s.NotReady = append(s.NotReady, "VIPs: "+h.holdErr)
+	}
+	if h.otherErr != "" {
+		alarm("another plane is still in the kernel and may take packets: %s", h.otherErr)
 	}
 	if !s.Writable {
 		alarm("the store takes no writes: %s", s.NotWritable)

@@ -37,6 +37,12 @@ func Load(s Store) (*Stored, error) {
 // Config is what a plane would be asked to do: for a plane.Checker.
 func (s *Stored) Config() plane.Config { return asked(s.table, nil) }
 
+// Endpoints is how many there are at VIPs, at most.
+func (s *Stored) Endpoints() int {
+	n, _ := s.table.Keys()
+	return n
+}
+
 // take makes the table that is on disk the director's.
 func (d *Director) take(s *Stored) {
 	d.store, d.work, d.clock = s.store, s.table, s.clock

@@ -50,10 +50,11 @@ func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.
 	if !known || len(tun.Endpoints) == 0 {
 		return last, true // no packet can come
 	}
-	o, watched := d.o.Plane.(plane.Observer)
-	if !watched {
+	o, sees := d.o.Plane.(plane.Observer)
+	if !sees {
 		return last, false
 	}
+	watched = !d.o.Now().Before(d.health.Load().watching)
 	for _, ep := range tun.Endpoints {
 		for _, vip := range s.VIPs {
 			if vip.Is4() != ep.Addr().Is4() {

@@ -13,8 +13,9 @@ func checkCommand() *cli.Command {
 		Name:  "check",
 		Usage: "check the node's file, the tokens and this machine, and change nothing",
 		Description: "Reads the node's file as `director run` would, with all faults at once, then looks at this machine: token file,\n" +
-			"certificate, interfaces, data directory, rights, bpffs, and what of the kernel's settings works against the\n" +
-			"director. Says what it found; exit code 1 if the director could not run.\n\n" +
+			"certificate, interfaces, data directory, rights, bpffs or IPVS (whose module the kernel may load for it), and\n" +
+			"what of the kernel's settings works against the director. Says what it found; exit code 1 if the director\n" +
+			"could not run. Which plane `plane: auto` means depends on the records too, which are not read here.\n\n" +
 			"Example: director check --config /etc/tunneldirector/director.yaml",
 		Flags: []cli.Flag{configFileFlag()},
 		Action: func(c *cli.Context) error {
@@ -23,16 +24,21 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.Writer, "%s: director %s, plane %s, data in %s\n", path, cfg.Name, cfg.Plane, cfg.DataDir)
+			plane := likely(cfg)
+			fmt.Fprintf(c.App.Writer, "%s: director %s, plane %s, data in %s\n", path, cfg.Name, plane, cfg.DataDir)
 			for _, w := range cfg.Warnings() {
 				fmt.Fprintln(c.App.Writer, "warning:", w)
 			}
-			if there := present(cfg.Interfaces); cfg.Plane != config.PlaneMem && len(there) > 0 {
-				for _, f := range findings(planeInterfaces(there)) {
+			if there := present(cfg.Interfaces); plane.kind != config.PlaneMem && len(there) > 0 {
+				found, err := findings(plane.kind, planeInterfaces(there), 0)
+				if err != nil {
+					fmt.Fprintln(c.App.Writer, "finding:", err)
+				}
+				for _, f := range found {
 					fmt.Fprintln(c.App.Writer, "finding:", f)
 				}
 			}
-			if err := machineError(cfg); err != nil {
+			if err := machineError(cfg, plane.kind); err != nil {
 				return err
 			}
 			fmt.Fprintln(c.App.Writer, "a director can run here")

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/config"
 )
 
 // nodeFile is a configuration over interfaces, of which lo exists.
@@ -63,7 +65,7 @@ func TestCheckWithoutRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	data, err := os.ReadFile(nodeFile(t, dir+"/data", "", "lo"))
+	data, err := os.ReadFile(nodeFile(t, dir+"/data", "plane: xdp\n", "lo"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +91,11 @@ func TestCheckWithoutRights(t *testing.T) {
 
 func TestMissingCapabilities(t *testing.T) {
 	admin := func(c int) bool { return c == unix.CAP_SYS_ADMIN || c == unix.CAP_NET_RAW }
-	if got := strings.Join(missingCapabilities(admin), " "); got != "CAP_NET_ADMIN" {
+	if got := strings.Join(missingCapabilities(admin, config.PlaneXDP), " "); got != "CAP_NET_ADMIN" {
 		t.Errorf("an administrator without network lacks %q", got)
+	}
+	network := func(c int) bool { return c == unix.CAP_NET_ADMIN || c == unix.CAP_NET_RAW }
+	if got := strings.Join(missingCapabilities(network, config.PlaneIPVS), " "); got != "CAP_SYS_ADMIN" {
+		t.Errorf("who may all of the network lacks %q for ipvs", got)
 	}
 }

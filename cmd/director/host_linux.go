@@ -19,7 +19,8 @@ type host struct {
 	interfaces []plane.Interface
 	filter     *vip.Filter
 	holder     *vip.Holder
-	prober     *prober // nil: links are taken for up
+	prober     *prober  // nil: links are taken for up
+	routed     []string // interfaces by which the kernel's routing takes packets to subnets
 	log        *slog.Logger
 }
 
@@ -38,7 +39,7 @@ func openHost(interfaces []plane.Interface, p *prober, log *slog.Logger) (*host,
 	if err != nil {
 		return nil, err
 	}
-	return &host{interfaces, filter, holder, p, log}, nil
+	return &host{interfaces: interfaces, filter: filter, holder: holder, prober: p, log: log}, nil
 }
 
 // Local lists addresses and connected prefixes. Link-local and loopback ones belong to no table.
@@ -64,7 +65,7 @@ func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Pre
 
 // Hold makes the VIPs local, behind the filter.
 func (h *host) Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error {
-	w := vip.Wanted{VIPs: vips, SubnetInterfaces: map[string][]netip.Prefix{}}
+	w := vip.Wanted{VIPs: vips, SubnetInterfaces: map[string][]netip.Prefix{}, Routed: h.routed}
 	for _, i := range h.interfaces {
 		if i.Roles&plane.RoleSubnet == 0 {
 			continue

@@ -5,28 +5,28 @@ import (
 	"net/netip"
 
 	loop "tunneldirector/director"
-	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
 )
 
 // kernel is what the daemon uses of this machine: one data plane, and what measures and holds for it.
 type kernel struct {
-	kind   string
-	plane  plane.Plane
-	host   loop.Host
-	prober loop.Prober                               // nil with mem
-	report func(func(context.Context, loop.Verdict)) // whom to tell verdicts; before run
-	warns  func() []string                           // on what keeps it from forwarding; may be nil
-	detail func() []string                           // of the interfaces, for people
-	run    func(context.Context) error
-	close  func() error
+	choice   planeChoice
+	plane    plane.Plane
+	host     loop.Host
+	prober   loop.Prober                                 // nil with mem
+	report   func(func(context.Context, loop.Verdict))   // whom to tell verdicts; before run
+	warns    func() []string                             // on what keeps it from forwarding; may be nil
+	detail   func() []string                             // of the interfaces, for people
+	supplant func(context.Context) (was bool, err error) // takes out what another plane has left; nil: nothing
+	run      func(context.Context) error
+	close    func() error
 }
 
 // memKernel forwards nothing, probes nobody and holds no address.
 func memKernel(interfaces []plane.Interface) *kernel {
 	return &kernel{
-		kind: config.PlaneMem, plane: mem.New(interfaces), host: nowhere{},
+		plane: mem.New(interfaces), host: nowhere{},
 		report: func(func(context.Context, loop.Verdict)) {},
 		detail: func() []string { return []string{"forwards nothing"} },
 		run: func(ctx context.Context) error {

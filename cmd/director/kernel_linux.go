@@ -2,11 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"net/netip"
-	"os"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -14,21 +13,95 @@ import (
 	loop "tunneldirector/director"
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/ipvs"
+	"tunneldirector/director/plane/ipvs/inject"
 	"tunneldirector/director/plane/xdp"
-	"tunneldirector/director/vip"
 )
 
-// openKernel opens the configured plane.
-func openKernel(cfg config.Config, log *slog.Logger) (*kernel, error) {
+// openKernel opens the configured plane, or the best one for what is stored.
+func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kernel, error) {
 	interfaces := planeInterfaces(cfg.Interfaces)
-	if cfg.Plane == config.PlaneMem {
+	c := choose(cfg, stored.Config(), ipvs.Probe)
+	var k *kernel
+	var err error
+	switch c.kind {
+	case config.PlaneMem:
 		log.Warn("plane mem forwards nothing; it is for trials of the API")
-		return memKernel(interfaces), nil
+		k = memKernel(interfaces)
+	case config.PlaneIPVS:
+		k, err = openIPVS(cfg, interfaces, log)
+		if c.by == byAuto && (errors.Is(err, plane.ErrUnsupported) || errors.Is(err, inject.ErrForeign)) {
+			c = notIPVS(err.Error())
+			k, err = openXDP(cfg, interfaces, log)
+		}
+	default:
+		k, err = openXDP(cfg, interfaces, log)
 	}
-	x, err := xdp.Open(xdp.Options{Interfaces: interfaces, MaxPins: cfg.Limits.MaxPins, MaxSubnets: cfg.Limits.MaxSubnets, Logger: log})
 	if err != nil {
 		return nil, err
 	}
+	k.choice = c
+	log.Info("plane chosen", "plane", c.kind, "by", c.by, "why", c.why)
+	if c.kind != config.PlaneMem {
+		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls, log)
+	}
+	return k, nil
+}
+
+// A forwarder is a plane that forwards.
+type forwarder interface {
+	plane.Plane
+	Run(ctx context.Context) error
+	Warnings() []string
+}
+
+func openIPVS(cfg config.Config, interfaces []plane.Interface, log *slog.Logger) (*kernel, error) {
+	p, err := ipvs.Open(ipvs.Options{Interfaces: interfaces, Pairs4: cfg.IPVS.Pairs4, Pairs6: cfg.IPVS.Pairs6, Timeout: cfg.IPVS.Timeout, Logger: log})
+	if errors.Is(err, inject.ErrForeign) {
+		return nil, fmt.Errorf("%w; stop that one, or take plane: xdp, which works beside it", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	var routed []string // subnet packets leave by these through the kernel's routing
+	for _, i := range interfaces {
+		if i.Roles&plane.RoleRealServers != 0 {
+			routed = append(routed, i.Name)
+		}
+	}
+	k, err := kernelAround(cfg, p, interfaces, routed, log)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	k.detail = p.Detail
+	k.supplant = func(context.Context) (bool, error) { return takeOutXDP(log) }
+	return k, nil
+}
+
+func openXDP(cfg config.Config, interfaces []plane.Interface, log *slog.Logger) (*kernel, error) {
+	p, err := xdp.Open(xdp.Options{Interfaces: interfaces, MaxPins: cfg.Limits.MaxPins, MaxSubnets: cfg.Limits.MaxSubnets, Logger: log})
+	if err != nil {
+		return nil, err
+	}
+	left, err := leftByIPVS()
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	var f forwarder = p
+	if left {
+		f = &takingOver{Plane: p}
+	}
+	k, err := kernelAround(cfg, f, interfaces, nil, log)
+	if err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	k.detail = func() []string { return modes(p) }
+	k.supplant = func(ctx context.Context) (bool, error) { return takeOutIPVS(ctx, log) }
+	return k, nil
+}
+
+// kernelAround adds to a plane what measures and holds for it.
+func kernelAround(cfg config.Config, f forwarder, interfaces []plane.Interface, routed []string, log *slog.Logger) (*kernel, error) {
 	p, err := openProber(cfg.Probe, interfaces, log)
 	if err != nil {
 		return nil, err
@@ -37,55 +110,21 @@ func openKernel(cfg config.Config, log *slog.Logger) (*kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, f := range findings(interfaces) {
-		log.Warn("the kernel's settings work against the director", "finding", f)
-	}
+	h.routed = routed
 	return &kernel{
-		kind: config.PlaneXDP, plane: x, host: h, prober: p,
-		report: func(f func(context.Context, loop.Verdict)) { p.report = f },
-		warns:  x.Warnings,
-		detail: func() []string { return modes(x) },
+		plane: f, host: h, prober: p, warns: f.Warnings,
+		report: func(to func(context.Context, loop.Verdict)) { p.report = to },
 		run: func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)
-			g.Go(func() error { return x.Run(ctx) })
+			g.Go(func() error { return f.Run(ctx) })
 			g.Go(func() error { return p.Run(ctx) })
 			return g.Wait()
 		},
 		close: func() error {
 			h.close()
-			return x.Close()
+			return f.Close()
 		},
 	}, nil
-}
-
-// findings are what of the kernel's settings works against the director.
-func findings(interfaces []plane.Interface) []string {
-	any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} // of both families
-	found, err := vip.Check(os.DirFS("/proc/sys"), vip.Config{}, interfaces, any)
-	var out []string
-	if err != nil {
-		out = append(out, err.Error())
-	}
-	for _, f := range found {
-		out = append(out, f.String())
-	}
-	return out
-}
-
-// uninstall takes everything of ours out of the kernel: addresses, then programs, then the filter.
-func uninstall(ctx context.Context, interfaces []plane.Interface, log *slog.Logger) error {
-	h, err := openHost(interfaces, nil, log)
-	if err != nil {
-		return err
-	}
-	defer h.close()
-	if err := h.Hold(ctx, nil, nil); err != nil {
-		return err
-	}
-	if err := xdp.Uninstall(xdp.DefaultPinPath); err != nil {
-		return err
-	}
-	return h.filter.Remove()
 }
 
 // modes tells how the program runs on each interface.

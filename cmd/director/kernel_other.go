@@ -7,19 +7,24 @@ import (
 	"fmt"
 	"log/slog"
 
+	loop "tunneldirector/director"
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/ipvs"
+	"tunneldirector/director/vip/sysctl"
 )
 
 var errNotLinux = fmt.Errorf("only Linux forwards; elsewhere there is plane mem, and every command but run and uninstall: %w", plane.ErrUnsupported)
 
-func openKernel(cfg config.Config, _ *slog.Logger) (*kernel, error) {
-	if cfg.Plane == config.PlaneMem {
-		return memKernel(planeInterfaces(cfg.Interfaces)), nil
+func openKernel(cfg config.Config, stored *loop.Stored, _ *slog.Logger) (*kernel, error) {
+	if c := choose(cfg, stored.Config(), ipvs.Probe); c.kind == config.PlaneMem {
+		k := memKernel(planeInterfaces(cfg.Interfaces))
+		k.choice = c
+		return k, nil
 	}
 	return nil, errNotLinux
 }
 
-func findings([]plane.Interface) []string { return nil }
+func findings(string, []plane.Interface, int) ([]sysctl.Finding, error) { return nil, nil }
 
 func uninstall(context.Context, []plane.Interface, *slog.Logger) error { return errNotLinux }

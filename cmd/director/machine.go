@@ -11,9 +11,9 @@ import (
 	"tunneldirector/director/config"
 )
 
-// machineFaults are what of this machine keeps a director from running by a configuration: all of it, each with the key
-// that is concerned. It changes nothing.
-func machineFaults(cfg config.Config) config.Faults {
+// machineFaults are what of this machine keeps a director from running by a configuration with a plane: all of it, each with
+// the key that is concerned. It changes nothing.
+func machineFaults(cfg config.Config, kind string) config.Faults {
 	var out config.Faults
 	add := func(path, format string, args ...any) {
 		out = append(out, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
@@ -31,19 +31,19 @@ func machineFaults(cfg config.Config) config.Faults {
 			add("api.socket.group", "%q is not a group of this machine; groupadd %s, or name another one", g, g)
 		}
 	}
-	if cfg.Plane != config.PlaneMem {
+	if kind != config.PlaneMem {
 		for n, i := range cfg.Interfaces {
 			if _, err := net.InterfaceByName(i.Name); err != nil {
 				add(fmt.Sprintf("interfaces[%d].name", n), "%q is not an interface of this machine; `ip -br link` lists those that there are", i.Name)
 			}
 		}
 	}
-	return append(out, hostFaults(cfg)...)
+	return append(out, hostFaults(cfg, kind)...)
 }
 
-// machineError is nil if a director can run by the configuration.
-func machineError(cfg config.Config) error {
-	if f := machineFaults(cfg); len(f) > 0 {
+// machineError is nil if a director can run by the configuration with a plane.
+func machineError(cfg config.Config, kind string) error {
+	if f := machineFaults(cfg, kind); len(f) > 0 {
 		return errors.Join(fmt.Errorf("this machine cannot run director %s", cfg.Name), f)
 	}
 	return nil

@@ -11,24 +11,32 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/config"
+	"tunneldirector/director/plane/ipvs"
 )
 
 const bpffs = "/sys/fs/bpf"
 
-// hostFaults are about what this process may do here.
-func hostFaults(cfg config.Config) (out config.Faults) {
+// hostFaults are about what this process may do here with a plane.
+func hostFaults(cfg config.Config, kind string) (out config.Faults) {
 	if p := unwritable(cfg.DataDir); p != "" {
 		out = append(out, config.Fault{Path: "data_dir", Problem: p})
 	}
-	if cfg.Plane == config.PlaneMem {
+	if kind == config.PlaneMem {
 		return out
 	}
 	has, err := capabilities()
 	if err != nil {
 		return append(out, config.Fault{Path: "plane", Problem: err.Error()})
 	}
-	if missing := missingCapabilities(has); len(missing) > 0 {
+	missing := missingCapabilities(has, kind)
+	if len(missing) > 0 {
 		out = append(out, config.Fault{Path: "plane", Problem: fmt.Sprintf("the process lacks %s; give it these (systemd: AmbientCapabilities=), or run it as root", strings.Join(missing, ", "))})
+	}
+	if kind == config.PlaneIPVS {
+		if err := ipvs.Probe(); err != nil && len(missing) == 0 {
+			out = append(out, config.Fault{Path: "plane", Problem: err.Error() + "; load the module ip_vs, or take plane: xdp"})
+		}
+		return out
 	}
 	var st unix.Statfs_t
 	if err := unix.Statfs(bpffs, &st); (err != nil || st.Type != unix.BPF_FS_MAGIC) && !has(unix.CAP_SYS_ADMIN) {
@@ -47,13 +55,18 @@ func capabilities() (has func(int) bool, err error) {
 	return func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }, nil
 }
 
-// missingCapabilities names what planes, filter and probes need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
-func missingCapabilities(has func(int) bool) (out []string) {
-	for _, c := range []struct {
+// missingCapabilities names what a plane, filter and probes need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
+func missingCapabilities(has func(int) bool, kind string) (out []string) {
+	type capability struct {
 		number int
 		name   string
 		admin  bool
-	}{{unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_PERFMON, "CAP_PERFMON", true}, {unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", false}, {unix.CAP_NET_RAW, "CAP_NET_RAW", false}} {
+	}
+	needs := []capability{{unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_PERFMON, "CAP_PERFMON", true}}
+	if kind == config.PlaneIPVS {
+		needs = []capability{{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false}} // for a network namespace of its own
+	}
+	for _, c := range append(needs, capability{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", false}, capability{unix.CAP_NET_RAW, "CAP_NET_RAW", false}) {
 		if !has(c.number) && !(c.admin && has(unix.CAP_SYS_ADMIN)) {
 			out = append(out, c.name)
 		}

@@ -52,7 +52,7 @@ func runCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if err := machineError(cfg); err != nil {
+			if err := machineError(cfg, likely(cfg).kind); err != nil {
 				return err
 			}
 			// Nothing was touched up to here.
@@ -99,13 +99,13 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	kernel, err := openKernel(cfg, log)
+	kernel, err := openKernel(cfg, stored, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
-	d, err := loop.Open(ctx, stored, loop.Options{Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.kind,
-		PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
+	d, err := loop.Open(ctx, stored, loop.Options{Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err
 	}
@@ -124,7 +124,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}
-	log.Info("director runs", "name", cfg.Name, "version", version(), "plane", kernel.kind, "api", addresses(listeners))
+	log.Info("director runs", "name", cfg.Name, "version", version(), "plane", kernel.choice.kind, "api", addresses(listeners))
 	err = g.Wait()
 	log.Info("director stops; the kernel goes on forwarding")
 	return err

@@ -139,10 +139,11 @@ func frozenWords(s *api.Status) string {
 }
 
 func planeWords(p *api.PlaneStatus) string {
+	name := planeChoice{p.Kind, p.ChosenBy, p.Why}.String()
 	if p.InSync {
-		return p.Kind + ", in step with the table"
+		return name + ", in step with the table"
 	}
-	return p.Kind + ", NOT in step with the table" + after(": ", p.LastError)
+	return name + ", NOT in step with the table" + after(": ", p.LastError)
 }
 
 func trafficWords(t api.Traffic) string {

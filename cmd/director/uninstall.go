@@ -11,9 +11,9 @@ import (
 func uninstallCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "uninstall",
-		Usage: "take the director's programs, maps, addresses and filter out of the kernel",
+		Usage: "take all that is the director's out of the kernel",
 		Description: "Ends forwarding. Stop the daemon first. The table on disk stays. In this order: VIPs are given up, XDP programs\n" +
-			"are detached and their maps removed, the packet filter goes last.\n\n" +
+			"are detached and their maps removed, IPVS services, routes and rules are deleted, the packet filter goes last.\n\n" +
 			"Example: systemctl stop tunneldirector && director uninstall --yes",
 		Flags: []cli.Flag{configFileFlag(), &cli.BoolFlag{Name: "yes", Usage: "yes, end forwarding"}},
 		Action: func(c *cli.Context) error {

@@ -132,7 +132,9 @@ type Status struct {
 
 // PlaneStatus is the data plane's side of the Status.
 type PlaneStatus struct {
-	Kind       string            `json:"kind" doc:"xdp, ipvs or mem"`
+	Kind       string            `json:"kind" doc:"ipvs, xdp or mem"`
+	ChosenBy   string            `json:"chosen_by" doc:"configuration, or auto"`
+	Why        string            `json:"why" doc:"why it was chosen"`
 	Detail     []string          `json:"detail" doc:"interfaces and modes"`
 	InSync     bool              `json:"in_sync" doc:"the kernel holds what the table says"`
 	LastError  string            `json:"last_error,omitempty"`

@@ -12,6 +12,7 @@ func (r *reader) check(c *Config) {
 		r.faultAt("name", "is missing; a director needs a name that no peer has")
 	}
 	r.checkInterfaces(c)
+	r.checkIPVS(c)
 	r.checkAPI(c)
 	if c.Probe.Timeout > c.Probe.Interval {
 		r.faultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
@@ -60,6 +61,18 @@ func (r *reader) checkInterfaces(c *Config) {
 	for _, role := range []string{RoleTunnel, RoleRealServers} {
 		if !have[role] {
 			r.faultAt("interfaces", "none has the role %s; plane %s needs one (plane mem does not)", role, c.Plane)
+		}
+	}
+}
+
+// checkIPVS holds the interfaces against what plane ipvs can do.
+func (r *reader) checkIPVS(c *Config) {
+	if c.Plane != PlaneIPVS {
+		return
+	}
+	for i, x := range c.Interfaces {
+		if len(x.VLANs) > 0 {
+			r.faultAt(fmt.Sprintf("interfaces[%d].vlans", i), "plane ipvs takes no 802.1Q tags off; name the VLAN devices (%s.100) as interfaces, each with its tenant, or take plane: xdp", x.Name)
 		}
 	}
 }

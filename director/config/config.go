@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"time"
@@ -14,19 +15,21 @@ import (
 type Config struct {
 	Name       string // of this director, unique among its peers
 	DataDir    string
-	Plane      string // auto, xdp or mem
+	Plane      string // one of the planes below
 	Interfaces []Interface
 	API        API
 	Metrics    Metrics
 	Probe      Probe
 	Limits     Limits
+	IPVS       IPVS
 	Store      Store
 	Log        Log
 }
 
 // The planes.
 const (
-	PlaneAuto = "auto" // the best that the kernel has
+	PlaneAuto = "auto" // ipvs where the kernel has it and the table can be done by it, else xdp
+	PlaneIPVS = "ipvs"
 	PlaneXDP  = "xdp"
 	PlaneMem  = "mem" // forwards nothing: for trials of the API
 )
@@ -85,6 +88,14 @@ type Limits struct {
 	MaxSubnets uint32 // entries of the subnet side's table
 }
 
+// IPVS is about plane ipvs.
+type IPVS struct {
+	// Pairs4 and Pairs6 are where it takes addresses from that stand for pairs of real servers: nobody else's.
+	Pairs4, Pairs6 netip.Prefix
+	Timeout        time.Duration // after which the kernel forgets a quiet tunnel that no daemon refreshes
+	SetSysctls     bool          // set what it needs of the kernel's settings; else it is only explained
+}
+
 // Store is about the table on disk.
 type Store struct {
 	Reserve uint64 // bytes of free disk below which writes are refused
@@ -104,6 +115,7 @@ func Default() Config {
 		API:     API{Socket: Socket{Path: "/run/tunneldirector/api.sock", Mode: 0o660}},
 		Probe:   Probe{Interval: 150 * time.Millisecond, Timeout: 120 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
 		Limits:  Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
+		IPVS:    IPVS{Pairs4: netip.MustParsePrefix("240.0.0.0/16"), Pairs6: netip.MustParsePrefix("fd7d:6469:7265:6374::/64"), Timeout: 24 * time.Hour},
 		Store:   Store{Reserve: 256 << 20},
 		Log:     Log{Level: slog.LevelInfo, Format: "text"},
 	}

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +11,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// prefixes are compared as values.
+var prefixes = cmpopts.EquateComparable(netip.Prefix{})
 
 const minimal = `
 name: d1
@@ -26,7 +31,7 @@ func TestDefaults(t *testing.T) {
 	want := Default()
 	want.Name = "d1"
 	want.Interfaces = []Interface{{Name: "eth0", Roles: []string{RoleTunnel, RoleSubnet, RoleRealServers}}}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
 	}
 	if v := got.Probe.Verdict(); v >= time.Second {
@@ -57,6 +62,7 @@ api:
 metrics: {listen: 192.0.2.1:9480}
 probe: {interval: 1s, timeout: 300ms, dead_after: 3, alive_after: 1}
 limits: {max_delete: 25%, max_pins: 2_000_000, max_subnets: 5000}
+ipvs: {pairs: ["fd00:1::/96", 10.255.0.0/18], timeout: 90m, set_sysctls: true}
 store: {reserve: 1GiB}
 log: {level: warn, format: json}
 `))
@@ -76,10 +82,11 @@ log: {level: warn, format: json}
 		Metrics: Metrics{"192.0.2.1:9480"},
 		Probe:   Probe{time.Second, 300 * time.Millisecond, 3, 1},
 		Limits:  Limits{25, 2_000_000, 5000},
+		IPVS:    IPVS{netip.MustParsePrefix("10.255.0.0/18"), netip.MustParsePrefix("fd00:1::/96"), 90 * time.Minute, true},
 		Store:   Store{1 << 30},
 		Log:     Log{slog.LevelWarn, "json"},
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -96,14 +103,14 @@ func TestParseFaults(t *testing.T) {
 		{"not YAML", "!name: [d1\n", []string{"not YAML: sequence end token ']' not found (line 1, column 7)"}},
 		{"a list", "![a]", []string{"is a list, not a mapping (key: value) (line 1)"}},
 		{"two documents", "---\nname: d2\n", []string{"is a second document; a node's file has one (line 6)"}},
-		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, probe, limits, store, log (line 5, column 1)"}},
+		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, probe, limits, ipvs, store, log (line 5, column 1)"}},
 		{"key twice", "name: d2\n", []string{"name: stands twice, first in line 2 (line 5, column 1)"}},
 		{"anchors", "store: &s {reserve: 1GiB}\n", []string{"store: is an anchor or alias (not read here: write it out), not a mapping (key: value) (line 5)"}},
 		{"name", "!name: a b\nplane: mem\n", []string{`name: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 1)`}},
 		{"name a number", "!name: 7\nplane: mem\n", []string{"name: is a number, not text; put it in quotes (line 1)"}},
 		{"no name", "!plane: mem\n", []string{"name: is missing; a director needs a name that no peer has (line 1)"}},
 		{"data_dir", "data_dir: var\n", []string{`data_dir: "var" is not an absolute path (line 5)`}},
-		{"plane", "plane: dpdk\n", []string{`plane: "dpdk" is not one of auto, xdp, mem (line 5)`}},
+		{"plane", "plane: dpdk\n", []string{`plane: "dpdk" is not one of auto, ipvs, xdp, mem (line 5)`}},
 		{"interfaces", "!name: d1\ninterfaces:\n  - name: eth0\n    roles: [tunnel, realservers]\n  - name: a/b\n    roles: [tunel]\n  - name: eth0\n  - roles: [subnet]\n    vlans: {0: a, 5: , x: b}\n" +
 			"  - name: eth4\n    roles: [tunnel, tunnel]\n    tenant: acme\n    vlans: {1: a}\n  -\n", []string{
 			`interfaces[1].name: "a/b" is not the name of a network interface (line 5)`,
@@ -148,6 +155,19 @@ func TestParseFaults(t *testing.T) {
 			"limits.max_delete: 101 is not between 0 and 100 (line 5)", "limits.max_pins: -5 is not between 1000 and 67108864 (line 5)",
 			"limits.max_subnets: is text, not a whole number between 1000 and 67108864 (line 5)"}},
 		{"percent", "limits: {max_delete: 300%}\n", []string{`limits.max_delete: "300%" is not a percentage between 0 and 100 (line 5)`}},
+		{"ipvs", "ipvs:\n  pairs: [10.0.0.0/24, 10.1.0.1/16, 10.2.0.0/16, 10.3.0.0/16, 'fd00::/120', '::ffff:10.0.0.0/112', 224.0.0.0/8, all]\n  timeout: 30\n  set_sysctls: yes please\n", []string{
+			"ipvs.pairs[0]: 10.0.0.0/24 is too small: there is an address for each pair of real servers; at most /20 (line 6)",
+			"ipvs.pairs[1]: 10.1.0.1/16 has host bits set; write 10.1.0.0/16 (line 6)",
+			"ipvs.pairs[2]: 10.2.0.0/16 is the second of its family; one IPv4 and one IPv6 prefix (line 6)",
+			"ipvs.pairs[3]: 10.3.0.0/16 is the second of its family; one IPv4 and one IPv6 prefix (line 6)",
+			"ipvs.pairs[4]: fd00::/120 is too small: there is an address for each pair of real servers; at most /112 (line 6)",
+			"ipvs.pairs[5]: ::ffff:10.0.0.0/112: addresses in it are not routed; write a private or a reserved prefix (line 6)",
+			"ipvs.pairs[6]: 224.0.0.0/8: addresses in it are not routed; write a private or a reserved prefix (line 6)",
+			`ipvs.pairs[7]: "all" is not a prefix; write an address and a length: 100.64.0.0/10 (line 6)`,
+			"ipvs.timeout: 30 lacks a unit; write 200ms or 5s (line 7)", "ipvs.set_sysctls: is text, not true or false (line 8)"}},
+		{"ipvs timeout", "ipvs: {timeout: 1s}\n", []string{"ipvs.timeout: 1s is not between 1m0s and 720h0m0s (line 5)"}},
+		{"ipvs and tags", "!name: d1\nplane: ipvs\ninterfaces:\n  - {name: eth0, roles: [tunnel, realservers]}\n  - name: eth1\n    roles: [subnet]\n    vlans: {100: acme}\n", []string{
+			"interfaces[1].vlans: plane ipvs takes no 802.1Q tags off; name the VLAN devices (eth1.100) as interfaces, each with its tenant, or take plane: xdp (line 7)"}},
 		{"reserve", "store: {reserve: 256}\n", []string{"store.reserve: 256 lacks a unit; write 256MiB (line 5)"}},
 		{"reserve too small", "store: {reserve: 1MiB}\n", []string{"store.reserve: 1MiB is not between 64 MiB and 1.0 TiB (line 5)"}},
 		{"reserve no size", "store: {reserve: much}\n", []string{`store.reserve: "much" is not a size; write a number and a unit: 256MiB (line 5)`}},
@@ -163,7 +183,7 @@ func TestParseFaults(t *testing.T) {
 			if diff := cmp.Diff(tt.want, words(t, err)); diff != "" {
 				t.Error(diff)
 			}
-			if diff := cmp.Diff(Config{}, c); diff != "" {
+			if diff := cmp.Diff(Config{}, c, prefixes); diff != "" {
 				t.Errorf("half a configuration was returned: %s", diff)
 			}
 		})
@@ -222,7 +242,7 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Read(path)
-	if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+":\n") || !strings.HasSuffix(err.Error(), `plane: "x" is not one of auto, xdp, mem (line 2)`) {
+	if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+":\n") || !strings.HasSuffix(err.Error(), `plane: "x" is not one of auto, ipvs, xdp, mem (line 2)`) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -239,7 +259,7 @@ func TestExample(t *testing.T) {
 		{Name: "eth1", Roles: []string{RoleSubnet, RoleRealServers}, VLANs: map[uint16]string{100: "acme", 200: "globex"}},
 	}
 	want.API.Listen = []string{"127.0.0.1:8480"}
-	if diff := cmp.Diff(want, c); diff != "" {
+	if diff := cmp.Diff(want, c, prefixes); diff != "" {
 		t.Errorf("the example says other defaults than there are: %s", diff)
 	}
 }

@@ -13,7 +13,7 @@ func (v value) config(c *Config) {
 	v.fields(
 		field{"name", func(v value) { v.name(&c.Name) }},
 		field{"data_dir", func(v value) { v.file(&c.DataDir) }},
-		field{"plane", func(v value) { v.oneOf(&c.Plane, PlaneAuto, PlaneXDP, PlaneMem) }},
+		field{"plane", func(v value) { v.oneOf(&c.Plane, PlaneAuto, PlaneIPVS, PlaneXDP, PlaneMem) }},
 		field{"interfaces", func(v value) {
 			v.list(func(v value) { c.Interfaces = append(c.Interfaces, v.iface()) })
 		}},
@@ -21,6 +21,7 @@ func (v value) config(c *Config) {
 		field{"metrics", func(v value) { v.section(func(v value) { v.metrics(&c.Metrics) }) }},
 		field{"probe", func(v value) { v.section(func(v value) { v.probe(&c.Probe) }) }},
 		field{"limits", func(v value) { v.section(func(v value) { v.limits(&c.Limits) }) }},
+		field{"ipvs", func(v value) { v.section(func(v value) { v.ipvs(&c.IPVS) }) }},
 		field{"store", func(v value) { v.section(func(v value) { v.store(&c.Store) }) }},
 		field{"log", func(v value) { v.section(func(v value) { v.log(&c.Log) }) }},
 	)
@@ -162,6 +163,43 @@ func (v value) percent(dst *int) {
 		return
 	}
 	v.int(dst, 0, 100)
+}
+
+func (v value) ipvs(p *IPVS) {
+	v.fields(
+		field{"pairs", func(v value) { v.pairPrefixes(p) }},
+		field{"timeout", func(v value) { v.duration(&p.Timeout, time.Minute, 30*24*time.Hour) }},
+		field{"set_sysctls", func(v value) { v.bool(&p.SetSysctls) }},
+	)
+}
+
+// pairPrefixes reads one prefix of each family at most. What a few real servers need of it is a few hundred addresses.
+func (v value) pairPrefixes(p *IPVS) {
+	families := map[bool]bool{}
+	v.list(func(v value) {
+		prefix, ok := v.prefix()
+		if !ok {
+			return
+		}
+		a := prefix.Addr()
+		dst, longest := &p.Pairs6, 112
+		if a.Is4() {
+			dst, longest = &p.Pairs4, 20
+		}
+		switch {
+		case a.Is4In6() || a.IsMulticast() || a.IsLoopback() || a.IsLinkLocalUnicast() || a.IsUnspecified():
+			v.fault("%s: addresses in it are not routed; write a private or a reserved prefix", prefix)
+		case prefix != prefix.Masked():
+			v.fault("%s has host bits set; write %s", prefix, prefix.Masked())
+		case prefix.Bits() > longest:
+			v.fault("%s is too small: there is an address for each pair of real servers; at most /%d", prefix, longest)
+		case families[a.Is4()]:
+			v.fault("%s is the second of its family; one IPv4 and one IPv6 prefix", prefix)
+		default:
+			*dst = prefix
+		}
+		families[a.Is4()] = true
+	})
 }
 
 func (v value) store(s *Store) {

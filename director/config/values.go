@@ -143,6 +143,18 @@ func (v value) uint16(dst *uint16, low, high uint16) {
 	}
 }
 
+func (v value) bool(dst *bool) {
+	if v.node == nil {
+		return
+	}
+	n, ok := v.node.(*ast.BoolNode)
+	if !ok {
+		v.fault("is %s, not true or false", v.kind())
+		return
+	}
+	*dst = n.Value
+}
+
 func (v value) duration(dst *time.Duration, low, high time.Duration) {
 	s, ok := v.measure("200ms or 5s")
 	if !ok {

@@ -16,9 +16,14 @@ var ErrForeign = errors.New("another program's IPVS synchronisation daemon is ru
 // A Conn is a connection entry of UDP; ESP and AH follow the one of VIP port 500 (ip_vs_proto_ah_esp.c).
 //
 // What is there already decides what becomes of it. No entry of these ports: a new one. One with the same destination:
-// its timer is set anew, and nothing else, not even the method. One with another destination: it is replaced at once. An
-// exact entry whose source port has none of its own finds the one of port 0, and either of the latter two happens to that. So
-// where both are wanted, send the exact one first.
+// its timer is set anew, and nothing else, not even the method. One with another destination: the new one takes its place at
+// once. An exact entry whose source port has none of its own finds the one of port 0, and either of the latter two happens
+// to that. So where both are wanted, send the exact one first.
+//
+// An entry whose place is taken is gone within milliseconds, but for a few of 100,000: if the kernel's timer runs on another
+// CPU while the daemon still holds the entry, it stays for LingerTime behind the new one (ip_vs_conn_expire): it matches
+// nothing and is renewed by nothing, but is counted by its destination, and would be back if the new one went first. So
+// an entry that is to end the way of another one must live longer than that.
 type Conn struct {
 	Client netip.AddrPort // port 0: any source port (flag NO_CPORT). Under masq the first packet's port fills it in for good
 	VIP    netip.AddrPort
@@ -43,6 +48,9 @@ func (c Conn) Check() error {
 	}
 	return nil
 }
+
+// LingerTime is how long an entry may stay behind the one that took its place.
+const LingerTime = time.Minute
 
 // maxTimeout is far below what the kernel can hold in jiffies, and far above what anybody wants.
 const maxTimeout = 365 * 24 * time.Hour

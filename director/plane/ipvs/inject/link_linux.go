@@ -25,8 +25,8 @@ type Link struct {
 	sender  int             // the socket at the far end
 	witness *witness
 	gauge   *gauge
-	started bool // the daemon
-	pace    pace
+	started bool   // the daemon
+	size    int    // of the window, in messages
 	marker  uint64 // number of the last one sent
 	drops   uint64 // what the gauge showed last
 	buffer  []byte
@@ -46,7 +46,7 @@ func Open(o Options) (*Link, error) {
 }
 
 func open(o Options, k kernel) (l *Link, err error) {
-	l = &Link{kernel: k, sender: -1, pace: newPace()}
+	l = &Link{kernel: k, sender: -1, size: fullWindow}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.release())

@@ -13,6 +13,10 @@ import (
 )
 
 const (
+	// fullWindow is how many messages may be under way at once. The daemon's queue has room for a dozen (212,992 bytes by
+	// default, of which a full message takes 17 thousand), and is not faster for more than four. A queue that is
+	// shorter shows by what it drops: then the window is halved, and stays so, because the queue does, too.
+	fullWindow = 8
 	// messageSize is how long a message may be: the longest of IPv4. A queue counts a message's memory, not its length, so that
 	// shorter ones would not get more entries into it.
 	messageSize = headerSize + maxConns*connSize4
@@ -20,7 +24,7 @@ const (
 	// that swaps may stand still.
 	arrival, patience = 300 * time.Millisecond, 10 * time.Second
 	// attempts is how often in a row the same messages may get lost.
-	attempts = 16
+	attempts = 10
 	// rest is how long to wait between two looks at the daemon's queue.
 	rest = 50 * time.Microsecond
 )
@@ -87,17 +91,16 @@ func (l *Link) window(conns []Conn) (sent int, err error) {
 	for range attempts {
 		var messages [][]Conn
 		sent = 0
-		for sent < len(conns) && len(messages) < l.pace.window {
+		for sent < len(conns) && len(messages) < l.size {
 			n := next(conns[sent:], messageSize)
 			messages, sent = append(messages, conns[sent:sent+n]), sent+n
 		}
 		err = l.exchange(messages)
 		if !errors.Is(err, errLost) {
-			l.pace.arrived()
 			return sent, err
 		}
-		l.pace.lost()
-		l.o.Logger.Warn("send IPVS synchronisation messages again", "messages", len(messages), "window", l.pace.window, "cause", err)
+		l.size = max(l.size/2, 1)
+		l.o.Logger.Warn("send IPVS synchronisation messages again", "messages", len(messages), "window", l.size, "cause", err)
 	}
 	return 0, fmt.Errorf("%w (%d times in a row; does a packet filter drop UDP to %v port %d on %s?)", err, attempts, l.o.Group, l.o.Port, Interface)
 }

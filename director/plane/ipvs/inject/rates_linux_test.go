@@ -1,0 +1,97 @@
+package inject
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/moby/ipvs"
+
+	"tunneldirector/affinity"
+)
+
+// rated are n entries of one kind: of IPv4 where i%mod is not 0, else of IPv6.
+func rated(kind byte, n, mod int, dest4, dest6 netip.AddrPort) []Conn {
+	all := make([]Conn, n)
+	for i := range all {
+		c := Conn{VIP: at("198.51.100.1:500"), Dest: dest4, Method: affinity.DR, Timeout: time.Hour}
+		a := netip.AddrFrom4([4]byte{100, 64 + 8*kind + byte(i>>16), byte(i >> 8), byte(i)})
+		if i%mod == 0 {
+			c.VIP, c.Dest = at("[2001:db8:1::1]:500"), dest6
+			a = netip.AddrFrom16([16]byte{0x20, 1, 0x0d, 0xb8, 10: kind, 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+		}
+		c.Client = netip.AddrPortFrom(a, 0)
+		all[i] = c
+	}
+	return all
+}
+
+// TestKernelRates measures, and counts what came of it: entries made, sent again, and re-pointed.
+func TestKernelRates(t *testing.T) {
+	h := inKernel(t)
+	n := 100_000
+	if testing.Short() {
+		n = 5_000
+	}
+	a4, b4, a6, b6 := at("10.0.0.2:7"), at("10.0.0.3:7"), at("[fd00::2]:7"), at("[fd00::3]:7")
+	s4 := addService(t, h, at("198.51.100.1:500"), a4, b4)
+	s6 := addService(t, h, at("[2001:db8:1::1]:500"), a6, b6)
+	l := openKernel(t, Options{})
+	for kind, tt := range []struct {
+		name   string
+		mod    int
+		v4, v6 int // how many there are to be of each, in all
+	}{{"v4", n + 1, n - 1, 1}, {"v6", 1, n - 1, n + 1}, {"mixed", 2, n - 1 + n/2, n + 1 + n/2}} {
+		measure(t, l, tt.name+" new", rated(byte(kind), n, tt.mod, a4, a6))
+		measure(t, l, tt.name+" again", rated(byte(kind), n, tt.mod, a4, a6))
+		measure(t, l, tt.name+" re-pointed", rated(byte(kind), n, tt.mod, b4, b6))
+		counted(t, h, s4, map[string]int{"10.0.0.2": 0, "10.0.0.3": tt.v4})
+		counted(t, h, s6, map[string]int{"fd00::2": 0, "fd00::3": tt.v6})
+	}
+}
+
+func measure(t *testing.T, l *Link, what string, conns []Conn) {
+	t.Helper()
+	before, drops := time.Now(), l.drops
+	must(t, l.Send(t.Context(), conns))
+	took := time.Since(before)
+	t.Logf("MEASURED inject %s %.0f entries/s, %d at once, %d messages dropped and sent again", what, float64(len(conns))/took.Seconds(), len(conns), l.drops-drops)
+}
+
+// counted holds the kernel's counters to the numbers that are wanted, when nothing lingers any more.
+func counted(t *testing.T, h *ipvs.Handle, s *ipvs.Service, want map[string]int) {
+	t.Helper()
+	for end := time.Now().Add(LingerTime + 10*time.Second); ; time.Sleep(10 * time.Millisecond) {
+		dests, err := h.GetDestinations(s)
+		must(t, err)
+		wrong := 0
+		for _, d := range dests {
+			if d.ActiveConnections != want[d.Address.String()] {
+				wrong++
+			}
+		}
+		if wrong == 0 {
+			return
+		}
+		if time.Now().After(end) {
+			for _, d := range dests {
+				t.Errorf("destination %v has %d connections, want %d", d.Address, d.ActiveConnections, want[d.Address.String()])
+			}
+			return
+		}
+	}
+}
+
+// TestKernelDrops: what the real queue drops comes again, too.
+func TestKernelDrops(t *testing.T) {
+	h := inKernel(t)
+	s := addService(t, h, at("198.51.100.1:500"), at("10.0.0.2:7"))
+	l := openKernel(t, Options{})
+	l.size = 200
+	all := rated(0, 40_001, 40_001, at("10.0.0.2:7"), at("[fd00::2]:7"))[1:]
+	must(t, l.Send(t.Context(), all))
+	if l.drops == 0 {
+		t.Error("nothing was dropped: the test tests nothing")
+	}
+	counted(t, h, s, map[string]int{"10.0.0.2": len(all)})
+}

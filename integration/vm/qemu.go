@@ -15,27 +15,35 @@ import (
 
 // machine is one boot.
 type machine struct {
-	command func(ctx context.Context, args ...string) *exec.Cmd // qemu
-	accel   string
-	kernel  string
-	initrd  string
-	memory  int
-	cpus    int
+	qemu   func(ctx context.Context, args ...string) *exec.Cmd
+	accel  string
+	kernel string
+	initrd string // "": none
+	memory int    // MB
+	cpus   int
 }
 
 // cmdline: a panic ends the guest at once, and so do a lack of memory and a fault in the kernel, which tests would take for
 // something else.
 const cmdline = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off sysctl.vm.panic_on_oom=1"
 
+// args are qemu's arguments for a machine that says what it has to say on the console.
 func (m machine) args() []string {
 	args := []string{
 		"-accel", m.accel, "-cpu", "max", "-m", strconv.Itoa(m.memory), "-smp", strconv.Itoa(m.cpus),
 		"-nodefaults", "-no-user-config", "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot",
-		"-kernel", m.kernel, "-initrd", m.initrd, "-append", cmdline,
-		"-serial", "stdio", "-device", "virtio-serial",
+		"-kernel", m.kernel, "-append", cmdline, "-serial", "stdio",
 	}
-	// The ports' other ends are pipes that qemu inherits.
-	for i, name := range []string{wire.EventPort, wire.OutPort} {
+	if m.initrd != "" {
+		args = append(args, "-initrd", m.initrd)
+	}
+	return args
+}
+
+// ports are its arguments for virtio-serial ports, whose other ends are pipes that qemu inherits.
+func ports(names ...string) []string {
+	args := []string{"-device", "virtio-serial"}
+	for i, name := range names {
 		args = append(args, "-chardev", fmt.Sprintf("file,id=%s,path=/dev/fd/%d", name, 3+i), "-device", fmt.Sprintf("virtserialport,chardev=%s,name=%[1]s", name))
 	}
 	return args
@@ -46,7 +54,7 @@ func (m machine) run(ctx context.Context, console io.Writer, events, out func(io
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	g := new(errgroup.Group)
-	cmd := m.command(ctx, m.args()...)
+	cmd := m.qemu(ctx, append(m.args(), ports(wire.EventPort, wire.OutPort)...)...)
 	cmd.Stdout, cmd.Stderr = console, console
 	for _, read := range []func(io.Reader) error{events, out} {
 		r, w, err := os.Pipe()

@@ -41,7 +41,7 @@ func Run(ctx context.Context, job Job) (Report, error) {
 		return Report{}, err
 	}
 	job.Logger.Info("boot", "prepared", ready.Sub(begun).Round(time.Millisecond), "compiled", time.Since(ready).Round(time.Millisecond))
-	m := machine{command: p.qemu, accel: "tcg,thread=multi", kernel: p.kernel, initrd: initrd, memory: job.Memory, cpus: job.CPUs}
+	m := machine{qemu: p.qemu, accel: p.accel, kernel: p.kernel, initrd: initrd, memory: job.Memory, cpus: job.CPUs}
 	return boot(ctx, m, job)
 }
 

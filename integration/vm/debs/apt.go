@@ -3,7 +3,6 @@ package debs
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -131,9 +130,6 @@ func (c *Cache) command(ctx context.Context, dir, name string, args ...string) (
 
 // failed explains why a program of the host did not do its work.
 func failed(name string, err error, stderr []byte) error {
-	if errors.Is(err, exec.ErrNotFound) {
-		return fmt.Errorf("%s: %w", name, ErrMissing)
-	}
 	if text := bytes.TrimSpace(stderr); len(text) > 0 {
 		return fmt.Errorf("%s: %w: %s", name, err, text)
 	}

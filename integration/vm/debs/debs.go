@@ -21,9 +21,6 @@ import (
 	"strings"
 )
 
-// ErrMissing: the host lacks a program that this takes; its name is in the text.
-var ErrMissing = errors.New("not on this machine")
-
 // Package is one unpacked package.
 type Package struct {
 	Name   string // the Debian name

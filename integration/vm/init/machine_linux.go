@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -84,20 +85,24 @@ func loopbackUp() error {
 	return unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, request)
 }
 
+// portTime is how long a port may take to get its name, which qemu tells after the driver has come up.
+const portTime = 20 * time.Second
+
 // port opens the virtio-serial port of a name; its device is found by its entry in sysfs, for want of udev.
 func port(name string) (*os.File, error) {
-	entries, err := filepath.Glob("/sys/class/virtio-ports/*/name")
-	if err != nil {
-		return nil, err
-	}
-	for _, entry := range entries {
-		b, err := os.ReadFile(entry)
-		if err != nil || strings.TrimSpace(string(b)) != name {
-			continue
+	for deadline := time.Now().Add(portTime); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		entries, err := filepath.Glob("/sys/class/virtio-ports/*/name")
+		if err != nil {
+			return nil, err
 		}
-		return os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(entry))), os.O_WRONLY, 0)
+		for _, entry := range entries {
+			b, err := os.ReadFile(entry)
+			if err == nil && strings.TrimSpace(string(b)) == name {
+				return os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(entry))), os.O_WRONLY, 0)
+			}
+		}
 	}
-	return nil, fmt.Errorf("no virtio-serial port has the name %s", name)
+	return nil, fmt.Errorf("no virtio-serial port has the name %s after %s", name, portTime)
 }
 
 // environment is what programs start with.

@@ -1,0 +1,104 @@
+package vm
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestInVM runs the suites on Debian's kernel; each test there is a subtest here.
+func TestInVM(t *testing.T) {
+	for _, b := range guestBoots {
+		t.Run(b.name, func(t *testing.T) {
+			if b.soak && os.Getenv("SOAK") == "" {
+				t.Skip("for make soak")
+			}
+			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Tests: b.tests})
+			t.Logf("kernel %s by %s: up after %.1f s, off after %.1f s", report.Release, report.Accel, report.Boot.Seconds(), report.Wall.Seconds())
+		})
+	}
+	t.Run("left", func(t *testing.T) {
+		if b, err := os.ReadFile(filepath.Join(outOf("TestInVM/smoke"), "smoke", "left")); err != nil || string(b) != "for the host\n" {
+			t.Errorf("the guest left %q, %v", b, err)
+		}
+	})
+}
+
+// TestInVMGuestIsLost ends guests in ways that are no failure of a test.
+func TestInVMGuestIsLost(t *testing.T) {
+	for _, c := range []struct{ end, why string }{
+		{"panic", "Kernel panic - not syncing: sysrq triggered crash"},
+		{"memory", "Out of memory"},
+	} {
+		t.Run(c.end, func(t *testing.T) {
+			job := Job{Memory: 512, Tests: []Tests{{Package: "./integration/vm/smoke", Run: "^TestEnd$", Env: []string{"END=" + c.end}, Timeout: time.Minute}}}
+			_, err := Run(t.Context(), job)
+			skipUnavailable(t, err)
+			lost, ok := errors.AsType[*GuestError](err)
+			if !ok || !strings.Contains(lost.Why, c.why) {
+				t.Errorf("the guest ended by %v, want %s", err, c.why)
+			}
+		})
+	}
+}
+
+// bootOrSkip runs a job, showing its tests as subtests of t, and keeps what the guest left.
+func bootOrSkip(t *testing.T, job Job) Report {
+	t.Helper()
+	job.Out = outOf(t.Name())
+	if err := os.RemoveAll(job.Out); err != nil {
+		t.Fatal(err)
+	}
+	job.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
+	report, err := Run(t.Context(), job)
+	skipUnavailable(t, err)
+	for _, s := range report.Suites {
+		t.Run(path.Base(s.Tests.Package), func(t *testing.T) { show(t, s) })
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+// outOf is where a test's guest leaves what it leaves.
+func outOf(test string) string {
+	return filepath.Join("..", "..", "build", "vm", "out", path.Base(test))
+}
+
+// skipUnavailable skips where a guest cannot be had, which in CI it must.
+func skipUnavailable(t *testing.T, err error) {
+	t.Helper()
+	if errors.Is(err, ErrUnavailable) && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+}
+
+// show makes a subtest of each test that ran in the guest: its output where it failed, and what it measured.
+func show(t *testing.T, s Suite) {
+	for _, r := range s.Results {
+		t.Run(r.Name, func(t *testing.T) {
+			t.Logf("%.2f s in the guest", r.Elapsed.Seconds())
+			switch r.Outcome {
+			case Fail:
+				t.Error(r.Output)
+			case Skip:
+				t.Skip(r.Output)
+			case Pass:
+				for line := range strings.Lines(r.Output) {
+					if _, measured, ok := strings.Cut(line, "MEASURED "); ok {
+						t.Log("MEASURED", strings.TrimSpace(measured))
+					}
+				}
+			}
+		})
+	}
+	if s.Failed() && !t.Failed() {
+		t.Errorf("exit code %d, %d tests ran %s\n%s", s.Code, len(s.Results), s.Problem, s.Output)
+	}
+}

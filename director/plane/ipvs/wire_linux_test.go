@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -155,11 +156,11 @@ func (r *rig) inject(f []byte, name string) (planetest.Outcome, error) {
 	}
 }
 
-// A settled plane has the VIPs as addresses, as director/vip would hold them, and lets graves run out before anybody looks.
+// A settled plane has the VIPs as addresses, as director/vip would hold them, and the director's own, and lets graves run out before anybody looks.
 type settled struct {
 	*Plane
-	r    *rig
-	vips map[netip.Addr]bool
+	r     *rig
+	local map[netip.Addr]bool // on lo
 }
 
 func (s settled) Apply(ctx context.Context, u plane.Update) error {
@@ -179,18 +180,32 @@ func (s settled) Replace(ctx context.Context, c plane.Config, entries iter.Seq[p
 	return err
 }
 
+// hold makes the VIPs and the director's own addresses local, and no others.
 func (s settled) hold(c *plane.Config) {
 	if c == nil {
 		return
 	}
+	want := map[netip.Addr]bool{}
 	for _, service := range c.Services {
 		for _, a := range service.VIPs {
-			if !s.vips[a] {
-				s.vips[a] = true
-				s.r.address("lo", netip.PrefixFrom(a, a.BitLen()).String())
-			}
+			want[a] = true
 		}
 	}
+	for _, a := range c.Own {
+		want[a] = true
+	}
+	for a := range want {
+		if !s.local[a] {
+			s.r.address("lo", netip.PrefixFrom(a, a.BitLen()).String())
+		}
+	}
+	for a := range s.local {
+		if !want[a] {
+			must(s.r.t, netlink.AddrDel(s.r.link("lo"), &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}))
+		}
+		delete(s.local, a)
+	}
+	maps.Copy(s.local, want)
 }
 
 // TestWire is planetest on the kernel itself.
@@ -200,13 +215,13 @@ func TestWire(t *testing.T) {
 			r := newRig(t)
 			caps := testCaps(m)
 			caps.Stack, caps.KernelOuter = true, true
-			vips := map[netip.Addr]bool{}
+			local := map[netip.Addr]bool{}
 			planetest.Run(t, planetest.Options{
 				Interfaces: testInterfaces(), Hosts: rigHosts(), Caps: caps, Histories: 5, Steps: 15, Packets: 30, MACs: r.macs, Inject: r.inject,
 				Open: func(t testing.TB) plane.Plane {
 					p, err := Open(Options{Interfaces: testInterfaces()})
 					must(t, err)
-					return settled{p, r, vips}
+					return settled{p, r, local}
 				},
 			})
 		})

@@ -185,6 +185,9 @@ func (w *world) toSubnet() plane.Packet {
 		w.from(&p, e.Target)
 		w.told(&p, e.Subnet.Tenant)
 	}
+	for w.opt.Caps.Stack && !routed(p.Dst) {
+		p.Dst = w.inside(v6)
+	}
 	if own, ok := addrOf(w.own, v6); ok && w.chance(20) {
 		p.Dst = own
 	}
@@ -195,6 +198,14 @@ func (w *world) toSubnet() plane.Packet {
 		p.SrcPort, p.DstPort = 0, 0
 	}
 	return p
+}
+
+// routed tells whether the kernel routes packets to a, whatever its tables say.
+func routed(a netip.Addr) bool {
+	if a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) {
+		return false
+	}
+	return a.IsGlobalUnicast() && !a.Is4In6()
 }
 
 // subnetOf is a subnet of one family that is there, or was, or a cover.

@@ -108,14 +108,15 @@ var interfaces = []plane.Interface{{Name: "out", Roles: plane.RoleTunnel}, {Name
 
 // world is a director in a bubble of virtual time.
 type world struct {
-	t     *testing.T
-	d     *Director
-	disk  *disk
-	host  *machine
-	plane *mem.Plane
-	over  plane.Plane  // nil: plane itself
-	skew  atomic.Int64 // of the director's clock, nanoseconds
-	stop  func()
+	t        *testing.T
+	d        *Director
+	disk     *disk
+	host     *machine
+	plane    *mem.Plane
+	over     plane.Plane // nil: plane itself
+	supplant func(context.Context) (bool, error)
+	skew     atomic.Int64 // of the director's clock, nanoseconds
+	stop     func()
 }
 
 var operator = affinity.Actor{Name: "op", Any: true}
@@ -151,7 +152,7 @@ func (w *world) open(ctx context.Context) {
 	if over == nil {
 		over = w.plane
 	}
-	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Host: w.host, Prober: w.host,
+	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)

@@ -47,6 +47,9 @@ func TestCheck(t *testing.T) {
 			if tt.path != "" {
 				settings[tt.path] = tt.value
 			}
+			if settings["net/ipv4/ip_forward"] == "0" { // which the kernel writes to all interfaces
+				settings["net/ipv4/conf/in0/forwarding"] = "0"
+			}
 			proc := fstest.MapFS{}
 			for path, value := range settings {
 				proc[path] = &fstest.MapFile{Data: []byte(value + "\n")}

@@ -147,10 +147,10 @@ func TestKeepAllOrNothing(t *testing.T) {
 	if _, err := k.Keep(cancelled, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
-	bad := many(2)
-	bad.AddRange(append(Name("in0"), 10, 0, 0, 7), append(Name("in0"), 10, 0, 0, 9)) // overlaps
-	if _, err := k.Keep(t.Context(), map[string]Elements{"covers": bad}); err == nil {
-		t.Error("overlapping ranges were taken")
+	bad := Elements{}
+	bad.Add([]byte("a key that is longer than the set's"))
+	if _, err := k.Keep(t.Context(), map[string]Elements{"names": bad}); err == nil {
+		t.Error("a key of the wrong length was taken")
 	}
 	if table, err := k.find(); err != nil || table != nil {
 		t.Errorf("after a refusal: table %v (%v), want none", table, err)

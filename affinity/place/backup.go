@@ -44,15 +44,61 @@ func ChooseBackup(v View, d Demand, primary affinity.Index) (affinity.Index, str
 	return b.srv.Index, note
 }
 
-// backup looks for the real server that, after the death of p's zone, host or itself, is loaded least.
+// MaxPairs is about how many pairs of primary and backup there are at most: a plane may have a nexthop and a destination for
+// each, and walk through them. Below that every real server may back up every other one; above it, each primary's groups have so many
+// different backups as its share allows, but minPartners at least.
+const (
+	MaxPairs    = 2048
+	minPartners = 8
+)
+
+// A partnership is who backs up a primary's groups already: a bit per index.
+type partnership [affinity.MaxIndex/64 + 1]uint64
+
+func (p *partnership) has(i affinity.Index) bool { return p[i/64]>>(i%64)&1 != 0 }
+
+// backup looks for the real server that, after the death of p's zone, host or itself, is loaded least; where p has as many
+// different backups as it may, among these, unless a better kind of backup is among the others.
 func (c *scene) backup(p *Server) backup {
+	var known partnership
+	if !c.partners(p, &known) {
+		return c.backupOf(p, nil)
+	}
+	best := c.backupOf(p, &known)
+	if best.rank == wholeZone {
+		return best
+	}
+	if other := c.backupOf(p, nil); other.rank < best.rank {
+		return other
+	}
+	return best
+}
+
+// partners fills in known, and tells whether p may have no more.
+func (c *scene) partners(p *Server, known *partnership) bool {
+	most := max(minPartners, MaxPairs/len(c.Servers))
+	if len(c.Servers)-1 <= most {
+		return false
+	}
+	n := 0
+	for i := range c.Servers {
+		if s := &c.Servers[i]; s.Index != p.Index && c.Pair(p.Index, s.Index).Tunnels > 0 {
+			known[s.Index/64] |= 1 << (s.Index % 64)
+			n++
+		}
+	}
+	return n >= most
+}
+
+// backupOf looks among some, or all.
+func (c *scene) backupOf(p *Server, among *partnership) backup {
 	var scratch [64]neighbour
 	round := c.surroundings(p, scratch[:0])
 	best := backup{rank: noBackup}
 	plain := len(c.apart)+len(c.aside) == 0
 	for i := range c.Servers {
 		s := &c.Servers[i]
-		if s.Index == p.Index || !s.Alive || c.excludes(s.Index) {
+		if s.Index == p.Index || !s.Alive || c.excludes(s.Index) || among != nil && !among.has(s.Index) {
 			continue
 		}
 		if plain && best.rank == wholeZone && best.score < c.load(s).Add(c.wants).Bits(c.mean)/s.weight() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -31,13 +32,8 @@ func requireGuest(t *testing.T) {
 	}
 }
 
-// requireSoak skips a long test, unless it is asked for.
-func requireSoak(t *testing.T) {
-	t.Helper()
-	if os.Getenv("SOAK") == "" {
-		t.Skip("a long one: SOAK=1 asks for it")
-	}
-}
+// soak tells whether the long tests are asked for.
+func soak() bool { return os.Getenv("SOAK") != "" }
 
 // measured logs a figure.
 func measured(t testing.TB, what string, value any, unit, settings string) {
@@ -158,4 +154,17 @@ func (r *rig) rest(d time.Duration) {
 	case <-time.After(d):
 	case <-r.ctx.Done():
 	}
+}
+
+// beyond are the networks of the target, which the sites' tunnels lead to.
+func (r *rig) beyond() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range r.Target.Inner.Addrs {
+		bits := 25
+		if a.Is6() {
+			bits = 64
+		}
+		out = append(out, netip.PrefixFrom(a, bits).Masked())
+	}
+	return out
 }

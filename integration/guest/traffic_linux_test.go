@@ -10,12 +10,13 @@ import (
 )
 
 // interval is how often a flow's pings are sent.
-const interval = 20 * time.Millisecond
+const interval = 50 * time.Millisecond
 
 // A flow is pings through a site's tunnel, by the site to the target and by the target to the site.
 type flow struct {
 	site    *lab.Site
 	out, in *lab.Pinger
+	end     context.CancelFunc
 }
 
 // target is the target's address in the family of a site's first inside address.
@@ -32,12 +33,13 @@ func (r *rig) target(inside netip.Addr) netip.Addr {
 // flow starts pings both ways.
 func (r *rig) flow(s *lab.Site) *flow {
 	r.Helper()
+	ctx, cancel := context.WithCancel(r.ctx)
 	inside := s.Inside[0]
-	out, err := r.StartPing(r.ctx, s.NS, inside, r.target(inside), interval, 0)
+	out, err := r.StartPing(ctx, s.NS, inside, r.target(inside), interval, 0)
 	r.must("ping", err)
-	in, err := r.StartPing(r.ctx, r.Target.Namespace, r.target(inside), inside, interval, 0)
+	in, err := r.StartPing(ctx, r.Target.Namespace, r.target(inside), inside, interval, 0)
 	r.must("ping", err)
-	return &flow{site: s, out: out, in: in}
+	return &flow{site: s, out: out, in: in, end: cancel}
 }
 
 func (r *rig) flows(sites ...*lab.Site) []*flow {
@@ -49,39 +51,51 @@ func (r *rig) flows(sites ...*lab.Site) []*flow {
 	return all
 }
 
-// stop ends a flow and returns all its pings, those of the site and those of the target.
+// stop ends a flow and returns all pings, those of the site and those of the target.
 func (r *rig) stop(f *flow) (out, in []lab.Echo) {
 	r.Helper()
-	in, err := f.in.Stop()
-	r.must("ping", err)
-	out, err = f.out.Stop()
-	r.must("ping", err)
+	o, i := r.stopAll(f)
+	return o[0], i[0]
+}
+
+// stopAll is stop for several at once.
+func (r *rig) stopAll(flows ...*flow) (out, in [][]lab.Echo) {
+	r.Helper()
+	for _, f := range flows { // each waits for answers that do not come: let them wait together
+		f.end()
+	}
+	for _, f := range flows {
+		o, err := f.out.Stop()
+		r.must("ping", err)
+		i, err := f.in.Stop()
+		r.must("ping", err)
+		out, in = append(out, o), append(in, i)
+	}
 	return out, in
 }
 
 // lossless ends flows and insists that nothing was lost.
 func (r *rig) lossless(flows []*flow, during string) {
 	r.Helper()
-	for _, f := range flows {
-		out, in := r.stop(f)
-		if n := lab.CountLost(out) + lab.CountLost(in); n > 0 || len(out) == 0 || len(in) == 0 {
+	out, in := r.stopAll(flows...)
+	for k, f := range flows {
+		o, i := lab.CountLost(out[k]), lab.CountLost(in[k])
+		if o+i > 0 || len(out[k]) == 0 || len(in[k]) == 0 {
 			r.Errorf("%s: %s lost %d of %d packets from the site and %d of %d to it, want none", during, f.site.Name,
-				lab.CountLost(out), len(out), lab.CountLost(in), len(in))
+				o, len(out[k]), i, len(in[k]))
 		}
 	}
 }
 
-// restored ends a flow and tells how long after an event both directions were answered again, to the first request sent
-// after it.
-func (r *rig) restored(f *flow, event time.Time) time.Duration {
+// gaps ends flows and tells of each the longest time between two answers in a direction, the longer one of the two.
+func (r *rig) gaps(flows ...*flow) []time.Duration {
 	r.Helper()
-	out, in := r.stop(f)
-	there, ok := lab.Restored(out, event)
-	back, too := lab.Restored(in, event)
-	if !ok || !too {
-		r.Fatalf("%s: answers again after the event: from the site %t, to the site %t", f.site.Name, ok, too)
+	out, in := r.stopAll(flows...)
+	var gaps []time.Duration
+	for k := range flows {
+		gaps = append(gaps, max(lab.LongestGap(out[k]), lab.LongestGap(in[k])))
 	}
-	return max(there, back)
+	return gaps
 }
 
 // flowing waits until both directions of a flow are answered.

@@ -228,6 +228,10 @@ func (l *Lab) addSiteMachine(m *siteMachine, at segment, i int) (err error) {
 	for _, router := range at.addrs(hostRouter) {
 		err = errors.Join(err, m.ns.route(defaultOf(router.Addr()), router.Addr(), "outer", 0))
 	}
+	if l.opts.IPv6 && !at.withIPv6 {
+		// Without a route the kernel looks no IPsec policy up, and IPv6 inside IPv4 would not leave.
+		err = errors.Join(err, m.ns.route(defaultOf(netip.IPv6Unspecified()), netip.Addr{}, "outer", 0))
+	}
 	return err
 }
 

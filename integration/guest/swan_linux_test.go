@@ -1,0 +1,197 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/integration/daemon"
+	"tunneldirector/integration/guest/strongswan"
+	"tunneldirector/integration/lab"
+)
+
+// ipsec is the virtual service of IPsec sites.
+func ipsec(method string) daemon.VirtualService {
+	return daemon.VirtualService{Name: "ipsec", Protocols: []string{"esp", "udp/500", "udp/4500"}, Method: method, Check: "{udp: 500}"}
+}
+
+// Settings of the terminators, short so that tests are: a site notices a dead peer, a real server leaves that to the sites.
+var (
+	retransmits    = strongswan.Retransmits{Timeout: time.Second, Base: 1.5, Tries: 2}
+	siteLiveness   = time.Second
+	serverLiveness = 30 * time.Second
+)
+
+// settings are what every measured time of a recovery depends on.
+var settings = fmt.Sprintf("(strongSwan; site: DPD %s, gives up after %s more, close_action=start; real server: DPD %s)",
+	siteLiveness, seconds(retransmits.Patience())+"s", serverLiveness)
+
+// swan is strongSwan at sites and real servers of a rig. All real servers are the same to a site.
+type swan struct {
+	*rig
+	authority *authority
+	service   strongswan.Identity
+	sites     map[*lab.Site]*strongswan.Daemon
+	servers   map[*lab.RealServer]*strongswan.Daemon
+}
+
+// A kindOfSite says how a site's IKE is set.
+type kindOfSite struct {
+	large     bool // its certificate is too large for a packet
+	fragments bool // IKE cuts messages, not IP
+	mute      bool // it never asks whether its peer lives: no IKE but for what it has to
+}
+
+// startSwan starts all charons; the real servers' know the sites.
+func (r *rig) startSwan() *swan {
+	r.Helper()
+	w := &swan{rig: r, authority: newAuthority(r.T), sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}}
+	w.service = w.authority.identity("vip", false)
+	r.warmUp()
+	begin := time.Now()
+	var mu sync.Mutex
+	var all sync.WaitGroup
+	var errs []error
+	start := func(ns *lab.Namespace, keep func(*strongswan.Daemon)) {
+		all.Go(func() {
+			d, err := strongswan.Start(r.ctx, r.Lab, ns, retransmits)
+			mu.Lock()
+			defer mu.Unlock()
+			keep(d)
+			errs = append(errs, err)
+		})
+	}
+	for _, s := range r.Sites {
+		start(s.NS, func(d *strongswan.Daemon) { w.sites[s] = d })
+	}
+	for _, rs := range r.RealServers {
+		start(rs.NS, func(d *strongswan.Daemon) { w.servers[rs] = d })
+	}
+	all.Wait()
+	r.must("start strongSwan", errors.Join(errs...))
+	r.Cleanup(w.tellIfFailed)
+	for _, rs := range r.RealServers {
+		w.await(rs)
+	}
+	r.Logf("%d charons started in %s", len(w.sites)+len(w.servers), seconds(time.Since(begin)))
+	return w
+}
+
+// warmUp makes the kernel load what IPsec takes: it does so at the first SA, for seconds, and a site would have given up.
+func (r *rig) warmUp() {
+	r.Helper()
+	r.must("load IPsec", r.Router.Run(func() error {
+		for _, vip := range r.VIPs {
+			if err := netlink.XfrmStateAdd(&netlink.XfrmState{
+				Src: vip.AsSlice(), Dst: vip.AsSlice(), Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL, Spi: 0x1000,
+				Aead: &netlink.XfrmStateAlgo{Name: "rfc4106(gcm(aes))", Key: make([]byte, 20), ICVLen: 128},
+			}); err != nil {
+				return err
+			}
+		}
+		return netlink.XfrmStateFlush(netlink.XFRM_PROTO_ESP)
+	}))
+}
+
+// run runs a subtest that shares all, as rig.run does.
+func (w *swan) run(name string, test func(w *swan)) {
+	w.Helper()
+	w.rig.run(name, func(r *rig) {
+		s := *w
+		s.rig = r
+		test(&s)
+	})
+}
+
+// await tells a real server's charon to take whoever the authority vouches for, with whichever of the covered subnets.
+func (w *swan) await(rs *lab.RealServer) {
+	w.Helper()
+	for i, vip := range w.VIPs {
+		c := strongswan.Connection{
+			Name: fmt.Sprintf("sites%d", i), Local: vip, Near: w.beyond(), Far: lab.Covers[:len(w.VIPs)], Fragments: true, Liveness: serverLiveness,
+		}
+		w.must("configure "+rs.Name, w.servers[rs].Load(c, w.service))
+	}
+}
+
+// call lets a site call the virtual IP.
+func (w *swan) call(s *lab.Site, k kindOfSite) {
+	w.Helper()
+	c := strongswan.Connection{
+		Name: "vip", Local: s.Local, Remote: s.VIP, Peer: w.service.Name, Near: s.Subnets, Far: w.beyond(),
+		Fragments: k.fragments, Liveness: siteLiveness, Calls: true,
+	}
+	if k.mute {
+		c.Liveness = 0
+	}
+	w.must("configure "+s.Name, w.sites[s].Load(c, w.authority.identity(s.Name, k.large)))
+}
+
+// at are the real servers, by name, whose charon has a tunnel to a site.
+func (w *swan) at(s *lab.Site) (map[string]strongswan.SA, error) {
+	all := map[string]strongswan.SA{}
+	for rs, d := range w.servers {
+		sas, err := d.SAs()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", rs.Name, err)
+		}
+		for _, sa := range sas {
+			if sa.Peer == s.Name {
+				all[rs.Name] = sa
+			}
+		}
+	}
+	return all, nil
+}
+
+// arrive waits until a site and the real server that the director says have a tunnel: the real server is the first to.
+func (w *swan) arrive(s *lab.Site, d time.Duration) *lab.RealServer {
+	w.Helper()
+	rs := w.placed(s)
+	w.until(d, "wait for "+s.Name+" at "+rs.Name, func() error {
+		all, err := w.at(s)
+		if _, ok := all[rs.Name]; err == nil && !ok {
+			err = fmt.Errorf("it is at %v", all)
+		}
+		own, ask := w.sites[s].SAs()
+		if err == nil && len(own) == 0 {
+			err = errors.New("it has no tunnel itself")
+		}
+		return errors.Join(err, ask)
+	})
+	return rs
+}
+
+// own is the one tunnel that a site's charon has; in the middle of a rekey there may be none or two for a moment.
+func (w *swan) own(s *lab.Site) strongswan.SA {
+	w.Helper()
+	var sas []strongswan.SA
+	w.until(5*time.Second, "ask "+s.Name, func() (err error) {
+		if sas, err = w.sites[s].SAs(); err == nil && len(sas) != 1 {
+			err = fmt.Errorf("it has the tunnels %+v, want one", sas)
+		}
+		return err
+	})
+	return sas[0]
+}
+
+// tellIfFailed shows the end of what the charons wrote.
+func (w *swan) tellIfFailed() {
+	if !w.Failed() {
+		return
+	}
+	tell := func(name string, d *strongswan.Daemon) {
+		lines := strings.Split(d.Log(), "\n")
+		w.Logf("charon of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
+	}
+	for _, s := range w.Sites {
+		tell(s.Name, w.sites[s])
+	}
+	for _, rs := range w.RealServers {
+		tell(rs.Name, w.servers[rs])
+	}
+}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
@@ -73,6 +74,15 @@ func newLab(t *testing.T) *lab {
 	l.dir.route("2001:db8:5::/48", "2001:db8:b::2")
 	l.dir.route("203.0.113.0/24", site4)
 	l.dir.route("2001:db8:7::/48", site6)
+	isLocal := func() bool {
+		r, err := netlink.RouteGet(addr(vip6).AsSlice())
+		return err == nil && r[0].Type == unix.RTN_LOCAL
+	}
+	for deadline := time.Now().Add(2 * time.Second); !isLocal(); { // the kernel takes a moment
+		if time.Now().After(deadline) {
+			t.Fatal("the VIP did not become local")
+		}
+	}
 	l.gate = openGate(t)
 	return l
 }

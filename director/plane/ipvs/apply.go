@@ -183,23 +183,17 @@ func add(m map[*vip]map[netip.Addr]struct{}, v *vip, a netip.Addr) {
 
 // commit brings the kernel up to what is held: what is to be used before what uses it, what is new before what goes.
 func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
-	if configured {
-		if err := p.guard(ctx); err != nil {
+	turned := configured || p.turned()
+	if turned {
+		if err := p.prepare(ctx, configured); err != nil {
 			return err
 		}
-	}
-	if err := p.point(ctx); err != nil {
-		return err
-	}
-	if err := p.virtuals(ctx); err != nil {
-		return err
 	}
 	for v, addrs := range w.fresh {
 		if err := p.sendAddrs(ctx, v, addrs); err != nil {
 			return err
 		}
 	}
-	buried := len(p.graves) > 0
 	if err := p.bury(ctx); err != nil {
 		return err
 	}
@@ -209,18 +203,53 @@ func (p *Plane) commit(ctx context.Context, configured bool, w *work) error {
 	if err := p.guardNoPort(ctx, w); err != nil {
 		return err
 	}
+	if !turned {
+		return nil
+	}
+	return p.sweep(ctx, w)
+}
+
+// turned tells whether there are pins of a kind that there was none of, or no more pins of one that there was.
+func (p *Plane) turned() bool {
+	for _, v := range p.vips {
+		if v.turned {
+			return true
+		}
+	}
+	return p.subnets.turned
+}
+
+// prepare makes what pins need.
+func (p *Plane) prepare(ctx context.Context, configured bool) error {
+	if configured {
+		if err := p.guard(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.point(ctx); err != nil {
+		return err
+	}
+	return p.virtuals(ctx)
+}
+
+// sweep takes out what no pin needs any more.
+func (p *Plane) sweep(ctx context.Context, w *work) error {
 	if w.whole {
 		if err := p.sweepSubnets(ctx); err != nil {
 			return err
 		}
 	}
-	if !configured && !buried && len(w.cut) == 0 {
-		return nil
-	}
 	if err := p.sweepServices(ctx); err != nil {
 		return err
 	}
-	return p.sweepPaths(ctx)
+	if err := p.sweepPaths(ctx); err != nil {
+		return err
+	}
+	for _, v := range p.vips {
+		v.turned = false
+	}
+	p.subnets.turned = false
+	return nil
 }
 
 // vipAt is the VIP's book, begun if need be: pins may come before a service does.

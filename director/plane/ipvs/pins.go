@@ -13,12 +13,13 @@ const shards = 1024
 
 // A vip is a virtual IP: the ports under which each of its pins has an entry in the kernel, and the pins.
 type vip struct {
-	addr  netip.Addr
-	ports []uint16 // ascending; empty while no service is there
-	esp   bool     // a service there has ESP or AH
-	pins  [shards]map[netip.AddrPort]plane.Target
-	kinds map[kind]int       // how many pins of each kind there are
-	spots map[netip.Addr]int // addresses that have pins by port -> how many
+	addr   netip.Addr
+	ports  []uint16 // ascending; empty while no service is there
+	esp    bool     // a service there has ESP or AH
+	pins   [shards]map[netip.AddrPort]plane.Target
+	kinds  map[kind]int       // how many pins of each kind there are
+	spots  map[netip.Addr]int // addresses that have pins by port -> how many
+	turned bool               // a kind came or went since this was cleared
 }
 
 // A kind is what a pin's entries have in common: where they go, and whether they name a source port.
@@ -39,8 +40,11 @@ func (v *vip) get(e netip.AddrPort) (plane.Target, bool) {
 	return t, ok
 }
 
-// set pins e, and tells what it was pinned to before.
+// set pins e.
 func (v *vip) set(e netip.AddrPort, t plane.Target) {
+	if was, ok := v.get(e); ok && was == t {
+		return
+	}
 	v.drop(e)
 	m := v.pins[shardOf(e.Addr())]
 	if m == nil {
@@ -48,7 +52,10 @@ func (v *vip) set(e netip.AddrPort, t plane.Target) {
 		v.pins[shardOf(e.Addr())] = m
 	}
 	m[e] = t
-	v.kinds[kind{t, e.Port() != 0}]++
+	k := kind{t, e.Port() != 0}
+	if v.kinds[k]++; v.kinds[k] == 1 {
+		v.turned = true
+	}
 	if e.Port() != 0 {
 		v.spots[e.Addr()]++
 	}
@@ -65,6 +72,7 @@ func (v *vip) drop(e netip.AddrPort) bool {
 	k := kind{t, e.Port() != 0}
 	if v.kinds[k]--; v.kinds[k] == 0 {
 		delete(v.kinds, k)
+		v.turned = true
 	}
 	if e.Port() != 0 {
 		if v.spots[e.Addr()]--; v.spots[e.Addr()] == 0 {

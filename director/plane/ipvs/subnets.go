@@ -13,6 +13,7 @@ import (
 type subnets struct {
 	targets map[plane.SubnetKey]plane.Target
 	uses    map[use]int // how many there are of each
+	turned  bool        // a use came or went since this was cleared
 }
 
 type use struct {
@@ -21,13 +22,19 @@ type use struct {
 }
 
 func newSubnets() *subnets {
-	return &subnets{map[plane.SubnetKey]plane.Target{}, map[use]int{}}
+	return &subnets{targets: map[plane.SubnetKey]plane.Target{}, uses: map[use]int{}}
 }
 
 func (s *subnets) set(k plane.SubnetKey, t plane.Target) {
+	if was, ok := s.targets[k]; ok && was == t {
+		return
+	}
 	s.drop(k)
 	s.targets[k] = t
-	s.uses[use{t, k.Prefix.Addr().Is6()}]++
+	u := use{t, k.Prefix.Addr().Is6()}
+	if s.uses[u]++; s.uses[u] == 1 {
+		s.turned = true
+	}
 }
 
 func (s *subnets) drop(k plane.SubnetKey) bool {
@@ -39,6 +46,7 @@ func (s *subnets) drop(k plane.SubnetKey) bool {
 	u := use{t, k.Prefix.Addr().Is6()}
 	if s.uses[u]--; s.uses[u] == 0 {
 		delete(s.uses, u)
+		s.turned = true
 	}
 	return true
 }

@@ -155,3 +155,28 @@ func TestStoredTableThatThePlaneCannotDo(t *testing.T) {
 		}
 	})
 }
+
+// Try judges changes together, in whatever order they come, and leaves no trace.
+func TestTry(t *testing.T) {
+	inNarrow(t, 9, func(w *world) {
+		w.base(2)
+		w.must(put(site(1)))
+		at, _ := w.ways(site(1))
+		before, disk := w.d.Table().Revision(), len(w.disk.commits)
+		fresh := gre(50)
+		fresh.Service.Name = "fresh"
+		server := affinity.PutRealServer{By: operator, RealServer: &affinity.RealServer{Name: "rs9", Addrs: []netip.Addr{netip.MustParseAddr("198.51.100.9")}, Services: []string{"fresh"}, Weight: 100}}
+		results, err := w.d.Try(w.t.Context(), []affinity.Op{server, gre(47), fresh})
+		if err != nil || results[0].Err != nil || !results[0].Created || results[1].Err == nil || !results[2].Created {
+			t.Errorf("Try: %+v, %v", results, err)
+		}
+		w.settle()
+		if _, there := w.d.Table().Service("fresh"); there || w.d.Table().Revision() != before || len(w.disk.commits) != disk {
+			t.Error("it left a trace")
+		}
+		w.at(site(1), at)
+		if r := w.must(fresh)[0]; !r.Created {
+			t.Errorf("afterwards: %+v", r)
+		}
+	})
+}

@@ -107,6 +107,7 @@ type local struct {
 
 type request struct {
 	ops  []affinity.Op
+	dry  bool // judge them, make none
 	done chan []affinity.Result
 }
 
@@ -163,7 +164,7 @@ func (d *Director) Table() *affinity.Table { return d.published.Load() }
 func (d *Director) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
 	var out []affinity.Result
 	for part := range slices.Chunk(ops, maxOps) {
-		results, err := d.ask(ctx, part)
+		results, err := d.ask(ctx, part, false)
 		if err != nil {
 			return out, err
 		}
@@ -172,8 +173,13 @@ func (d *Director) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result
 	return out, nil
 }
 
-func (d *Director) ask(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
-	r := &request{ops, make(chan []affinity.Result, 1)}
+// Try answers changes as if they were made together, and makes none.
+func (d *Director) Try(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
+	return d.ask(ctx, ops, true)
+}
+
+func (d *Director) ask(ctx context.Context, ops []affinity.Op, dry bool) ([]affinity.Result, error) {
+	r := &request{ops, dry, make(chan []affinity.Result, 1)}
 	select {
 	case d.requests <- r:
 	case <-d.stopped:
@@ -269,6 +275,10 @@ func (d *Director) step(ctx context.Context, batch []*request) {
 	tx := d.begin()
 	answers := make([][]affinity.Result, len(batch))
 	for i, r := range batch {
+		if r.dry {
+			answers[i] = tx.try(r.ops)
+			continue
+		}
 		answers[i] = make([]affinity.Result, len(r.ops))
 		for j, op := range r.ops {
 			answers[i][j] = tx.do(op)
@@ -278,7 +288,7 @@ func (d *Director) step(ctx context.Context, batch []*request) {
 	for i, r := range batch {
 		for j := range answers[i] {
 			answers[i][j].Revision = d.work.Revision()
-			if err != nil && answers[i][j].Err == nil {
+			if err != nil && answers[i][j].Err == nil && !r.dry {
 				answers[i][j] = affinity.Result{Err: err}
 			}
 		}

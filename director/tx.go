@@ -74,6 +74,24 @@ func (x *tx) do(op affinity.Op) affinity.Result {
 	panic(fmt.Sprintf("unknown change %T", op))
 }
 
+// try answers changes, those again that are refused while others get through, and leaves all as it was.
+func (x *tx) try(ops []affinity.Op) []affinity.Result {
+	saved, events, turn := x.t.Save(), len(x.events), x.d.turn
+	out, todo := make([]affinity.Result, len(ops)), make([]int, len(ops))
+	for i := range todo {
+		todo[i] = i
+	}
+	for before := len(todo) + 1; len(todo) > 0 && len(todo) < before; {
+		before = len(todo)
+		todo = slices.DeleteFunc(todo, func(i int) bool {
+			out[i] = x.do(ops[i])
+			return out[i].Err == nil
+		})
+	}
+	x.t, x.events, x.d.turn, x.cached = saved, x.events[:events], turn, nil
+	return out
+}
+
 func refused(r *affinity.Refusal) affinity.Result { return affinity.Result{Err: r} }
 
 func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {

@@ -38,10 +38,10 @@ every fault is told with its line. Applying a file again changes nothing.
 
 // A record is one thing to apply.
 type record struct {
-	what string // service ipsec
-	have any    // as it is wanted to be compared; nil: it does not exist
-	want any
-	put  func(context.Context) (api.Changed, error)
+	what   string // service ipsec
+	exists bool
+	want   any // api.Service, api.Tenant or api.RealServer
+	put    func(context.Context) (api.Changed, error)
 }
 
 // An applyLine is what `apply` prints with --json for each record.
@@ -71,7 +71,11 @@ func apply(ctx context.Context, t *talk) error {
 	if err != nil {
 		return err
 	}
-	if err := a.all(ctx, records); err != nil {
+	do := a.all
+	if a.dryRun {
+		do = a.check
+	}
+	if err := do(ctx, records); err != nil {
 		return fmt.Errorf("apply stopped after %d of %d records: %w", a.told(), len(records), err)
 	}
 	t.note("%s", a.sum(len(records)))
@@ -123,6 +127,35 @@ func (a *applier) sum(all int) string {
 	return s
 }
 
+// check tells what would become of the records.
+func (a *applier) check(ctx context.Context, list []record) error {
+	ctx, cancel := a.t.limited(ctx)
+	defer cancel()
+	var w api.CheckRequest
+	for _, r := range list {
+		switch x := r.want.(type) {
+		case api.Service:
+			w.Services = append(w.Services, x)
+		case api.Tenant:
+			w.Tenants = append(w.Tenants, x)
+		case api.RealServer:
+			w.RealServers = append(w.RealServers, x)
+		}
+	}
+	results, err := a.t.client.Check(ctx, w)
+	if err != nil {
+		return err
+	}
+	for _, r := range results {
+		l := applyLine{Object: r.Object, Result: changeWord(r.Changed, r.Created), DryRun: true, Warnings: r.Warnings, Problem: r.Problem}
+		if r.Problem != nil {
+			l.Result = "refused"
+		}
+		a.tell(l)
+	}
+	return nil
+}
+
 // all applies the records, again those that were refused as long as others got through: a VIP may move from one service
 // to another in one file.
 func (a *applier) all(ctx context.Context, list []record) error {
@@ -139,7 +172,7 @@ func (a *applier) all(ctx context.Context, list []record) error {
 			case err != nil:
 				return err
 			}
-			a.tell(applyLine{Object: r.what, Result: result, DryRun: a.dryRun, Warnings: changed.Warnings})
+			a.tell(applyLine{Object: r.what, Result: result, Warnings: changed.Warnings})
 		}
 		if len(refused) == 0 || len(refused) == len(list) {
 			for i, r := range refused {
@@ -152,13 +185,10 @@ func (a *applier) all(ctx context.Context, list []record) error {
 }
 
 func (a *applier) one(ctx context.Context, r record) (string, api.Changed, error) {
-	if a.dryRun {
-		return changeWord(r.have == nil || !same(r.have, r.want), r.have == nil), api.Changed{}, nil
-	}
 	ctx, cancel := a.t.limited(ctx)
 	defer cancel()
 	c, err := r.put(ctx)
-	return changeWord(c.Changed, r.have == nil), c, err
+	return changeWord(c.Changed, !r.exists), c, err
 }
 
 func (a *applier) tell(l applyLine) {

@@ -3,6 +3,10 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/mem"
 )
 
 func TestApply(t *testing.T) {
@@ -37,6 +41,31 @@ func TestApplyMovesVIPs(t *testing.T) {
 	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").exits(exitOK)
 	w.feed("services:\n- {name: a, vips: [192.0.2.2], protocols: [esp]}\n- {name: b, vips: [192.0.2.3], protocols: [esp]}\n", "apply", "-").
 		exits(exitOK, "changed    service a", "changed    service b").tells("2 records: 2 changed")
+}
+
+// A dry run is judged as a whole by the director, by its plane too.
+func TestApplyDryRunIsJudged(t *testing.T) {
+	w := newWorldOver(t, &narrow{newMem()})
+	const site = "services:\n- {name: a, vips: [192.0.2.1], protocols: [gre]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n- {name: c, vips: [192.0.2.2], protocols: [ah, esp]}\n" +
+		"real_servers:\n- {name: rs1, addresses: [198.51.100.1], services: [b]}\n"
+	w.feed(site, "apply", "-", "--dry-run").exits(exitPartly, "refused    service a", "created    service b", "refused    service c", "created    real server rs1").
+		tells("4 records: 2 created 2 refused (dry run: nothing was changed)", "field    protocols[0]", "problem  is not carried here", "overlaps esp of service b at the same VIP")
+	w.run("service", "list").exits(exitOK).tells("no services")
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").exits(exitOK)
+	w.feed("services:\n- {name: a, vips: [192.0.2.2], protocols: [esp]}\n- {name: b, vips: [192.0.2.3], protocols: [esp]}\n", "apply", "-", "--dry-run").
+		exits(exitOK, "changed    service a", "changed    service b")
+}
+
+// narrow is a plane that carries no GRE.
+type narrow struct{ *mem.Plane }
+
+func (narrow) Check(c plane.Config) (out []plane.Inability) {
+	for _, s := range c.Services {
+		if s.Match[0].Proto == 47 {
+			out = append(out, plane.Inability{Kind: "service", Name: s.Name, Fault: affinity.Fault{Field: "protocols[0]", Value: "gre", Problem: "is not carried here"}})
+		}
+	}
+	return out
 }
 
 func TestApplyFaults(t *testing.T) {

@@ -4,14 +4,13 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"reflect"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
 )
 
-// records are what a file wants, in the order to apply it, each beside what there is.
+// records are what a file wants, in the order to apply it, and whether there is one of the name.
 func (a *applier) records(ctx context.Context, f config.Records) ([]record, error) {
 	ctx, cancel := a.t.limited(ctx)
 	defer cancel()
@@ -34,7 +33,7 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 		r := record{what: "service " + w.Name, want: w, put: func(ctx context.Context) (api.Changed, error) { return c.PutService(ctx, w) }}
 		for _, h := range services {
 			if h.Name == w.Name {
-				r.have = h.Service
+				r.exists = true
 			}
 		}
 		out = append(out, r)
@@ -44,7 +43,7 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 		r := record{what: "tenant " + w.Name, want: w, put: func(ctx context.Context) (api.Changed, error) { return c.PutTenant(ctx, w) }}
 		for _, h := range tenants {
 			if h.Name == w.Name {
-				r.have = h.Tenant
+				r.exists = true
 			}
 		}
 		out = append(out, r)
@@ -54,9 +53,7 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 		r := record{what: "real server " + w.Name, want: w, put: func(ctx context.Context) (api.Changed, error) { return c.PutRealServer(ctx, w) }}
 		for _, h := range servers {
 			if h.Name == w.Name {
-				have := h.RealServer
-				have.Admin = "" // a file does not say it
-				r.have = have
+				r.exists = true
 			}
 		}
 		out = append(out, r)
@@ -93,6 +90,3 @@ func texts[T interface {
 	}
 	return out
 }
-
-// same compares records as the API has them.
-func same(a, b any) bool { return reflect.DeepEqual(a, b) }

@@ -43,6 +43,8 @@ func sameName(body *string, path string) error {
 }
 
 func (s *Server) registerConfig() {
+	register(s, op{id: "check-records", method: http.MethodPost, path: "/v1/check", needs: needsOperator, body: CheckRequest{},
+		summary: "Tell what would become of services, tenants and real servers if they were put together, and change nothing"}, s.checkRecords)
 	register(s, op{id: "list-services", method: http.MethodGet, path: "/v1/services", needs: needsRead, summary: "Virtual services"}, s.listServices)
 	register(s, op{id: "get-service", method: http.MethodGet, path: "/v1/services/{name}", needs: needsRead, summary: "One virtual service"}, s.getService)
 	register(s, op{id: "put-service", method: http.MethodPut, path: "/v1/services/{name}", needs: needsOperator, created: true, body: Service{},

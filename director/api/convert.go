@@ -157,7 +157,7 @@ func (w *Service) record() (*affinity.Service, faults) {
 	}
 	var err error
 	if s.Method, err = affinity.ParseMethod(w.Method); err != nil {
-		f.add("method", w.Method, "is not a forwarding method", "dr or tunnel")
+		f.add("method", w.Method, "is not a forwarding method", "dr, tunnel or masq")
 	}
 	if s.Unknown, err = affinity.ParseUnknown(w.Unknown); err != nil {
 		f.add("unknown", w.Unknown, "is not a choice for unknown endpoints", "drop or hash")

@@ -325,6 +325,22 @@ func (l *lab) Scratch(context.Context) (*affinity.Table, []netip.Prefix, error) 
 	return l.t.Clone(), reserved, nil
 }
 
+// Try judges each by itself.
+func (l *lab) Try(_ context.Context, ops []affinity.Op) ([]affinity.Result, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]affinity.Result, len(ops))
+	saved := l.t.Save()
+	for i, op := range ops {
+		var r *affinity.Refusal
+		if out[i], r = l.one(op); r != nil {
+			out[i].Err = r
+		}
+	}
+	l.t = saved
+	return out, nil
+}
+
 func (l *lab) RebalancePlan(context.Context, string) ([]affinity.Op, error) {
 	var out []affinity.Op
 	l.Table().Tunnels("", func(t *affinity.Tunnel) bool {

@@ -70,7 +70,7 @@ type Service struct {
 	Name      string   `json:"name,omitempty"`
 	VIPs      []string `json:"vips" doc:"virtual IPs"`
 	Protocols []string `json:"protocols" doc:"esp, ah, gre, l2tp, ipip, ip/NUMBER, udp/PORT, tcp/PORT, udp/LOW-HIGH"`
-	Method    string   `json:"method,omitempty" enum:",dr,tunnel" doc:"forwarding method; default dr"`
+	Method    string   `json:"method,omitempty" enum:",dr,tunnel,masq" doc:"forwarding method; default dr. masq: UDP only, plane ipvs only"`
 	Unknown   string   `json:"unknown,omitempty" enum:",drop,hash" doc:"what unknown endpoints get; default drop"`
 	Policy    string   `json:"placement,omitempty" enum:",least-load,round-robin" doc:"default least-load"`
 }

@@ -3,10 +3,10 @@ GO      ?= go
 BIN     := bin/director
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test check unit generate bench soak fuzz clean
+.PHONY: help build demo test check unit test-vm generate bench soak fuzz clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: $(BIN) ## bin/director, a static binary
 
@@ -22,7 +22,7 @@ demo: ## the main job on real packets, in a lab of network namespaces (root, 90 
 	$(BUILD) -o build/demo ./examples/demo
 	./build/demo -director $(BIN) -out build/demo.json
 
-test: check unit ## everything that has to hold: formatting, linters, all tests with the race detector
+test: check unit test-vm ## everything that has to hold: formatting, linters, all tests with the race detector, those on Debian's kernel
 
 check: ## formatting, vet, staticcheck, and that generated files are as their sources say
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt differs:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -33,7 +33,10 @@ check: ## formatting, vet, staticcheck, and that generated files are as their so
 
 unit: ## all tests, with the race detector; kernel tests take root and are skipped without it
 	@[ "$$(id -u)" = 0 ] || echo "not root: the tests on the kernel are skipped; run them by: sudo make unit"
-	$(GO) test -race -timeout 15m $(TESTFLAGS) ./...
+	$(GO) test -race -timeout 15m -skip '^TestInVM' $(TESTFLAGS) ./...
+
+test-vm: ## the tests on Debian's kernel, with IPVS and IPsec, in a virtual machine (no root; qemu, or it is downloaded); logs in build/vm/out
+	$(GO) test -v -count=1 -timeout 20m -run '^TestInVM' $(TESTFLAGS) ./integration/vm
 
 generate: ## compile the eBPF programs again (clang, llvm, libbpf-dev)
 	$(GO) generate ./...
@@ -45,6 +48,7 @@ bench: build ## figures as ratios against a floor or a peer of the same run (roo
 soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop
 	PLANETEST_HISTORIES=10000 $(GO) test -timeout 4h -run 'TestHistories|TestMem' ./director/plane/xdp ./director/plane/planetest
 	HISTORIES=2000 $(GO) test -timeout 1h -run Histories ./director
+	SOAK=1 $(GO) test -v -count=1 -timeout 4h -run '^TestInVM' ./integration/vm
 
 fuzz: ## a minute of each fuzz test
 	@for p in $$($(GO) list ./...); do for f in $$($(GO) test -list '^Fuzz' $$p | grep ^Fuzz); do echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime 60s $$p || exit 1; done; done

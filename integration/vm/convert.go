@@ -1,12 +1,12 @@
 package vm
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -19,7 +19,8 @@ type testEvent struct {
 	Output  string
 }
 
-// converter makes a Suite of what a test program writes, by go tool test2json.
+// converter makes a Suite of what a test program writes, by go tool test2json, which ends with its
+// input.
 type converter struct {
 	cmd   *exec.Cmd
 	in    io.WriteCloser
@@ -27,8 +28,8 @@ type converter struct {
 	suite Suite // to be read after close
 }
 
-func convert(ctx context.Context, t Tests, live io.Writer) (*converter, error) {
-	c := &converter{cmd: exec.CommandContext(ctx, "go", "tool", "test2json", "-p", t.Package), ended: make(chan error, 1), suite: Suite{Tests: t}}
+func convert(t Tests, live io.Writer) (*converter, error) {
+	c := &converter{cmd: exec.Command("go", "tool", "test2json", "-t", "-p", t.Package), ended: make(chan error, 1), suite: Suite{Tests: t}}
 	var err error
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, err
@@ -51,7 +52,8 @@ func (c *converter) close() error {
 	return errors.Join(c.in.Close(), <-c.ended, c.cmd.Wait())
 }
 
-// collect reads the events of one test program to their end.
+// collect reads the events of one test program to their end. A test that began and of whose end nothing was heard has
+// failed: the program did not live to see it.
 func collect(s *Suite, r io.Reader, live io.Writer) error {
 	outputs := map[string]*strings.Builder{}
 	output := func(test string) *strings.Builder {
@@ -60,16 +62,18 @@ func collect(s *Suite, r io.Reader, live io.Writer) error {
 		}
 		return outputs[test]
 	}
+	var begun []string
 	d := json.NewDecoder(r)
 	for {
 		var e testEvent
 		if err := d.Decode(&e); err == io.EOF {
-			s.Output = output("").String()
-			return nil
+			break
 		} else if err != nil {
 			return fmt.Errorf("read the events of %s: %w", s.Tests.Package, err)
 		}
 		switch e.Action {
+		case "run":
+			begun = append(begun, e.Test)
 		case "output":
 			output(e.Test).WriteString(e.Output)
 			if _, err := io.WriteString(live, e.Output); err != nil {
@@ -79,10 +83,15 @@ func collect(s *Suite, r io.Reader, live io.Writer) error {
 			if e.Test == "" {
 				continue // the whole program: its exit code says more
 			}
+			begun = slices.DeleteFunc(begun, func(test string) bool { return test == e.Test })
 			s.Results = append(s.Results, Result{
 				Name: e.Test, Outcome: Outcome(e.Action), Elapsed: time.Duration(e.Elapsed * float64(time.Second)), Output: output(e.Test).String(),
 			})
-			delete(outputs, e.Test)
 		}
 	}
+	for _, test := range slices.Backward(begun) {
+		s.Results = append(s.Results, Result{Name: test, Outcome: Fail, Output: output(test).String()})
+	}
+	s.Output = output("").String()
+	return nil
 }

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"time"
@@ -27,17 +26,18 @@ func newListener(job Job, up func()) *listener {
 }
 
 // listen reads the guest's events to their end.
-func (l *listener) listen(ctx context.Context, r io.Reader) error {
-	err := wire.Read(r, len(l.job.Tests), func(e wire.Event) error { return l.take(ctx, e) })
+func (l *listener) listen(r io.Reader) error {
+	err := wire.Read(r, len(l.job.Tests), l.take)
 	if l.current != nil { // the guest ended within a program
-		if closed := l.finish(wire.Event{Code: -1, Problem: "the guest ended before its tests did"}); err == nil {
+		closed := l.finish(wire.Event{Code: -1, Problem: "the guest ended before its tests did"})
+		if err == nil {
 			err = closed
 		}
 	}
 	return err
 }
 
-func (l *listener) take(ctx context.Context, e wire.Event) (err error) {
+func (l *listener) take(e wire.Event) (err error) {
 	switch e.Kind {
 	case wire.Booted:
 		l.up()
@@ -49,7 +49,7 @@ func (l *listener) take(ctx context.Context, e wire.Event) (err error) {
 		}
 		t := l.job.Tests[e.Program]
 		l.doing, l.started = fmt.Sprintf("it ran the tests of %s", t.Package), e.Uptime
-		l.current, err = convert(ctx, t, l.job.Live)
+		l.current, err = convert(t, l.job.Live)
 	case wire.Output:
 		if l.current == nil {
 			return fmt.Errorf("the guest sends output of program %d, which does not run", e.Program)
@@ -59,6 +59,7 @@ func (l *listener) take(ctx context.Context, e wire.Event) (err error) {
 		if l.current == nil {
 			return fmt.Errorf("the guest ends program %d, which does not run", e.Program)
 		}
+		l.doing = "it was between programs"
 		err = l.finish(e)
 	case wire.Failed:
 		l.problem = e.Problem
@@ -71,7 +72,7 @@ func (l *listener) take(ctx context.Context, e wire.Event) (err error) {
 // finish ends the current program.
 func (l *listener) finish(e wire.Event) error {
 	c := l.current
-	l.current, l.doing = nil, "it was between programs"
+	l.current = nil
 	err := c.close()
 	s := c.suite
 	s.Code, s.Problem, s.Wall = e.Code, e.Problem, time.Duration(max(e.Uptime-l.started, 0)*float64(time.Second))

@@ -60,9 +60,7 @@ func boot(ctx context.Context, m machine, job Job) (Report, error) {
 
 	console := &tail{most: consoleKept}
 	l := newListener(job, func() { silent.Stop() })
-	err := m.run(ctx, console,
-		func(r io.Reader) error { return l.listen(ctx, r) },
-		func(r io.Reader) error { return unpackOut(job.Out, r) })
+	err := m.run(ctx, console, l.listen, func(r io.Reader) error { return unpackOut(job.Out, r) })
 	l.report.Wall = time.Since(l.begun)
 	l.report.Accel, _, _ = strings.Cut(m.accel, ",")
 	if err := keepConsole(job.Out, console); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,8 +16,12 @@ import (
 func TestInVM(t *testing.T) {
 	for _, b := range guestBoots {
 		t.Run(b.name, func(t *testing.T) {
-			if b.soak && os.Getenv("SOAK") == "" {
+			soak := os.Getenv("SOAK") != ""
+			if b.soak && !soak {
 				t.Skip("for make soak")
+			}
+			if soak {
+				b.tests = forSoak(b.tests)
 			}
 			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Tests: b.tests})
 			t.Logf("kernel %s by %s: up after %.1f s, off after %.1f s", report.Release, report.Accel, report.Boot.Seconds(), report.Wall.Seconds())
@@ -45,6 +50,16 @@ func TestInVMGuestIsLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// forSoak lets tests take their time, and tells them so.
+func forSoak(tests []Tests) []Tests {
+	tests = slices.Clone(tests)
+	for i := range tests {
+		tests[i].Env = append(slices.Clone(tests[i].Env), "SOAK=1")
+		tests[i].Timeout = 10 * tests[i].timeout()
+	}
+	return tests
 }
 
 // bootOrSkip runs a job, showing its tests as subtests of t, and keeps what the guest left.

@@ -39,7 +39,11 @@ type Plane struct {
 var (
 	_ plane.Plane    = (*Plane)(nil)
 	_ plane.Observer = (*Plane)(nil)
+	_ plane.Checker  = (*Plane)(nil)
 )
+
+// Check tells what of c the plane cannot do.
+func (p *Plane) Check(c plane.Config) []plane.Inability { return Check(c) }
 
 // Apply programs u. A pin that stays or changes keeps its last-seen.
 func (p *Plane) Apply(ctx context.Context, u plane.Update) error {

@@ -14,8 +14,9 @@ func auditCommand(env *Env) *cli.Command {
 		Name: "audit", Usage: "compare all that the kernel holds with what it should",
 		Description: describe(`
 Reads the kernel's tables whole and tells each endpoint and subnet that they treat differently than
-the director's table says. It disturbs nothing, and may take minutes for a large table. The exit code
-is 1 when something differs.`,
+the director's table says. It disturbs nothing, and may take minutes for a large table. With plane
+shadow the other side is what keepalived or others have put into IPVS, and has learned there. The exit
+code is 1 when something differs.`,
 			"director audit", "director audit --json"),
 		Action: streams(env, count{}, audit),
 	}

@@ -29,7 +29,7 @@ func checkCommand() *cli.Command {
 			for _, w := range cfg.Warnings() {
 				fmt.Fprintln(c.App.Writer, "warning:", w)
 			}
-			if there := present(cfg.Interfaces); plane.kind != config.PlaneMem && len(there) > 0 {
+			if there := present(cfg.Interfaces); config.Forwards(plane.kind) && len(there) > 0 {
 				found, err := findings(plane.kind, planeInterfaces(there), 0)
 				if err != nil {
 					fmt.Fprintln(c.App.Writer, "finding:", err)

@@ -94,6 +94,9 @@ func TestMissingCapabilities(t *testing.T) {
 	if got := strings.Join(missingCapabilities(admin, config.PlaneXDP), " "); got != "CAP_NET_ADMIN" {
 		t.Errorf("an administrator without network lacks %q", got)
 	}
+	if got := strings.Join(missingCapabilities(func(int) bool { return false }, config.PlaneShadow), " "); got != "CAP_NET_ADMIN" {
+		t.Errorf("who may nothing lacks %q for shadow", got)
+	}
 	network := func(c int) bool { return c == unix.CAP_NET_ADMIN || c == unix.CAP_NET_RAW }
 	if got := strings.Join(missingCapabilities(network, config.PlaneIPVS), " "); got != "CAP_SYS_ADMIN" {
 		t.Errorf("who may all of the network lacks %q for ipvs", got)

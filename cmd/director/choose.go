@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	loop "tunneldirector/director"
 	"tunneldirector/director/config"
@@ -35,7 +36,7 @@ func choose(cfg config.Config, asked plane.Config, probe func() error) planeChoi
 		return notIPVS("interface " + cfg.Interfaces[i].Name + " tells tenants by 802.1Q tag, which IPVS knows nothing of")
 	}
 	if err := probe(); err != nil {
-		return notIPVS(err.Error())
+		return notIPVS(strings.TrimPrefix(err.Error(), plane.ErrUnsupported.Error()+": "))
 	}
 	switch list := ipvs.Check(asked); len(list) {
 	case 0:

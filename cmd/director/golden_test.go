@@ -34,7 +34,7 @@ func TestGolden(t *testing.T) {
 	}
 	status := api.Status{Name: "d1", Version: "1.2.3", Store: "store-1", Revision: 99, Started: before, Ready: false, NotReady: []string{"data plane: link down"}, Writable: true,
 		Frozen: true, FrozenBy: "op", Alarms: []string{"the kernel does not hold what the table says: link down"},
-		Plane: api.PlaneStatus{Kind: "xdp", ChosenBy: "auto", Why: "not supported here: the kernel has no IPVS", Detail: []string{"eth0 tunnel native", "eth1 subnet native"}, LastError: "link down", Dropped: map[string]uint64{"no-pin": 12, "ttl": 3000, "loop": 0},
+		Plane: api.PlaneStatus{Kind: "xdp", ChosenBy: "auto", Why: "the kernel has no IPVS", Detail: []string{"eth0 tunnel native", "eth1 subnet native"}, LastError: "link down", Dropped: map[string]uint64{"no-pin": 12, "ttl": 3000, "loop": 0},
 			SubnetSide: api.Traffic{Packets: 1_000_000, Bytes: 3 << 30}, Tables: map[string]api.Usage{"endpoints": {Entries: 1234, Max: 1 << 20}}},
 		Tunnels: api.TunnelCounts{Total: 1_000_000, Placed: 999_999, Unplaced: 1}, NPlusOne: api.NPlusOne{Missing: []string{"ipsec lacks 500 tunnels if node-a dies"}},
 		Services:    []api.ServiceStatus{{Name: "ipsec", Tunnels: 1_000_000, Traffic: api.Traffic{Packets: 5, Bytes: 512}, Dropped: map[string]uint64{"no-pin": 12}}},

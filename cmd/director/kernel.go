@@ -6,7 +6,6 @@ import (
 
 	loop "tunneldirector/director"
 	"tunneldirector/director/plane"
-	"tunneldirector/director/plane/mem"
 )
 
 // kernel is what the daemon uses of this machine: one data plane, and what measures and holds for it.
@@ -23,10 +22,10 @@ type kernel struct {
 	close    func() error
 }
 
-// memKernel forwards nothing, probes nobody and holds no address.
-func memKernel(interfaces []plane.Interface) *kernel {
+// idleKernel is that of a plane that forwards nothing: it probes nobody and holds no address.
+func idleKernel(p plane.Plane) *kernel {
 	return &kernel{
-		plane: mem.New(interfaces), host: nowhere{},
+		plane: p, host: nowhere{},
 		report: func(func(context.Context, loop.Verdict)) {},
 		detail: func() []string { return []string{"forwards nothing"} },
 		run: func(ctx context.Context) error {

@@ -15,6 +15,8 @@ import (
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs"
 	"tunneldirector/director/plane/ipvs/inject"
+	"tunneldirector/director/plane/ipvs/shadow"
+	"tunneldirector/director/plane/mem"
 	"tunneldirector/director/plane/xdp"
 )
 
@@ -27,7 +29,13 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	switch c.kind {
 	case config.PlaneMem:
 		log.Warn("plane mem forwards nothing; it is for trials of the API")
-		k = memKernel(interfaces)
+		k = idleKernel(mem.New(interfaces))
+	case config.PlaneShadow:
+		log.Warn("plane shadow forwards nothing; director audit compares its table with what others have put into IPVS")
+		var p *shadow.Plane
+		if p, err = shadow.Open(interfaces); err == nil {
+			k = idleKernel(p)
+		}
 	case config.PlaneIPVS:
 		k, err = openIPVS(cfg, interfaces, log)
 		if c.by == byAuto && (errors.Is(err, plane.ErrUnsupported) || errors.Is(err, inject.ErrForeign)) {
@@ -42,7 +50,7 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	}
 	k.choice = c
 	log.Info("plane chosen", "plane", c.kind, "by", c.by, "why", c.why)
-	if c.kind != config.PlaneMem {
+	if config.Forwards(c.kind) {
 		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls, log)
 	}
 	return k, nil

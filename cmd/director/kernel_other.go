@@ -11,6 +11,7 @@ import (
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs"
+	"tunneldirector/director/plane/mem"
 	"tunneldirector/director/vip/sysctl"
 )
 
@@ -18,7 +19,7 @@ var errNotLinux = fmt.Errorf("only Linux forwards; elsewhere there is plane mem,
 
 func openKernel(cfg config.Config, stored *loop.Stored, _ *slog.Logger) (*kernel, error) {
 	if c := choose(cfg, stored.Config(), ipvs.Probe); c.kind == config.PlaneMem {
-		k := memKernel(planeInterfaces(cfg.Interfaces))
+		k := idleKernel(mem.New(planeInterfaces(cfg.Interfaces)))
 		k.choice = c
 		return k, nil
 	}

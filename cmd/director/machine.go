@@ -31,7 +31,7 @@ func machineFaults(cfg config.Config, kind string) config.Faults {
 			add("api.socket.group", "%q is not a group of this machine; groupadd %s, or name another one", g, g)
 		}
 	}
-	if kind != config.PlaneMem {
+	if config.Forwards(kind) {
 		for n, i := range cfg.Interfaces {
 			if _, err := net.InterfaceByName(i.Name); err != nil {
 				add(fmt.Sprintf("interfaces[%d].name", n), "%q is not an interface of this machine; `ip -br link` lists those that there are", i.Name)

@@ -12,6 +12,7 @@ import (
 
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane/ipvs"
+	"tunneldirector/director/plane/ipvs/shadow"
 )
 
 const bpffs = "/sys/fs/bpf"
@@ -32,9 +33,9 @@ func hostFaults(cfg config.Config, kind string) (out config.Faults) {
 	if len(missing) > 0 {
 		out = append(out, config.Fault{Path: "plane", Problem: fmt.Sprintf("the process lacks %s; give it these (systemd: AmbientCapabilities=), or run it as root", strings.Join(missing, ", "))})
 	}
-	if kind == config.PlaneIPVS {
-		if err := ipvs.Probe(); err != nil && len(missing) == 0 {
-			out = append(out, config.Fault{Path: "plane", Problem: err.Error() + "; load the module ip_vs, or take plane: xdp"})
+	if kind == config.PlaneIPVS || kind == config.PlaneShadow {
+		if err := probeIPVS(kind); err != nil && len(missing) == 0 {
+			out = append(out, config.Fault{Path: "plane", Problem: err.Error() + "; load the module ip_vs, or take another plane"})
 		}
 		return out
 	}
@@ -55,6 +56,18 @@ func capabilities() (has func(int) bool, err error) {
 	return func(c int) bool { return data[c/32].Effective&(1<<(c%32)) != 0 }, nil
 }
 
+// probeIPVS tells whether the kernel has what a plane needs of IPVS.
+func probeIPVS(kind string) error {
+	if kind == config.PlaneIPVS {
+		return ipvs.Probe()
+	}
+	p, err := shadow.Open(nil)
+	if err != nil {
+		return err
+	}
+	return p.Close()
+}
+
 // missingCapabilities names what a plane, filter and probes need. CAP_SYS_ADMIN stands for CAP_BPF and CAP_PERFMON.
 func missingCapabilities(has func(int) bool, kind string) (out []string) {
 	type capability struct {
@@ -62,11 +75,18 @@ func missingCapabilities(has func(int) bool, kind string) (out []string) {
 		name   string
 		admin  bool
 	}
-	needs := []capability{{unix.CAP_BPF, "CAP_BPF", true}, {unix.CAP_PERFMON, "CAP_PERFMON", true}}
-	if kind == config.PlaneIPVS {
-		needs = []capability{{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false}} // for a network namespace of its own
+	var needs []capability
+	switch kind {
+	case config.PlaneXDP:
+		needs = append(needs, capability{unix.CAP_BPF, "CAP_BPF", true}, capability{unix.CAP_PERFMON, "CAP_PERFMON", true})
+	case config.PlaneIPVS:
+		needs = append(needs, capability{unix.CAP_SYS_ADMIN, "CAP_SYS_ADMIN", false}) // for a network namespace of its own
 	}
-	for _, c := range append(needs, capability{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", false}, capability{unix.CAP_NET_RAW, "CAP_NET_RAW", false}) {
+	needs = append(needs, capability{unix.CAP_NET_ADMIN, "CAP_NET_ADMIN", false})
+	if config.Forwards(kind) { // for the probes
+		needs = append(needs, capability{unix.CAP_NET_RAW, "CAP_NET_RAW", false})
+	}
+	for _, c := range needs {
 		if !has(c.number) && !(c.admin && has(unix.CAP_SYS_ADMIN)) {
 			out = append(out, c.name)
 		}

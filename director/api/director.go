@@ -132,7 +132,7 @@ type Status struct {
 
 // PlaneStatus is the data plane's side of the Status.
 type PlaneStatus struct {
-	Kind       string            `json:"kind" doc:"ipvs, xdp or mem"`
+	Kind       string            `json:"kind" doc:"ipvs, xdp, shadow or mem"`
 	ChosenBy   string            `json:"chosen_by" doc:"configuration, or auto"`
 	Why        string            `json:"why" doc:"why it was chosen"`
 	Detail     []string          `json:"detail" doc:"interfaces and modes"`

@@ -55,12 +55,12 @@ func (r *reader) checkInterfaces(c *Config) {
 			}
 		}
 	}
-	if c.Plane == PlaneMem || !r.quiet("interfaces") {
+	if !Forwards(c.Plane) || !r.quiet("interfaces") {
 		return
 	}
 	for _, role := range []string{RoleTunnel, RoleRealServers} {
 		if !have[role] {
-			r.faultAt("interfaces", "none has the role %s; plane %s needs one (plane mem does not)", role, c.Plane)
+			r.faultAt("interfaces", "none has the role %s; plane %s needs one (shadow and mem do not)", role, c.Plane)
 		}
 	}
 }

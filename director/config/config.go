@@ -28,11 +28,15 @@ type Config struct {
 
 // The planes.
 const (
-	PlaneAuto = "auto" // ipvs where the kernel has it and the table can be done by it, else xdp
-	PlaneIPVS = "ipvs"
-	PlaneXDP  = "xdp"
-	PlaneMem  = "mem" // forwards nothing: for trials of the API
+	PlaneAuto   = "auto" // ipvs where the kernel has it and the table can be done by it, else xdp
+	PlaneIPVS   = "ipvs"
+	PlaneXDP    = "xdp"
+	PlaneShadow = "shadow" // forwards nothing: the table is compared with what another program has put into IPVS
+	PlaneMem    = "mem"    // forwards nothing: for trials of the API
 )
+
+// Forwards tells whether a plane forwards packets, and so needs interfaces and rights.
+func Forwards(plane string) bool { return plane != PlaneShadow && plane != PlaneMem }
 
 // The roles of interfaces.
 const (

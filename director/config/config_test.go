@@ -110,7 +110,7 @@ func TestParseFaults(t *testing.T) {
 		{"name a number", "!name: 7\nplane: mem\n", []string{"name: is a number, not text; put it in quotes (line 1)"}},
 		{"no name", "!plane: mem\n", []string{"name: is missing; a director needs a name that no peer has (line 1)"}},
 		{"data_dir", "data_dir: var\n", []string{`data_dir: "var" is not an absolute path (line 5)`}},
-		{"plane", "plane: dpdk\n", []string{`plane: "dpdk" is not one of auto, ipvs, xdp, mem (line 5)`}},
+		{"plane", "plane: dpdk\n", []string{`plane: "dpdk" is not one of auto, ipvs, xdp, shadow, mem (line 5)`}},
 		{"interfaces", "!name: d1\ninterfaces:\n  - name: eth0\n    roles: [tunnel, realservers]\n  - name: a/b\n    roles: [tunel]\n  - name: eth0\n  - roles: [subnet]\n    vlans: {0: a, 5: , x: b}\n" +
 			"  - name: eth4\n    roles: [tunnel, tunnel]\n    tenant: acme\n    vlans: {1: a}\n  -\n", []string{
 			`interfaces[1].name: "a/b" is not the name of a network interface (line 5)`,
@@ -126,8 +126,8 @@ func TestParseFaults(t *testing.T) {
 			"interfaces[4].vlans: tells tenants apart on the subnet side; add the role subnet or leave it out (line 13)",
 			"interfaces[5]: is empty (line 14)"}},
 		{"roles", "!name: d1\ninterfaces:\n  - {name: eth0, roles: [subnet]}\n", []string{
-			"interfaces: none has the role tunnel; plane auto needs one (plane mem does not) (line 2)",
-			"interfaces: none has the role realservers; plane auto needs one (plane mem does not) (line 2)"}},
+			"interfaces: none has the role tunnel; plane auto needs one (shadow and mem do not) (line 2)",
+			"interfaces: none has the role realservers; plane auto needs one (shadow and mem do not) (line 2)"}},
 		{"roles not a list", "!name: d1\ninterfaces:\n  - {name: eth0, roles: tunnel}\n", []string{"interfaces[0].roles: is text, not a list ([a, b]) (line 3)"}},
 		{"socket", "api:\n  socket: {path: run/x, mode: 0660, group: [a]}\n", []string{
 			`api.socket.path: "run/x" is not an absolute path (line 6)`,
@@ -242,7 +242,7 @@ func TestRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Read(path)
-	if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+":\n") || !strings.HasSuffix(err.Error(), `plane: "x" is not one of auto, ipvs, xdp, mem (line 2)`) {
+	if err == nil || !strings.HasPrefix(err.Error(), "configuration "+path+":\n") || !strings.HasSuffix(err.Error(), `plane: "x" is not one of auto, ipvs, xdp, shadow, mem (line 2)`) {
 		t.Errorf("error %v", err)
 	}
 }

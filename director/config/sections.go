@@ -13,7 +13,7 @@ func (v value) config(c *Config) {
 	v.fields(
 		field{"name", func(v value) { v.name(&c.Name) }},
 		field{"data_dir", func(v value) { v.file(&c.DataDir) }},
-		field{"plane", func(v value) { v.oneOf(&c.Plane, PlaneAuto, PlaneIPVS, PlaneXDP, PlaneMem) }},
+		field{"plane", func(v value) { v.oneOf(&c.Plane, PlaneAuto, PlaneIPVS, PlaneXDP, PlaneShadow, PlaneMem) }},
 		field{"interfaces", func(v value) {
 			v.list(func(v value) { c.Interfaces = append(c.Interfaces, v.iface()) })
 		}},

@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/affinity"
 )
@@ -44,16 +46,23 @@ func TestSend(t *testing.T) {
 		name  string
 		queue int // of the daemon
 		slow  time.Duration
+		every int // so many messages are lost one on the way; 0: none
 		loses bool
 	}{
-		{"a queue of the usual size", 0, 0, false},
-		{"a short queue", 40000, 200 * time.Microsecond, true},
+		{"a queue of the usual size", 0, 0, 0, false},
+		{"a short queue", 20000, time.Millisecond, 0, true},
+		{"a cable that loses", 0, 0, 20, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			inNamespace(t)
 			k := &standIn{queue: tt.queue, slow: tt.slow}
 			l := mustOpen(t, k)
+			full := l.size
+			if tt.every > 0 {
+				filterInput(t, &expr.Numgen{Register: 1, Modulus: uint32(tt.every), Type: unix.NFT_NG_INCREMENTAL},
+					&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.NativeEndian.PutUint32(1)}, &expr.Verdict{Kind: expr.VerdictDrop})
+			}
 			want := conns(20000)
 			for _, part := range [][]Conn{want[:1], want[1:1], want[1:15000], want[15000:]} {
 				must(t, l.Send(t.Context(), part))
@@ -73,8 +82,8 @@ func TestSend(t *testing.T) {
 			if len(last) != len(want) {
 				t.Errorf("%d entries arrived, want %d", len(last), len(want))
 			}
-			if tt.loses && l.drops == 0 {
-				t.Error("nothing was dropped: the test tests nothing")
+			if lost := l.size < full; lost != tt.loses {
+				t.Errorf("something was lost and sent again: %t, want %t", lost, tt.loses)
 			}
 		})
 	}
@@ -200,21 +209,25 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// filterInput adds a rule to the namespace's packet filter.
+func filterInput(t *testing.T, rule ...expr.Any) {
+	t.Helper()
+	c, err := nftables.New(nftables.AsLasting())
+	must(t, err)
+	defer c.CloseLasting()
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
+	chain := c.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter})
+	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: rule})
+	must(t, c.Flush())
+}
+
 // TestOpenSeesFilter: a packet filter that drops what comes by the cable is told at once.
 func TestOpenSeesFilter(t *testing.T) {
 	t.Parallel()
 	inNamespace(t)
-	c, err := nftables.New(nftables.AsLasting())
-	must(t, err)
-	t.Cleanup(func() { must(t, c.CloseLasting()) })
-	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyINet, Name: "test"})
-	drop := nftables.ChainPolicyDrop
-	chain := c.AddChain(&nftables.Chain{Name: "input", Table: table, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter, Policy: &drop})
-	must(t, c.Flush())
-	if _, err = open(Options{Seal: unsealed}, &standIn{}); !errors.Is(err, errLost) || !strings.Contains(err.Error(), "packet filter") {
+	mustOpen(t, &standIn{})
+	filterInput(t, &expr.Verdict{Kind: expr.VerdictDrop})
+	if _, err := open(Options{Seal: unsealed}, &standIn{}); !errors.Is(err, errLost) || !strings.Contains(err.Error(), "packet filter") {
 		t.Errorf("got %v, want %v", err, errLost)
 	}
-	c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}})
-	must(t, c.Flush())
-	mustOpen(t, &standIn{})
 }

@@ -2,10 +2,12 @@ package gate
 
 import (
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
 	"github.com/google/nftables"
+	"github.com/moby/ipvs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -61,6 +63,18 @@ func BenchmarkSet(b *testing.B) {
 			}
 		}
 	})
+	for i := range 10_000 {
+		w.NoPort = append(w.NoPort, Source{w.VIPs[0], netip.AddrFrom4([4]byte{203, 0, byte(i >> 8), byte(i)})})
+	}
+	b.Run("again with 10k sources", func(b *testing.B) {
+		_, err := g.Set(b.Context(), w)
+		must(b, err)
+		for b.Loop() {
+			if changed, err := g.Set(b.Context(), w); err != nil || changed {
+				b.Fatal(changed, err)
+			}
+		}
+	})
 	b.Run("counters", func(b *testing.B) {
 		for b.Loop() {
 			_, _, err := g.Counters()
@@ -69,8 +83,8 @@ func BenchmarkSet(b *testing.B) {
 	})
 }
 
-// BenchmarkPacket is one packet from a site's socket to where IPVS is, and dropped there: without the gate and through it, in
-// turns, the fastest turn of each.
+// BenchmarkPacket is one packet from a site's socket through IPVS and back, or where the kernel has none to where it would be:
+// without the gate and through it, in turns, the fastest turn of each.
 func BenchmarkPacket(b *testing.B) {
 	s := newSpaces(b, 2)
 	dir, site := s[0], s[1]
@@ -79,16 +93,13 @@ func BenchmarkPacket(b *testing.B) {
 	w := large()
 	vip4, vip6 := w.VIPs[300].String(), w.VIPs[301].String()
 	dir.give("lo", vip4+"/32", vip6+"/128")
-	end := ruleset.New("end", "1")
-	end.Counter("taken")
-	end.Rule(end.Hook("input", nftables.ChainHookInput, 99), ruleset.Drop("taken"))
-	k, err := ruleset.Open(end)
-	must(b, err)
-	defer k.Close()
-	_, err = k.Keep(b.Context(), nil)
-	must(b, err)
+	take(b, vip4, vip6)
 	g := openGate(b)
+	site.give("eth0", "192.0.2.2/24", "2001:db8::2/64")
 	dir.route("203.0.113.0/24", "192.0.2.2")
+	for _, ike := range [][]byte{from500(known4, vip4), from500(known6, vip6)} { // ESP follows it
+		flood(b, site, dir, ike)()
+	}
 	for _, p := range []struct {
 		name   string
 		packet []byte
@@ -108,6 +119,28 @@ func BenchmarkPacket(b *testing.B) {
 			b.ReportMetric(float64(through.Nanoseconds()), "ns-through")
 			b.ReportMetric(float64(through)/float64(without), "ratio")
 		})
+	}
+}
+
+// take puts IPVS behind the gate, that forwards to nowhere in particular, or a drop where the kernel has none.
+func take(b *testing.B, vip4, vip6 string) {
+	h, err := ipvs.New("")
+	must(b, err)
+	b.Cleanup(h.Close)
+	if _, err := os.Stat("/proc/net/ip_vs"); err != nil {
+		end := ruleset.New("end", "1")
+		end.Counter("taken")
+		end.Rule(end.Hook("input", nftables.ChainHookInput, 99), ruleset.Drop("taken"))
+		k, err := ruleset.Open(end)
+		must(b, err)
+		b.Cleanup(func() { k.Close() })
+		_, err = k.Keep(b.Context(), nil)
+		must(b, err)
+		return
+	}
+	for vip, rs := range map[string]string{vip4: "192.0.2.2", vip6: "2001:db8::2"} {
+		serve(b, h, vip, 4500, rs)
+		serve(b, h, vip, 500, rs)
 	}
 }
 

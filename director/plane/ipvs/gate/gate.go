@@ -41,6 +41,10 @@ const maxInterfaceName = 15 // IFNAMSIZ less its zero byte
 // validate refuses what cannot be meant, with all faults at once.
 func (w Wanted) validate() error {
 	var errs []error
+	vips := map[netip.Addr]bool{}
+	for _, a := range w.VIPs {
+		vips[a] = true
+	}
 	for _, a := range slices.Concat(w.VIPs, w.Own) {
 		if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
 			errs = append(errs, fmt.Errorf("address %v: not a plain IPv4 or IPv6 address", a))
@@ -53,7 +57,7 @@ func (w Wanted) validate() error {
 	}
 	for _, s := range w.Services {
 		switch {
-		case !slices.Contains(w.VIPs, s.VIP):
+		case !vips[s.VIP]:
 			errs = append(errs, fmt.Errorf("service at %v: no such VIP", s.VIP))
 		case s.Proto != protoUDP && s.Proto != protoESP && s.Proto != protoAH:
 			errs = append(errs, fmt.Errorf("service at %v: protocol %d: IPVS forwards UDP, ESP and AH", s.VIP, s.Proto))
@@ -62,7 +66,7 @@ func (w Wanted) validate() error {
 		}
 	}
 	for _, s := range w.NoPort {
-		if !slices.Contains(w.VIPs, s.VIP) || s.VIP.Is4() != s.Addr.Is4() || s.Addr.Is4In6() {
+		if !vips[s.VIP] || s.VIP.Is4() != s.Addr.Is4() || s.Addr.Is4In6() {
 			errs = append(errs, fmt.Errorf("source %v: does not send to VIP %v", s.Addr, s.VIP))
 		}
 	}

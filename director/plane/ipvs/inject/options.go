@@ -16,7 +16,8 @@ type Options struct {
 	// SyncID is what the daemon and the messages carry. Default: 84.
 	SyncID uint8
 	// Group and Port are where the messages go. The group is of 224.0.0.0/24: nothing forwards those, and they need no
-	// address to be sent from. Default: 224.0.0.84, port 8884.
+	// address to be sent from. The port is one that takes a right to bind to, or any process could be there first, or
+	// listen, too. Default: 224.0.0.84, port 884.
 	Group netip.Addr
 	Port  uint16
 	// Logger is told of a Link that replaces one, and of losses made good. Default: none.
@@ -27,7 +28,7 @@ type Options struct {
 const Interface = "td-sync"
 
 // Defaults of Options. They are not the protocol's own, on which keepalived talks.
-var defaults = Options{SyncID: 84, Group: netip.AddrFrom4([4]byte{224, 0, 0, 84}), Port: 8884}
+var defaults = Options{SyncID: 84, Group: netip.AddrFrom4([4]byte{224, 0, 0, 84}), Port: 884}
 
 func (o Options) complete() (Options, error) {
 	if o.SyncID == 0 {
@@ -45,10 +46,14 @@ func (o Options) complete() (Options, error) {
 	switch {
 	case o.Seal == nil:
 		return o, errors.New("open the link to IPVS: no seal: whoever may send to its interface could redirect any tunnel")
+	case o.Port >= firstOpenPort:
+		return o, fmt.Errorf("open the link to IPVS: any process may bind to port %d; take one below %d", o.Port, firstOpenPort)
 	case !localGroups.Contains(o.Group):
 		return o, fmt.Errorf("open the link to IPVS: group %v is not of %v", o.Group, localGroups)
 	}
 	return o, nil
 }
+
+const firstOpenPort = 1024 // net.ipv4.ip_unprivileged_port_start
 
 var localGroups = netip.MustParsePrefix("224.0.0.0/24")

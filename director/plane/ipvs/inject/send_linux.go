@@ -25,8 +25,8 @@ const (
 	arrival, patience = 300 * time.Millisecond, 10 * time.Second
 	// attempts is how often in a row the same messages may get lost.
 	attempts = 10
-	// rest is how long to wait between two looks at the daemon's queue.
-	rest = 50 * time.Microsecond
+	// rest is how long to wait between two looks at the daemon's queue, at least; the kernel makes some 50 µs of it.
+	rest = 5 * time.Microsecond
 )
 
 var errLost = errors.New("messages were lost")
@@ -181,6 +181,7 @@ func (l *Link) settle() error {
 		case time.Since(moved) > patience:
 			return fmt.Errorf("the kernel's daemon has taken nothing for %v, %d bytes are waiting", patience, queued)
 		}
-		time.Sleep(rest)
+		// The thread is this goroutine's alone: to sleep on it is five times shorter than to hand over to another.
+		_ = unix.Nanosleep(&unix.Timespec{Nsec: int64(rest)}, nil)
 	}
 }

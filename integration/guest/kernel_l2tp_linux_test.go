@@ -39,7 +39,7 @@ const (
 
 // L2TPv3 pseudowires of the kernel (RFC 3931), over UDP or directly over IP (protocol 115), without a control connection.
 var (
-	l2tpUDP = kind{"l2tp-udp", []string{"udp/1701-1732"}, func(e end) error { return e.pseudowire(l2tpOverUDP) }}
+	l2tpUDP = kind{"l2tp-udp", []string{"udp/1701-1716"}, func(e end) error { return e.pseudowire(l2tpOverUDP) }}
 	l2tpIP  = kind{"l2tp-ip", []string{"l2tp"}, func(e end) error { return e.pseudowire(l2tpOverIP) }}
 )
 

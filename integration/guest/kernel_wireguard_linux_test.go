@@ -15,7 +15,7 @@ import (
 const wireguardPort = 51820
 
 // The kernel's WireGuard: the real servers share one key and know every site; the sites call.
-var wireguard = kind{"wireguard", []string{fmt.Sprintf("udp/%d", wireguardPort)}, func(e end) error { return e.wireguard(wireguardPort) }}
+var wireguard = kind{"wireguard", []string{fmt.Sprintf("udp/%d", wireguardPort)}, func(e end) error { return e.wireguard(wireguardPort, wireguardPort) }}
 
 // keyOf makes keys that all machines of the lab agree on: 0 is the real servers'.
 func keyOf(number int) wgtypes.Key {
@@ -26,12 +26,12 @@ func keyOf(number int) wgtypes.Key {
 	return k
 }
 
-// wireguard makes a device, one for all sites at a real server. Port is the real servers', and the site's too.
-func (e end) wireguard(port int) error {
+// wireguard makes a device, one for all sites at a real server. Port is its own, dial the one at the VIP.
+func (e end) wireguard(port int, dial uint16) error {
 	name, own, peer := "wg0", keyOf(0), wgtypes.PeerConfig{PublicKey: keyOf(e.number).PublicKey()}
 	if !e.server {
 		name, own, peer.PublicKey = e.device("wg"), keyOf(e.number), keyOf(0).PublicKey()
-		peer.Endpoint = net.UDPAddrFromAddrPort(netip.AddrPortFrom(e.remote, uint16(port)))
+		peer.Endpoint = net.UDPAddrFromAddrPort(netip.AddrPortFrom(e.remote, dial))
 	}
 	peer.AllowedIPs = []net.IPNet{*ipNet(e.far)}
 	_, err := netlink.LinkByName(name)

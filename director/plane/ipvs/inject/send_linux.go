@@ -105,13 +105,13 @@ func (l *Link) window(conns []Conn) (sent int, err error) {
 	return 0, fmt.Errorf("%w (%d times in a row; does a packet filter drop UDP to %v port %d on %s?)", err, attempts, l.o.Group, l.o.Port, Interface)
 }
 
-// exchange sends messages and a marker, and returns when the kernel has dealt with them, or errLost.
+// exchange sends messages and markers, and returns when the kernel has dealt with them, or errLost.
 func (l *Link) exchange(messages [][]Conn) error {
 	// What an exchange that was given up has left under way is none of this one's.
 	if _, _, err := l.witness.take(0); err != nil {
 		return err
 	}
-	l.marker++
+	l.marker += 2
 	seen, marked := 0, false
 	take := func() error {
 		n, m, err := l.witness.take(l.marker)
@@ -124,21 +124,19 @@ func (l *Link) exchange(messages [][]Conn) error {
 			return err
 		}
 	}
-	l.buffer = appendMarker(l.buffer[:0], l.o.SyncID, l.marker)
-	if err := l.send(); err != nil {
-		return err
-	}
-	for end := time.Now().Add(arrival); !marked; {
-		if err := take(); err != nil {
+	// Two markers: when the witness has the second, the first is in the daemon's queue or was in it, whichever of the two
+	// sockets the kernel serves first.
+	for _, number := range [...]uint64{l.marker - 1, l.marker} {
+		l.buffer = appendMarker(l.buffer[:0], l.o.SyncID, number)
+		if err := l.send(); err != nil {
 			return err
 		}
-		if marked {
-			break
-		}
+	}
+	for end := time.Now().Add(arrival); !marked; {
 		if time.Now().After(end) {
 			return fmt.Errorf("%w: the last has not come by %s after %v", errLost, Interface, arrival)
 		}
-		if err := l.witness.wait(10 * time.Millisecond); err != nil {
+		if err := errors.Join(l.witness.wait(10*time.Millisecond), take()); err != nil {
 			return err
 		}
 	}
@@ -161,7 +159,7 @@ func (l *Link) send() error {
 	}
 }
 
-// settle waits until the daemon's queue is empty. If nothing was dropped the daemon has then taken the marker, and so dealt
+// settle waits until the daemon's queue is empty. If nothing was dropped the daemon has then taken a marker, and so dealt
 // with all before it.
 func (l *Link) settle() error {
 	queued, moved := -1, time.Now()

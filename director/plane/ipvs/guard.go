@@ -9,6 +9,7 @@ import (
 
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs/gate"
+	"tunneldirector/director/plane/ipvs/route"
 )
 
 // guard shuts what is to be shut: the gate, the covering prefixes, and the rules that lead into our tables.
@@ -78,6 +79,7 @@ func (p *Plane) setGate(ctx context.Context) error {
 			}
 		}
 	}
+	w.RealServers = append(w.RealServers, route.Tunnel4, route.Tunnel6) // under method tunnel
 	for _, s := range p.config.Services {
 		for _, a := range s.VIPs {
 			if !slices.Contains(w.VIPs, a) {

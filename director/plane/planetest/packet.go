@@ -46,6 +46,9 @@ func (w *world) badSource(v6 bool) netip.Addr {
 	if v6 {
 		list = []string{"::1", "::", "ff02::1", "ff0e::9", "fe80::1", "::2"}
 	}
+	if w.opt.Caps.Stack { // it does not forward from these, though they are no lies
+		list = slices.DeleteFunc(list, func(a string) bool { return slices.Contains([]string{"0.0.0.1", "fe80::1", "::2"}, a) })
+	}
 	a := netip.MustParseAddr(pick(w, list))
 	for _, s := range w.services {
 		if vip, ok := addrOf(s.VIPs, v6); ok && w.chance(6) {

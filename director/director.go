@@ -125,7 +125,7 @@ const (
 )
 
 // Open makes the plane hold the table and returns a director that is complete but does not act until Run. A table that the
-// plane cannot do is an error that wraps Unable, and then nothing was touched.
+// plane cannot do is an error that wraps Unable, and then nothing was programmed.
 func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -136,7 +136,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	close(d.always)
 	d.take(s)
 	if err := Check(o.Plane, asked(d.work, nil)); err != nil {
-		return nil, fmt.Errorf("the stored table asks for what plane %s cannot do; nothing was changed:\n%w", o.PlaneKind, err)
+		return nil, fmt.Errorf("the stored table asks for what plane %s cannot do; nothing was programmed:\n%w", o.PlaneKind, err)
 	}
 	if err := d.refreshHost(); err != nil {
 		return nil, err

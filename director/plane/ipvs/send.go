@@ -175,18 +175,26 @@ func (p *Plane) buryUnder(ctx context.Context, services []*service, gone []netip
 	return nil
 }
 
-// buryMasq ends all entries of a service that is about to go. Its removal does, but under masq, where destinations have no label, they would
-// be back with a service of the same address and port.
-func (p *Plane) buryMasq(ctx context.Context, s *service) error {
+// buryService ends entries of a service that is about to go, and with it its destinations and what is bound to them. But a dead entry for a
+// port would stand before a later pin for any port, should the service come back; and under masq, where destinations have no label, all would be
+// back with it.
+func (p *Plane) buryService(ctx context.Context, s *service) error {
 	v := p.vips[s.key.Addr()]
+	if v == nil {
+		return nil
+	}
+	whole := false
 	for d := range s.dests {
-		if v != nil && d.method == affinity.Masq {
-			var gone []netip.AddrPort
-			for e := range v.all() {
-				gone = append(gone, e)
-			}
-			return p.buryUnder(ctx, []*service{s}, gone)
+		whole = whole || d.method == affinity.Masq
+	}
+	var gone []netip.AddrPort
+	for e := range v.all() {
+		if whole || e.Port() != 0 {
+			gone = append(gone, e)
 		}
 	}
-	return nil
+	if len(gone) == 0 {
+		return nil
+	}
+	return p.buryUnder(ctx, []*service{s}, gone)
 }

@@ -165,7 +165,7 @@ func (p *Plane) sweepServices(ctx context.Context) error {
 	for _, key := range slices.SortedFunc(maps.Keys(p.services), netip.AddrPort.Compare) {
 		s := p.services[key]
 		if v := p.vips[key.Addr()]; v == nil || !slices.Contains(v.ports, key.Port()) {
-			err := p.buryMasq(ctx, s)
+			err := p.buryService(ctx, s)
 			if err == nil {
 				err = p.lvs.Change(change{act: cutService, key: key})
 			}

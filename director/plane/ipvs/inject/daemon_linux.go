@@ -3,6 +3,8 @@ package inject
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -119,8 +121,9 @@ func foreign(all []daemon) error {
 // start makes the kernel receive messages on our interface. It fails if a service has real servers of the other family.
 func (c *control) start(o Options) error {
 	d := daemon{stateBackup, Interface, uint32(o.SyncID)}
-	if err := c.change(cmdNewDaemon, d, nl.NewRtAttr(daemonMaxLen, nl.Uint16Attr(maxMessage)),
-		nl.NewRtAttr(daemonGroup, o.Group.AsSlice()), nl.NewRtAttr(daemonPort, nl.Uint16Attr(o.Port))); err != nil {
+	r := c.change(cmdNewDaemon, d, nl.NewRtAttr(daemonMaxLen, nl.Uint16Attr(maxMessage)),
+		nl.NewRtAttr(daemonGroup, o.Group.AsSlice()), nl.NewRtAttr(daemonPort, nl.Uint16Attr(o.Port)))
+	if _, err := r.Execute(unix.NETLINK_GENERIC, 0); err != nil {
 		return fmt.Errorf("start IPVS synchronisation daemon on %s: %w", Interface, err)
 	}
 	return nil
@@ -128,13 +131,29 @@ func (c *control) start(o Options) error {
 
 // stop ends our daemon after it has dealt with what it has received. No daemon is no error.
 func (c *control) stop() error {
-	if err := c.change(cmdDelDaemon, daemon{state: stateBackup}); err != nil && !errors.Is(err, unix.ESRCH) {
+	left, err := c.remove(daemon{state: stateBackup})
+	if err == nil && slices.ContainsFunc(left, func(d daemon) bool { return d.state == stateBackup }) {
+		err = errors.New("it goes on")
+	}
+	if err != nil {
 		return fmt.Errorf("stop IPVS synchronisation daemon on %s: %w", Interface, err)
 	}
 	return nil
 }
 
-func (c *control) change(command uint8, d daemon, more ...*nl.RtAttr) error {
+// remove ends a daemon and reads which are left. It waits for no acknowledgement, because none comes if the daemon's thread
+// had not run yet: kthread_stop's EINTR becomes the request's result, and netlink_rcv_skb does not answer that.
+func (c *control) remove(d daemon) (left []daemon, err error) {
+	r := c.change(cmdDelDaemon, d)
+	r.Flags &^= unix.NLM_F_ACK
+	r.Seq = atomic.AddUint32(&c.socket.Seq, 1) // an error that nobody waits for is not to be taken for another's
+	if err := c.socket.Socket.Send(r); err != nil {
+		return nil, err
+	}
+	return c.daemons()
+}
+
+func (c *control) change(command uint8, d daemon, more ...*nl.RtAttr) *nl.NetlinkRequest {
 	attrs := nl.NewRtAttr(attrDaemon|unix.NLA_F_NESTED, nil)
 	attrs.AddRtAttr(daemonState, nl.Uint32Attr(d.state))
 	attrs.AddRtAttr(daemonInterface, nl.ZeroTerminated(d.ifname))
@@ -144,6 +163,5 @@ func (c *control) change(command uint8, d daemon, more ...*nl.RtAttr) error {
 	}
 	r := c.request(command, unix.NLM_F_ACK)
 	r.AddData(attrs)
-	_, err := r.Execute(unix.NETLINK_GENERIC, 0)
-	return err
+	return r
 }

@@ -37,7 +37,16 @@ func (p *Plane) Apply(ctx context.Context, u plane.Update) error {
 			p.remove(e, w)
 		}
 	}
-	return p.commit(ctx, u.Config != nil, w)
+	if p.due { // then all goes, and this with it
+		return p.renew(ctx, w)
+	}
+	return p.owing(p.commit(ctx, u.Config != nil, w))
+}
+
+// owing notes that what failed is to be done anew.
+func (p *Plane) owing(err error) error {
+	p.due = p.due || err != nil
+	return err
 }
 
 // Replace makes the plane hold exactly this. All that it sends carries new labels, so that whatever the kernel held before and
@@ -64,6 +73,9 @@ func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[pl
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
+	if err := unable(c); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	before := p.vips
@@ -85,6 +97,7 @@ func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[pl
 
 // renew programs all that is held anew, under new labels.
 func (p *Plane) renew(ctx context.Context, w *work) error {
+	p.due = true
 	if err := p.read(); err != nil {
 		return err
 	}
@@ -95,7 +108,9 @@ func (p *Plane) renew(ctx context.Context, w *work) error {
 		w.subnets[k] = struct{}{}
 	}
 	w.whole = true
-	return p.commit(ctx, true, w)
+	err := p.commit(ctx, true, w)
+	p.due = err != nil
+	return err
 }
 
 // SetAlive says whether packets may go to an incarnation. Under dr it is one replacement of a nexthop object per pair that it is in.
@@ -109,10 +124,21 @@ func (p *Plane) SetAlive(i affinity.Index, alive bool) error {
 	rs.Alive = alive
 	p.servers[i] = rs
 	ctx := context.Background()
-	if err := p.point(ctx); err != nil {
-		return err
+	err := p.point(ctx)
+	if p.movesEntries() {
+		err = errors.Join(err, p.virtuals(ctx))
 	}
-	return p.virtuals(ctx)
+	return p.owing(err)
+}
+
+// movesEntries tells whether a death changes where entries go: under dr it does not.
+func (p *Plane) movesEntries() bool {
+	for _, rs := range p.servers {
+		if rs.Method != affinity.DR {
+			return true
+		}
+	}
+	return false
 }
 
 // work is what an update touched, beside the configuration.
@@ -274,14 +300,22 @@ func check(e plane.Entry) error {
 	return nil
 }
 
+// unable is an error if IPVS cannot do what c asks.
+func unable(c plane.Config) error {
+	var errs []error
+	for _, f := range Check(c) {
+		errs = append(errs, fmt.Errorf("%s %s: %w", f.Kind, f.Name, f.Fault))
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return fmt.Errorf("configure plane ipvs: %w: %w", plane.ErrUnsupported, errors.Join(errs...))
+}
+
 // configure takes in what is small. It touches nothing.
 func (p *Plane) configure(c plane.Config) error {
-	if faults := p.Check(c); len(faults) > 0 {
-		var errs []error
-		for _, f := range faults {
-			errs = append(errs, fmt.Errorf("%s %s: %w", f.Kind, f.Name, f.Fault))
-		}
-		return fmt.Errorf("configure plane ipvs: %w: %w", plane.ErrUnsupported, errors.Join(errs...))
+	if err := unable(c); err != nil {
+		return err
 	}
 	p.config = c
 	p.servers = servers{}

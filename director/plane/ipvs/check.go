@@ -41,6 +41,10 @@ func (p *Plane) Check(c plane.Config) []plane.Inability { return Check(c) }
 func Check(c plane.Config) []plane.Inability {
 	var out []plane.Inability
 	for _, s := range c.Services {
+		if s.Method == affinity.Masq && len(s.Ring) > 0 {
+			out = append(out, plane.Inability{Kind: "service", Name: s.Name, Fault: affinity.Fault{Field: "unknown", Value: affinity.UnknownHash.String(),
+				Problem: "under masq an endpoint that nobody pinned would become an entry that beats its later pin", Remedy: "unknown: drop; or method dr or tunnel"}})
+		}
 		for i, m := range s.Match {
 			if f, bad := checkMatch(s, m); bad {
 				f.Field = fmt.Sprintf("protocols[%d]", i)

@@ -79,7 +79,7 @@ func TestOptions(t *testing.T) {
 		{"nothing", Options{}, ""},
 		{"IPv6 for IPv4", Options{Pairs4: DefaultPairs6}, "IPv4 prefix"},
 		{"too small", Options{Pairs4: netip.MustParsePrefix("240.0.0.0/30")}, "/28"},
-		{"half a second", Options{Timeout: time.Second / 2}, "a second or more"},
+		{"half a second", Options{Timeout: time.Second / 2}, "whole seconds"},
 		{"tags", Options{Interfaces: []plane.Interface{{Name: "eth0", VLANs: map[uint16]string{10: "blue"}}}}, "eth0.N"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

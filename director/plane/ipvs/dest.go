@@ -64,24 +64,27 @@ func address(rs plane.RealServer, v6 bool) (netip.Addr, bool) {
 
 // destOf is where entries of a kind under a service go now. What is dropped, or has nobody of the service's family to go to, goes to
 // number 0 of the book.
-func (p *Plane) destOf(k kind, service netip.AddrPort, l label) (dest, error) {
+func (p *Plane) destOf(k kind, service netip.AddrPort, l label) dest {
 	v6 := service.Addr().Is6()
 	port := uint16(l.of(k.exact))
 	nowhere := dest{netip.AddrPortFrom(p.book.addr(0, v6), port), affinity.DR}
 	if k.target.Drop != plane.None {
-		return nowhere, nil
+		return nowhere
 	}
 	rs, ok := p.servers.live(pairOf(k.target))
 	if !ok || rs.Method == affinity.DR {
-		n, err := p.book.number(pairOf(k.target))
-		return dest{netip.AddrPortFrom(p.book.addr(n, v6), port), affinity.DR}, err
+		n, _ := p.book.number(pairOf(k.target)) // 0 if they are used up: point says so
+		return dest{netip.AddrPortFrom(p.book.addr(n, v6), port), affinity.DR}
 	}
 	a, ok := address(rs, v6)
 	if !ok {
-		return nowhere, nil
+		return nowhere
 	}
 	if rs.Method == affinity.Masq {
+		if !k.exact { // the first packet would make it an entry for its own port, which nobody could find again
+			return nowhere
+		}
 		port = service.Port()
 	}
-	return dest{netip.AddrPortFrom(a, port), rs.Method}, nil
+	return dest{netip.AddrPortFrom(a, port), rs.Method}
 }

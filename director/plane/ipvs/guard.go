@@ -94,5 +94,6 @@ func (p *Plane) setGate(ctx context.Context) error {
 	if _, err := p.gate.Set(ctx, w); err != nil {
 		return fmt.Errorf("set the gate before IPVS: %w", err)
 	}
+	p.guarded = true
 	return nil
 }

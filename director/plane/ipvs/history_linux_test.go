@@ -232,7 +232,7 @@ func (c *crowd) run(steps int) {
 	for range steps {
 		c.change()
 	}
-	time.Sleep(graveTime + 500*time.Millisecond)
+	time.Sleep(graveShort + 500*time.Millisecond)
 	stop()
 	must(c.t, <-sent)
 	must(c.t, c.r.ends[rigServers].SetReadDeadline(time.Now().Add(200*time.Millisecond)))

@@ -124,6 +124,8 @@ func (k *kernel) Change(c change) error {
 	case c.act == putService && s == nil:
 		k.services[c.key] = &kernelService{hash: c.hash, ours: true, dests: map[netip.AddrPort]*kernelDest{}}
 		return nil
+	case c.act == putService && !c.known:
+		return notOurs(c.key)
 	case c.act == putService:
 		s.hash = c.hash
 		return nil
@@ -167,7 +169,7 @@ func (k *kernel) Read() ([]virtual, error) {
 			st := state{weight: d.weight}
 			for _, c := range k.conns {
 				if c.dest == d {
-					st.conns++
+					st.active++
 				}
 			}
 			v.dests[dest{a, d.method}] = st
@@ -236,9 +238,12 @@ func (k *kernel) Nexthops() iter.Seq2[route.Nexthop, error] {
 	}
 }
 
-func (k *kernel) Routes(uint32) iter.Seq2[route.Route, error] {
+func (k *kernel) Routes(table uint32) iter.Seq2[route.Route, error] {
 	return func(yield func(route.Route, error) bool) {
 		for _, r := range slices.Clone(k.routes) {
+			if table != 0 && r.Table != table {
+				continue
+			}
 			if !yield(r, nil) {
 				return
 			}

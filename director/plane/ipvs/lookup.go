@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
 )
@@ -12,7 +13,7 @@ import (
 // Lookup tells what would become of a packet, by what the kernel was sent and has proved to hold by its counters: it asks the
 // oracle about the few entries that p can meet. Where IPVS differs from the packet's way of package plane, Lookup tells what IPVS does:
 // unknown endpoints are hashed by the kernel (RealServer is 0 then: it alone knows), and only those of UDP; ESP and AH of an endpoint that has a pin by
-// port 500 which is not its pin for any port are dropped.
+// port 500 which is not its pin for any port are dropped; so is what has a pin for any port under masq, and what goes to a real server without a connected address of its family.
 func (p *Plane) Lookup(pk plane.Packet) (plane.Decision, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -30,6 +31,10 @@ func (p *Plane) Lookup(pk plane.Packet) (plane.Decision, error) {
 	}
 	forwards := d.Reason == plane.None
 	switch v := p.vips[pk.Dst]; {
+	case forwards && !d.Hashed && d.Endpoint.Port == 0 && p.servers[d.RealServer].Method == affinity.Masq:
+		d = plane.Decision{Side: d.Side, Service: d.Service, Reason: plane.DropNoPort}
+	case forwards && !d.Hashed && p.unreachable(d, pk):
+		d = plane.Decision{Side: d.Side, Service: d.Service, Reason: plane.DropNoNeighbour}
 	case forwards && proto != protoUDP && v.splitsESP(endpoint):
 		d = plane.Decision{Side: d.Side, Service: d.Service, Reason: plane.DropNoPort}
 	case forwards && d.Hashed && proto != protoUDP:
@@ -38,6 +43,19 @@ func (p *Plane) Lookup(pk plane.Packet) (plane.Decision, error) {
 		d.RealServer, d.Backup = 0, false
 	}
 	return d, nil
+}
+
+// unreachable tells whether the pair that d found has no way to its real server: no address of the family, or none that is connected.
+func (p *Plane) unreachable(d plane.Decision, pk plane.Packet) bool {
+	rs := p.servers[d.RealServer]
+	if rs.Method != affinity.DR {
+		return false
+	}
+	a, ok := address(rs, pk.Dst.Is6())
+	if ok {
+		_, ok = p.survey.Connected(a)
+	}
+	return !ok
 }
 
 // alive is the configuration with what SetAlive said.

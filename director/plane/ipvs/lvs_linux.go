@@ -69,11 +69,14 @@ func (l *lvs) Change(c change) error {
 	s := l.service(c.key, c.hash)
 	switch c.act {
 	case putService:
+		if c.known {
+			return wrap("change", l.h.UpdateService(s))
+		}
 		err := l.h.NewService(s)
 		if errors.Is(err, unix.EEXIST) {
-			err = l.h.UpdateService(s)
+			return notOurs(c.key)
 		}
-		return wrap("put", err)
+		return wrap("make", err)
 	case cutService:
 		if err := l.h.DelService(s); err != nil && !errors.Is(err, unix.ESRCH) {
 			return wrap("remove", err)
@@ -124,7 +127,7 @@ func (l *lvs) Read() ([]virtual, error) {
 			if !ok {
 				continue
 			}
-			v.dests[dest{netip.AddrPortFrom(a, d.Port), methodOf(d.ConnectionFlags)}] = state{weight: d.Weight, conns: d.ActiveConnections + d.InactiveConnections,
+			v.dests[dest{netip.AddrPortFrom(a, d.Port), methodOf(d.ConnectionFlags)}] = state{weight: d.Weight, active: d.ActiveConnections, other: d.InactiveConnections,
 				packets: d.Stats.PacketsIn, bytes: d.Stats.BytesIn}
 		}
 		out = append(out, v)

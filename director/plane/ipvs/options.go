@@ -47,8 +47,8 @@ func (o Options) complete() (Options, error) {
 		return o, fmt.Errorf("pairs %v: want an IPv4 prefix of /28 or shorter", o.Pairs4)
 	case !o.Pairs6.Addr().Is6() || o.Pairs6.Bits() > 112:
 		return o, fmt.Errorf("pairs %v: want an IPv6 prefix of /112 or shorter", o.Pairs6)
-	case o.Timeout < time.Second:
-		return o, fmt.Errorf("timeout %v: want a second or more", o.Timeout)
+	case o.Timeout < time.Second || o.Timeout%time.Second != 0:
+		return o, fmt.Errorf("timeout %v: want whole seconds, and one at least", o.Timeout)
 	}
 	for _, i := range o.Interfaces {
 		if len(i.VLANs) > 0 {

@@ -72,48 +72,58 @@ func (p *Plane) point(ctx context.Context) error {
 	var nexthops []route.Nexthop
 	var routes []route.Route
 	for pr, families := range p.uses() {
+		n, err := p.book.number(pr)
+		p.warn("find addresses for pairs", err)
 		for i, needed := range families {
-			v6 := i == 1
 			if !needed {
 				continue
 			}
+			v6 := i == 1
 			want := p.nexthop(pr, v6)
 			if have, ok := p.paths.nexthops[want.ID]; !ok || have != want {
 				nexthops = append(nexthops, want)
 			}
-			n, err := p.book.number(pr)
-			if err != nil {
-				return err
-			}
-			if a := p.book.addr(n, v6); p.paths.routes[a] != want.ID {
+			if a := p.book.addr(n, v6); n != 0 && p.paths.routes[a] != want.ID {
 				routes = append(routes, route.Route{Table: pairTable, Prefix: netip.PrefixFrom(a, a.BitLen()), Nexthop: want.ID, Metric: metricSubnet})
 			}
 		}
 	}
-	if len(nexthops) > 0 {
-		if err := p.setNexthops(ctx, nexthops); err != nil {
-			return fmt.Errorf("point %d pairs at real servers: %w", len(nexthops), err)
-		}
+	if err := p.setNexthops(ctx, nexthops); err != nil {
+		return fmt.Errorf("point %d pairs at real servers: %w", len(nexthops), err)
 	}
-	if len(routes) > 0 {
-		if err := p.routes.SetRoutes(ctx, routes); err != nil {
-			return fmt.Errorf("route %d pair addresses: %w", len(routes), err)
-		}
-		for _, r := range routes {
-			p.paths.routes[r.Prefix.Addr()] = r.Nexthop
-		}
+	if len(routes) == 0 {
+		return nil
+	}
+	if err := p.routes.SetRoutes(ctx, routes); err != nil {
+		return fmt.Errorf("route %d pair addresses: %w", len(routes), err)
+	}
+	for _, r := range routes {
+		p.paths.routes[r.Prefix.Addr()] = r.Nexthop
 	}
 	return nil
 }
 
-// setNexthops sets them. That a link is down is no error: packets are dropped until it is up and heal sets them again.
+// setNexthops sets them. That a link is down is no error: packets are dropped until it is up and heal sets them again. What the kernel
+// refuses otherwise becomes a blackhole, is told, and tried again by heal; it keeps no other pair from its real server.
 func (p *Plane) setNexthops(ctx context.Context, nexthops []route.Nexthop) error {
-	err := p.routes.SetNexthops(ctx, nexthops)
-	if err != nil && !errors.Is(err, route.ErrDown) {
-		return err
+	if len(nexthops) == 0 {
+		return nil
 	}
+	err := p.routes.SetNexthops(ctx, nexthops)
 	p.warn("reach real servers", err)
+	if err == nil || errors.Is(err, route.ErrDown) {
+		for _, n := range nexthops {
+			p.paths.nexthops[n.ID] = n
+		}
+		return nil
+	}
 	for _, n := range nexthops {
+		if err := p.routes.SetNexthops(ctx, []route.Nexthop{n}); err != nil && !errors.Is(err, route.ErrDown) {
+			n = route.Nexthop{ID: n.ID, V6: n.V6, Blackhole: true}
+			if err := p.routes.SetNexthops(ctx, []route.Nexthop{n}); err != nil {
+				return err
+			}
+		}
 		p.paths.nexthops[n.ID] = n
 	}
 	return nil

@@ -88,10 +88,13 @@ type Plane struct {
 	label    label                                      // the last that was given out
 	paths    paths
 	noport   map[gate.Source]struct{}
+	due      bool // all is to be programmed anew: something failed half-way, or somebody took out what is ours
+	guarded  bool // the gate was set once
 	proof    proof
 	traffic  traffic
 
 	udpTimeout time.Duration // IPVS's, when it was last read
+	looks      int           // of heal
 }
 
 // parts are what a plane is made of.

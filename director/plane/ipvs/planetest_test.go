@@ -28,7 +28,7 @@ func testCaps(m affinity.Method) planetest.Caps {
 		protocols = protocols[:1]
 	}
 	return planetest.Caps{Methods: []affinity.Method{m}, NoVLANs: true, NoRing: true, NoFragments: true, NoICMP: true, NoLoops: true, NoSizes: true,
-		NoPort500: true, Protocols: protocols, MaxPorts: 4, RestartForgets: true}
+		NoPort500: true, Protocols: protocols, MaxPorts: 4, RestartForgets: true, PortsOnly: m == affinity.Masq}
 }
 
 // testHosts have both families each.
@@ -53,13 +53,13 @@ type witness struct {
 // Apply lets what was buried go, as anybody would see after a second.
 func (w witness) Apply(ctx context.Context, u plane.Update) error {
 	err := w.Plane.Apply(ctx, u)
-	w.k.pass(graveTime)
+	w.k.pass(graveShort)
 	return err
 }
 
 func (w witness) Replace(ctx context.Context, c plane.Config, entries iter.Seq[plane.Entry]) error {
 	err := w.Plane.Replace(ctx, c, entries)
-	w.k.pass(graveTime)
+	w.k.pass(graveShort)
 	return err
 }
 

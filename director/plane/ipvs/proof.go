@@ -2,13 +2,12 @@ package ipvs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"time"
-
-	"tunneldirector/affinity"
 )
 
 // The proof that the kernel has what it was sent is a count: a destination tells how many entries are bound to it, and the pins tell
@@ -16,19 +15,105 @@ import (
 //
 //	too few     the pins of the kinds that go there are sent again
 //	too many    the service is sent again whole under a new label, and the old label's destinations are taken out with
-//	            whatever is bound to them; at most every five minutes
+//	            whatever is bound to them; once in a while at most
+//	altered     what somebody took out, put in or changed among services and destinations: all is programmed anew
 type proof struct {
 	off     map[netip.AddrPort]map[dest]int // how far off the last look found each destination
 	renewed map[netip.AddrPort]time.Time
 	repairs uint64
 }
 
-const renewRest = 5 * time.Minute
+// renewRest is how long a service is left alone after it was sent again whole.
+const renewRest = time.Minute
+
+// prove compares, and repairs what two looks in a row found off. What was left half-done is done anew first.
+func (p *Plane) prove(ctx context.Context) error {
+	surplus, err := p.look(ctx)
+	if err != nil {
+		return err
+	}
+	for _, key := range surplus {
+		if err := p.renewService(ctx, key); err != nil {
+			return fmt.Errorf("send the pins of virtual service UDP %v under a new label: %w", key, err)
+		}
+	}
+	return nil
+}
+
+// look repairs what is quickly repaired, and tells which services have entries that nobody pinned.
+func (p *Plane) look(ctx context.Context) (surplus []netip.AddrPort, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.due {
+		return nil, p.renew(ctx, newWork())
+	}
+	if !p.guarded {
+		return nil, nil
+	}
+	if err := p.virtuals(ctx); err != nil { // a death whose entries could not be sent
+		return nil, p.owing(err)
+	}
+	list, err := p.lvs.Read()
+	if err != nil {
+		return nil, fmt.Errorf("read IPVS's services: %w", err)
+	}
+	p.count(list)
+	have := map[netip.AddrPort]virtual{}
+	for _, v := range list {
+		have[v.key] = v
+	}
+	off := map[netip.AddrPort]map[dest]int{}
+	for key, s := range p.services {
+		v, ok := have[key]
+		if what := altered(s, v); !ok || what != "" {
+			return nil, p.lost(ctx, key, what)
+		}
+		off[key] = p.offBy(s, v)
+		short, more := p.amiss(s, steady(off[key], p.proof.off[key]))
+		if more && p.clock().Sub(p.proof.renewed[key]) >= renewRest {
+			surplus = append(surplus, key)
+			continue
+		}
+		if err := p.resend(ctx, s, short); err != nil {
+			return nil, p.owing(err)
+		}
+	}
+	p.proof.off = off
+	return surplus, nil
+}
+
+// altered tells what of a service is not as it was put; "" if all is.
+func altered(s *service, v virtual) string {
+	switch {
+	case !v.ours:
+		return "the service"
+	case v.hash != s.hash:
+		return "the scheduler"
+	}
+	for d, weight := range s.dests {
+		if st, ok := v.dests[d]; !ok || st.weight != weight {
+			return fmt.Sprintf("destination %v", d.addr)
+		}
+	}
+	for d := range v.dests {
+		if _, ok := s.dests[d]; !ok {
+			return fmt.Sprintf("destination %v, which is nobody's", d.addr)
+		}
+	}
+	return ""
+}
+
+// lost is for what somebody changed in the kernel: everything is programmed anew.
+func (p *Plane) lost(ctx context.Context, key netip.AddrPort, what string) error {
+	p.o.Logger.Warn("somebody changed what is the director's in IPVS; programming all anew", "service", key, "changed", what)
+	p.proof.repairs++
+	return p.renew(ctx, newWork())
+}
 
 // want is how many entries each destination of s must have.
 func (p *Plane) want(s *service) map[dest]int {
 	n := map[dest]int{}
-	for k, count := range p.vips[s.key.Addr()].kinds {
+	for k, count := range p.kindsAt(s.key) {
 		if d, ok := s.at[k]; ok {
 			n[d] += count
 		}
@@ -36,54 +121,17 @@ func (p *Plane) want(s *service) map[dest]int {
 	return n
 }
 
-// prove compares, and repairs what two looks in a row found off.
-func (p *Plane) prove(ctx context.Context) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list, err := p.lvs.Read()
-	if err != nil {
-		return fmt.Errorf("read IPVS's services: %w", err)
-	}
-	have := map[netip.AddrPort]virtual{}
-	for _, v := range list {
-		if v.ours {
-			have[v.key] = v
-		}
-	}
-	off := map[netip.AddrPort]map[dest]int{}
-	for key, s := range p.services {
-		v, ok := have[key]
-		if !ok {
-			return p.lost(ctx, fmt.Sprintf("virtual service UDP %v", key))
-		}
-		for d := range s.dests {
-			if _, ok := v.dests[d]; !ok {
-				return p.lost(ctx, fmt.Sprintf("destination %v of virtual service UDP %v", d.addr, key))
-			}
-		}
-		off[key] = p.offBy(s, v)
-		if err := p.mend(ctx, s, steady(off[key], p.proof.off[key])); err != nil {
-			return err
-		}
-	}
-	p.proof.off = off
-	return nil
-}
-
-// lost is for what somebody took out of the kernel: everything is programmed anew.
-func (p *Plane) lost(ctx context.Context, what string) error {
-	p.o.Logger.Warn("somebody took out what is the director's; programming all anew", "lost", what)
-	p.proof.repairs++
-	return p.renew(ctx, newWork())
-}
-
-// offBy is how many entries too many (or, negative, too few) each destination has. Under masq an entry for any port becomes one for a
-// port and leaves its place free, so that too many are no fault there.
+// offBy is how many entries too many (or, negative, too few) each destination has. Where unknown endpoints are scheduled packet by packet,
+// each packet under way is an entry, but no active one.
 func (p *Plane) offBy(s *service, v virtual) map[dest]int {
 	off := map[dest]int{}
 	want := p.want(s)
 	for d, st := range v.dests {
-		if n := st.conns - want[d]; n < 0 || n > 0 && d.method != affinity.Masq {
+		conns := st.active
+		if !s.hash {
+			conns += st.other
+		}
+		if n := conns - want[d]; n != 0 {
 			off[d] = n
 		}
 	}
@@ -104,9 +152,9 @@ func steady(now, before map[dest]int) map[dest]int {
 	return out
 }
 
-func (p *Plane) mend(ctx context.Context, s *service, off map[dest]int) error {
-	short := map[kind]dest{}
-	surplus := false
+// amiss tells which kinds have too few entries where they go, and whether any destination has too many.
+func (p *Plane) amiss(s *service, off map[dest]int) (short map[kind]dest, surplus bool) {
+	short = map[kind]dest{}
 	for d, n := range off {
 		if n > 0 {
 			surplus = true
@@ -118,28 +166,74 @@ func (p *Plane) mend(ctx context.Context, s *service, off map[dest]int) error {
 			}
 		}
 	}
-	v := p.vips[s.key.Addr()]
-	if now := p.clock(); surplus && now.Sub(p.proof.renewed[s.key]) >= renewRest {
-		p.o.Logger.Warn("IPVS has entries that nobody pinned; sending the service's pins again under a new label", "service", s.key, "surplus", sum(off))
-		p.proof.renewed[s.key] = now
-		p.proof.repairs++
-		s.label, s.at = 0, map[kind]dest{}
-		if err := p.virtual(ctx, v, s.key); err != nil {
-			return err
-		}
-		return p.sweepServices(ctx)
+	if len(off) > 0 {
+		p.o.Logger.Warn("IPVS has not as many entries as there are pins", "service", s.key, "too few", -sum(off, -1), "too many", sum(off, 1))
 	}
+	return short, surplus
+}
+
+func (p *Plane) resend(ctx context.Context, s *service, short map[kind]dest) error {
 	if len(short) == 0 {
 		return nil
 	}
-	p.o.Logger.Warn("IPVS has fewer entries than pins; sending them again", "service", s.key, "missing", -sum(off))
 	p.proof.repairs++
-	return p.sendKinds(ctx, v, s, short)
+	return p.sendKinds(ctx, p.vips[s.key.Addr()], s, short)
 }
 
-func sum(off map[dest]int) (n int) {
+func sum(off map[dest]int, sign int) (n int) {
 	for _, d := range slices.Collect(maps.Values(off)) {
-		n += d
+		if d*sign > 0 {
+			n += d
+		}
 	}
 	return n
+}
+
+// renewService moves a service's entries to a new label, shard by shard, so that a death does not wait for it.
+func (p *Plane) renewService(ctx context.Context, key netip.AddrPort) error {
+	if err := p.relabel(ctx, key); err != nil {
+		return err
+	}
+	for shard := range shards {
+		if err := p.refreshShard(ctx, shard); err != nil {
+			return p.settle(ctx, key, err)
+		}
+	}
+	return p.settle(ctx, key, nil)
+}
+
+// relabel gives a service a new label, and says that its entries are to go there. The old label's destinations stay until settle.
+func (p *Plane) relabel(ctx context.Context, key netip.AddrPort) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.services[key]
+	if s == nil || s.moving {
+		return nil
+	}
+	p.proof.repairs++
+	p.label = p.label.next(p.labelUsed)
+	s.label = p.label
+	at, dests := p.wanted(s, p.ring(key))
+	for d, weight := range dests {
+		if err := p.lvs.Change(change{act: putDest, key: key, dest: d, weight: weight}); err != nil {
+			return p.owing(err)
+		}
+		s.dests[d] = weight
+	}
+	s.at, s.moving = at, true
+	return nil
+}
+
+// settle ends a move: with it the old destinations go, or all is programmed anew.
+func (p *Plane) settle(ctx context.Context, key netip.AddrPort, err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.services[key]; s != nil {
+		s.moving = false
+	}
+	if err == nil {
+		err = errors.Join(p.virtuals(ctx), p.sweepServices(ctx))
+		p.proof.renewed[key] = p.clock()
+	}
+	return p.owing(err)
 }

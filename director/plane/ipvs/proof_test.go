@@ -94,9 +94,9 @@ func TestDeletedFlowsNoMore(t *testing.T) {
 	if got := goes(k, esp(site1)); got != "" {
 		t.Errorf("at once: ESP of a deleted tunnel goes to %s", got)
 	}
-	k.pass(time.Second)
+	k.pass(graveTime)
 	if n := len(k.conns); n != 2 {
-		t.Errorf("%d entries after a second, want the other tunnel's 2", n)
+		t.Errorf("%d entries after %v, want the other tunnel's 2", n, graveTime)
 	}
 	if got := goes(k, esp(site2)); got != "10.9.0.1" {
 		t.Errorf("the other tunnel goes to %q", got)
@@ -110,7 +110,7 @@ func TestHiddenEntryIsFound(t *testing.T) {
 	k.hidden = true
 	apply(t, p, cut(pin(site1, 0, 0, 0)))
 	k.hidden = false
-	k.pass(2 * time.Second)
+	k.pass(graveTime)
 	if got := goes(k, esp(site1)); got == "" {
 		t.Fatal("nothing hidden: the test shows nothing")
 	}

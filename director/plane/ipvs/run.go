@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"tunneldirector/director/plane/ipvs/inject"
+	"tunneldirector/director/plane/ipvs/route"
 )
 
 // Run refreshes the entries before they expire, proves by the destinations' counters that the kernel has them, and heals what
@@ -57,7 +59,11 @@ func (p *Plane) every(ctx context.Context, period time.Duration, what string, f 
 func (p *Plane) keepGate(ctx context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return errors.Join(p.gate.Seal(ctx, inject.Interface), p.setGate(ctx))
+	err := p.gate.Seal(ctx, inject.Interface)
+	if p.guarded { // until then what an earlier run wanted is right
+		err = errors.Join(err, p.setGate(ctx))
+	}
+	return err
 }
 
 // runLinks points the pairs anew when links or addresses change: the kernel forgot where they led when a link went down, and drops
@@ -66,11 +72,13 @@ func (p *Plane) runLinks(ctx context.Context) error {
 	poke := make(chan struct{}, 1)
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
-		return p.survey.Watch(ctx, func() {
-			select {
-			case poke <- struct{}{}:
-			default:
-			}
+		return p.every(ctx, time.Second, "watch links", func(ctx context.Context) error { // again, if the kernel ended it: it does if it told more than was read
+			return p.survey.Watch(ctx, func() {
+				select {
+				case poke <- struct{}{}:
+				default:
+				}
+			})
 		})
 	})
 	g.Go(func() error {
@@ -94,10 +102,49 @@ func (p *Plane) heal(ctx context.Context) error {
 	if err := p.survey.Survey(); err != nil {
 		return err
 	}
-	if err := p.readPaths(); err != nil {
+	if !p.guarded {
+		return nil
+	}
+	now := paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: p.paths.covers}
+	if err := p.readPairs(&now); err != nil {
 		return err
 	}
-	return p.point(ctx)
+	p.paths = now
+	err := errors.Join(p.point(ctx), p.guardRoutes(ctx))
+	if p.looks++; p.looks%subnetLooks == 0 {
+		err = errors.Join(err, p.healSubnets(ctx))
+	}
+	return err
+}
+
+// subnetLooks is how many times heal looks before it counts the subnets' routes, of which there may be many.
+const subnetLooks = 12
+
+// healSubnets puts back subnets' routes and covers if somebody took any out.
+func (p *Plane) healSubnets(ctx context.Context) error {
+	subnets, covers := 0, 0
+	for r, err := range p.routes.Routes(0) {
+		switch {
+		case err != nil:
+			return fmt.Errorf("count our routes: %w", err)
+		case r.Table < tenantTable || r.Table > tenantTable+maxTenants:
+		case r.Metric == metricSubnet:
+			subnets++
+		case r.Metric == metricCover:
+			covers++
+		}
+	}
+	if subnets >= len(p.subnets.targets) && covers >= len(p.paths.covers) {
+		return nil
+	}
+	p.o.Logger.Warn("somebody took routes of the director's out; putting them back", "subnets", len(p.subnets.targets)-subnets, "covers", len(p.paths.covers)-covers)
+	p.proof.repairs++
+	p.paths.covers = map[route.Route]struct{}{}
+	w := newWork()
+	for k := range p.subnets.targets {
+		w.subnets[k] = struct{}{}
+	}
+	return errors.Join(p.guardRoutes(ctx), p.program(ctx, w))
 }
 
 // runRefresh sends every entry once in a period, shard by shard.

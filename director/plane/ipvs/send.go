@@ -14,8 +14,12 @@ import (
 // batch is how many entries are handed to the injector at once.
 const batch = 8192
 
-// graveTime is how long an entry in a grave lives.
-const graveTime = time.Second
+// How long an entry in a grave lives. What it replaced may linger below it for a minute, if a packet was on its way through at that moment, and
+// would be seen again if the grave were gone. But one for a port has to make way for a pin for any port soon: there it is left to the proof.
+const (
+	graveTime  = inject.LingerTime + 5*time.Second
+	graveShort = time.Second
+)
 
 // A sender gathers entries and hands them on in batches, in order.
 type sender struct {
@@ -103,10 +107,18 @@ func (p *Plane) sendAddrs(ctx context.Context, v *vip, addrs map[netip.Addr]stru
 	for a := range addrs {
 		pins := v.at(a)
 		for _, port := range v.ports {
-			s := p.services[netip.AddrPortFrom(v.addr, port)]
+			key := netip.AddrPortFrom(v.addr, port)
+			s := p.services[key]
+			if s == nil {
+				return fmt.Errorf("send pins: virtual service UDP %v is missing", key)
+			}
 			for _, e := range pins {
 				t, _ := v.get(e)
-				if d, ok := s.at[kind{t, e.Port() != 0}]; ok {
+				d, ok := s.at[kind{t, e.Port() != 0}]
+				if !ok && t.Drop != plane.DropNoPort {
+					return fmt.Errorf("send pins: virtual service UDP %v has no destination for them", key)
+				}
+				if ok {
 					out.add(p.entry(e, s.key, d))
 				}
 			}
@@ -159,6 +171,9 @@ func (p *Plane) buryUnder(ctx context.Context, services []*service, gone []netip
 		for _, e := range gone {
 			c := p.entry(e, s.key, d)
 			c.Timeout = graveTime
+			if e.Port() != 0 {
+				c.Timeout = graveShort
+			}
 			out.add(c)
 		}
 	}

@@ -22,7 +22,8 @@ type virtual struct {
 // A state is what the kernel says of a destination.
 type state struct {
 	weight  int
-	conns   int // connection entries bound to it
+	active  int // connection entries bound to it: those that were sent
+	other   int // those that packets made
 	packets uint32
 	bytes   uint64
 }
@@ -32,6 +33,7 @@ type change struct {
 	act    act
 	key    netip.AddrPort
 	hash   bool
+	known  bool // of putService: it is there and ours; else one that is there is not, and is refused
 	dest   dest
 	weight int
 }
@@ -52,32 +54,36 @@ type service struct {
 	hash  bool
 	dests map[dest]int  // that are in the kernel -> weight
 	at    map[kind]dest // where pins' entries have been sent
+	// moving: entries are on their way to a new label, and those that are not there yet need the old one's destinations.
+	moving bool
 }
 
 // wanted are the destinations that s must have: those of its pins' kinds, and those that unknown endpoints are spread over.
-func (p *Plane) wanted(s *service, ring map[kind]int) (at map[kind]dest, dests map[dest]int, err error) {
+func (p *Plane) wanted(s *service, ring map[kind]int) (at map[kind]dest, dests map[dest]int) {
 	at, dests = map[kind]dest{}, map[dest]int{}
-	for k := range p.vips[s.key.Addr()].kinds {
+	for k := range p.kindsAt(s.key) {
 		if k.target.Drop == plane.DropNoPort {
 			continue
 		}
-		d, err := p.destOf(k, s.key, s.label)
-		if err != nil {
-			return nil, nil, err
-		}
+		d := p.destOf(k, s.key, s.label)
 		at[k] = d
 		dests[d] += 0
 	}
 	for k, slots := range ring {
-		d, err := p.destOf(k, s.key, s.label)
-		if err != nil {
-			return nil, nil, err
-		}
+		d := p.destOf(k, s.key, s.label)
 		if !p.isNowhere(d) {
 			dests[d] += slots
 		}
 	}
-	return at, dests, nil
+	return at, dests
+}
+
+// kindsAt are the kinds of pins at a service's VIP.
+func (p *Plane) kindsAt(key netip.AddrPort) map[kind]int {
+	if v := p.vips[key.Addr()]; v != nil {
+		return v.kinds
+	}
+	return nil
 }
 
 // isNowhere tells whether d is where packets are dropped.
@@ -110,17 +116,14 @@ func (p *Plane) virtual(ctx context.Context, v *vip, key netip.AddrPort) error {
 		p.label = p.label.next(p.labelUsed)
 		s.label, s.at = p.label, map[kind]dest{}
 	}
-	if _, made := p.services[key]; !made || s.hash != (len(ring) > 0) {
-		if err := p.lvs.Change(change{act: putService, key: key, hash: len(ring) > 0}); err != nil {
+	if _, known := p.services[key]; !known || s.hash != (len(ring) > 0) {
+		if err := p.lvs.Change(change{act: putService, key: key, hash: len(ring) > 0, known: known}); err != nil {
 			return err
 		}
 		s.hash = len(ring) > 0
 		p.services[key] = s
 	}
-	at, dests, err := p.wanted(s, ring)
-	if err != nil {
-		return err
-	}
+	at, dests := p.wanted(s, ring)
 	for d, weight := range dests {
 		if have, ok := s.dests[d]; ok && have == weight {
 			continue
@@ -141,11 +144,12 @@ func (p *Plane) virtual(ctx context.Context, v *vip, key netip.AddrPort) error {
 	return p.follow(ctx, v, s, at)
 }
 
-// follow sends the entries of all pins of the kinds that go elsewhere now than they were sent.
+// follow sends the entries of all pins of the kinds that go elsewhere now than they were sent. Those of a new kind are sent by whoever
+// set them, but of a service that has none yet.
 func (p *Plane) follow(ctx context.Context, v *vip, s *service, at map[kind]dest) error {
 	moved := map[kind]dest{}
 	for k, d := range at {
-		if s.at[k] != d {
+		if was, ok := s.at[k]; ok && was != d || len(s.at) == 0 {
 			moved[k] = d
 		}
 	}
@@ -176,13 +180,9 @@ func (p *Plane) sweepServices(ctx context.Context) error {
 			delete(p.services, key)
 			continue
 		}
-		_, dests, err := p.wanted(s, p.ring(key))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
+		_, dests := p.wanted(s, p.ring(key))
 		for d := range s.dests {
-			if _, ok := dests[d]; ok {
+			if _, ok := dests[d]; ok || s.moving {
 				continue
 			}
 			if err := p.lvs.Change(change{act: cutDest, key: key, dest: d}); err != nil {

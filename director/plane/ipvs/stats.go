@@ -26,9 +26,11 @@ func newTraffic() traffic {
 func (p *Plane) Stats() (plane.Stats, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.count(); err != nil {
-		return plane.Stats{}, err
+	list, err := p.lvs.Read()
+	if err != nil {
+		return plane.Stats{}, fmt.Errorf("read IPVS's counters: %w", err)
 	}
+	p.count(list)
 	reasons, subnet, err := p.gate.Counters()
 	if err != nil {
 		return plane.Stats{}, err
@@ -46,13 +48,9 @@ func (p *Plane) Stats() (plane.Stats, error) {
 	}, nil
 }
 
-// count adds to the sums what went through since it was last called. The proof calls it every few seconds, so that a death puts down to the wrong
-// real server what went through in these.
-func (p *Plane) count() error {
-	list, err := p.lvs.Read()
-	if err != nil {
-		return fmt.Errorf("read IPVS's counters: %w", err)
-	}
+// count adds to the sums what went through since it was last called. The proof calls it every few seconds, so that a death puts
+// down to the wrong real server what went through in these.
+func (p *Plane) count(list []virtual) {
 	now := map[netip.AddrPort]map[dest]state{}
 	for _, v := range list {
 		if !v.ours {
@@ -74,7 +72,6 @@ func (p *Plane) count() error {
 		}
 	}
 	p.traffic.last = now
-	return nil
 }
 
 func plus(a, b plane.Traffic) plane.Traffic {

@@ -168,7 +168,7 @@ func (s settled) Apply(ctx context.Context, u plane.Update) error {
 	exact := slices.ContainsFunc(u.Entries, func(e plane.Entry) bool { return e.Delete && e.Endpoint.Port != 0 })
 	err := s.Plane.Apply(ctx, u)
 	if exact || u.Config != nil {
-		time.Sleep(graveTime + 300*time.Millisecond)
+		time.Sleep(graveShort + 300*time.Millisecond)
 	}
 	return err
 }
@@ -176,7 +176,7 @@ func (s settled) Apply(ctx context.Context, u plane.Update) error {
 func (s settled) Replace(ctx context.Context, c plane.Config, entries iter.Seq[plane.Entry]) error {
 	s.hold(&c)
 	err := s.Plane.Replace(ctx, c, entries)
-	time.Sleep(graveTime + 300*time.Millisecond)
+	time.Sleep(graveShort + 300*time.Millisecond)
 	return err
 }
 

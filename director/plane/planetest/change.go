@@ -150,7 +150,7 @@ func (w *world) newEntry() plane.Entry {
 	}
 	vip := pick(w, vips)
 	k := plane.EndpointKey{VIP: vip, Addr: w.endpoint(vip.Is6())}
-	if w.chance(3) {
+	if w.chance(3) || w.opt.Caps.PortsOnly {
 		for k.Port = w.port(); k.Port == 500 && w.opt.Caps.NoPort500; {
 			k.Port = w.port()
 		}

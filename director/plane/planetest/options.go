@@ -71,6 +71,7 @@ type Caps struct {
 	NoPort500   bool    // no endpoints with source port 500: ESP is looked up under it
 	Protocols   []uint8 // that services may have; nil: any
 	MaxPorts    int     // in one line of a service's protocols; 0: any number
+	PortsOnly   bool    // endpoints have a source port
 	// RestartForgets: a plane that was just opened has to be told all (Replace) before Lookup knows anything; what forwards goes on.
 	RestartForgets bool
 	// Stack: what the plane leaves to the director's own stack looks to Inject as if it were dropped.

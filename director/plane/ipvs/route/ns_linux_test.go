@@ -136,11 +136,11 @@ func (s space) waitCarrier(name string, want bool) {
 	s.t.Fatalf("%s: carrier %t never came", name, want)
 }
 
-// A lab: target --in0-- director --rs0-- bridge of two real servers. The test is in the director.
+// A lab: target --in0-- director --rs0-- wires (a bridge) -- two real servers. The test is in the director.
 type lab struct {
-	director, target space
-	rs               [2]space
-	t                *Tables
+	director, target, wires space
+	rs                      [2]space
+	t                       *Tables
 }
 
 // Addresses of the lab; the subnets behind the tunnels are on both real servers' loopback.
@@ -156,6 +156,7 @@ func newLab(t testing.TB) *lab {
 	s := newSpaces(t, 5)
 	l := &lab{director: s[0], target: s[1], rs: [2]space{s[2], s[3]}}
 	wires := s[4]
+	l.wires = wires
 	wire(l.director, "in0", l.target, "eth0")
 	wires.do(func() { must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br"}})) })
 	wires.up("br")
@@ -175,14 +176,26 @@ func newLab(t testing.TB) *lab {
 		rs.give("eth0", gateways4[i].String()+"/24", gateways6[i].String()+"/64")
 		rs.via("203.0.113.0/24", "192.0.2.1")
 		rs.via("2001:db8:9::/64", "2001:db8:2::1")
-		rs.give("lo", "10.0.0.1/32", "10.1.0.1/32", "2001:db8:5::1/128", "2001:db8:6::1/128")
 	}
-	l.target.via("10.0.0.0/8", "203.0.113.1")
-	l.target.via("2001:db8::/32", "2001:db8:9::1")
+	l.target.via("0.0.0.0/0", "203.0.113.1")
+	l.target.via("::/0", "2001:db8:9::1")
 	l.director.sysctl("net/ipv4/ip_forward", "1")
 	l.director.sysctl("net/ipv6/conf/all/forwarding", "1")
 	l.t = open(t)
 	return l
+}
+
+// world is where the director's default routes lead.
+func (l *lab) world(t testing.TB) space {
+	t.Helper()
+	w := newSpaces(t, 1)[0]
+	must(t, netns.Set(l.director.ns))
+	wire(l.director, "wan0", w, "eth0")
+	l.director.give("wan0", "198.51.100.1/24", "2001:db8:a::1/64")
+	w.give("eth0", "198.51.100.2/24", "2001:db8:a::2/64")
+	l.director.via("0.0.0.0/0", "198.51.100.2")
+	l.director.via("::/0", "2001:db8:a::2")
+	return w
 }
 
 func open(t testing.TB) *Tables {

@@ -1,0 +1,241 @@
+package route
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"net"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// subnets are n canonical /24 prefixes out of 10.0.0.0/8, or /64 out of 2001:db8::/32.
+func subnets(n int, v6 bool) iter.Seq[netip.Prefix] {
+	return func(yield func(netip.Prefix) bool) {
+		for i := range n {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+			if n > 1<<16 {
+				p = netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 12), byte(i >> 4), byte(i << 4)}), 28)
+			}
+			if v6 {
+				a := netip.MustParseAddr("2001:db8::").As16()
+				a[4], a[5], a[6], a[7] = byte(i>>24), byte(i>>16), byte(i>>8), byte(i)
+				p = netip.PrefixFrom(netip.AddrFrom16(a), 64)
+			}
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// fill leads n subnets of each family to real server 0, within covers, and shows packets from the target the way.
+func (l *lab) fill(t testing.TB, n int) (nexthops []Nexthop, routes []Route) {
+	t.Helper()
+	for i := range pairs {
+		nexthops = append(nexthops, nexthop(uint32(0x7d000001+i), false, 0), nexthop(uint32(0x7e000001+i), true, 0))
+	}
+	for _, v6 := range []bool{false, true} {
+		base, cover := uint32(0x7d000001), prefix("10.0.0.0/8")
+		if v6 {
+			base, cover = 0x7e000001, prefix("2001:db8::/32")
+		}
+		routes = append(routes, Route{table, cover, 0, 20})
+		i := uint32(0)
+		for p := range subnets(n, v6) {
+			routes = append(routes, Route{table, p, base + i%pairs, 10})
+			i++
+		}
+	}
+	must(t, l.t.SetNexthops(t.Context(), nexthops))
+	must(t, l.t.SetRoutes(t.Context(), routes))
+	must(t, l.t.SetRules(t.Context(), []Rule{{Priority: 7401, IIF: "in0", Table: table}, {Priority: 7401, V6: true, IIF: "in0", Table: table}}))
+	return nexthops, routes
+}
+
+// pairs is how many nexthops of each family a table has.
+const pairs = 64
+
+// catch listens on port 4500 of an address in s.
+func (s space) catch(a netip.Addr) *net.UDPConn {
+	s.t.Helper()
+	var c *net.UDPConn
+	s.do(func() {
+		var err error
+		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 4500)))
+		must(s.t, err)
+	})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// dial opens a socket in s that sends to port 4500 of a.
+func (s space) dial(a netip.Addr) net.Conn {
+	s.t.Helper()
+	var c net.Conn
+	s.do(func() {
+		var err error
+		c, err = net.Dial("udp", netip.AddrPortFrom(a, 4500).String())
+		must(s.t, err)
+	})
+	s.t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// arrives sends datagrams until one arrives, for as long as it may take.
+func arrives(t testing.TB, from net.Conn, at *net.UDPConn, within time.Duration) bool {
+	t.Helper()
+	drain(t, at)
+	for end := time.Now().Add(within); time.Now().Before(end); {
+		from.Write([]byte("?")) // the network may be unreachable for a while, and say so
+		must(t, at.SetReadDeadline(time.Now().Add(10*time.Millisecond)))
+		if _, err := at.Read(make([]byte, 1)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// drain forgets what has arrived, and says how much that was.
+func drain(t testing.TB, c *net.UDPConn) (n int) {
+	t.Helper()
+	for {
+		must(t, c.SetReadDeadline(time.Now().Add(time.Millisecond)))
+		if _, err := c.Read(make([]byte, 1)); err != nil {
+			return n
+		}
+		n++
+	}
+}
+
+// heal sets nexthops whenever their link is up, as a plane does, until the test ends.
+func (l *lab) heal(t testing.TB, nexthops []Nexthop) {
+	updates, stop := make(chan netlink.LinkUpdate), make(chan struct{})
+	must(t, netlink.LinkSubscribe(updates, stop))
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for u := range updates {
+			if u.Attrs().Name != "rs0" || u.IfInfomsg.Flags&unix.IFF_LOWER_UP == 0 {
+				continue
+			}
+			if err := l.t.SetNexthops(context.Background(), nexthops); err != nil && !errors.Is(err, ErrDown) {
+				t.Errorf("heal: %v", err)
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		close(stop)
+		<-ended
+	})
+}
+
+// lost waits until the kernel has taken all nexthops away.
+func (l *lab) lost(t testing.TB) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if !slices.ContainsFunc(l.nexthops(t), func(n Nexthop) bool { return n.Gateway.IsValid() }) {
+			return
+		}
+	}
+	t.Fatal("the nexthops were never taken away")
+}
+
+var inside = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("2001:db8::1")}
+
+// A cable is pulled and put back. Meanwhile packets for the subnets reach nobody, though a default route is there.
+func TestHeal(t *testing.T) {
+	l := newLab(t)
+	world := l.world(t)
+	nexthops, routes := l.fill(t, 10_000)
+	outside := []netip.Addr{netip.MustParseAddr("172.16.0.1"), netip.MustParseAddr("2001:db9::1")}
+	var send []net.Conn
+	var rs, leak []*net.UDPConn
+	for i, a := range inside {
+		l.rs[0].give("lo", netip.PrefixFrom(a, a.BitLen()).String())
+		world.give("lo", netip.PrefixFrom(a, a.BitLen()).String(), netip.PrefixFrom(outside[i], a.BitLen()).String())
+		send, rs, leak = append(send, l.target.dial(a)), append(rs, l.rs[0].catch(a)), append(leak, world.catch(a))
+		if !arrives(t, l.target.dial(outside[i]), world.catch(outside[i]), 5*time.Second) {
+			t.Fatalf("%v is not reached by the default route", outside[i])
+		}
+		if !arrives(t, send[i], rs[i], 5*time.Second) {
+			t.Fatalf("%v is not reached", a)
+		}
+	}
+	l.director.sysctl("net/ipv6/conf/rs0/keep_addr_on_down", "1")
+	l.heal(t, nexthops)
+	for _, pull := range []struct {
+		name      string
+		out, back func()
+	}{
+		{"a cable", func() { l.wires.down("d") }, func() { l.wires.up("d") }},
+		{"the link set down", func() { l.director.down("rs0") }, func() { l.director.up("rs0") }},
+	} {
+		pull.out()
+		l.lost(t)
+		for i, c := range send {
+			for range 200 {
+				c.Write([]byte("?"))
+			}
+			if n := drain(t, leak[i]); n > 0 {
+				t.Errorf("%s: %d packets for %v left by the default route", pull.name, n, inside[i])
+			}
+		}
+		pull.back()
+		start := time.Now()
+		for i, c := range send {
+			if !arrives(t, c, rs[i], 5*time.Second) {
+				t.Fatalf("%s: %v is not reached 5 s after it was put back", pull.name, inside[i])
+			}
+		}
+		t.Logf("%s: healed after %v", pull.name, time.Since(start).Round(time.Millisecond))
+		if got := l.routes(t, 0); len(got) != len(routes) {
+			t.Errorf("%s: %d routes are left of %d", pull.name, len(got), len(routes))
+		}
+	}
+}
+
+// A route that the kernel has cached follows too: it is how IPVS keeps the way to a destination.
+func TestReplaceReachesCachedRoutes(t *testing.T) {
+	l := newLab(t)
+	for i, a := range []netip.Addr{netip.MustParseAddr("100.64.0.9"), netip.MustParseAddr("2001:db8:7::9")} {
+		v6 := i == 1
+		var at []*net.UDPConn
+		for _, rs := range l.rs {
+			rs.give("lo", netip.PrefixFrom(a, a.BitLen()).String())
+			at = append(at, rs.catch(a))
+		}
+		id := uint32(i + 1)
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 0)}))
+		must(t, l.t.SetRoutes(t.Context(), []Route{{table, netip.PrefixFrom(a, a.BitLen()), id, 10}}))
+		must(t, l.t.SetRules(t.Context(), []Rule{{Priority: 7400, V6: v6, IIF: "lo", To: netip.PrefixFrom(a, a.BitLen()), Table: table}}))
+		send := l.director.dial(a)
+		for _, rs := range []int{0, 1, 0, 1} {
+			must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, rs)}))
+			if !arrives(t, send, at[rs], time.Second) || drain(t, at[1-rs]) > 0 {
+				t.Fatalf("%v: the first packets after a replacement did not all go to real server %d", a, rs)
+			}
+		}
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{{ID: id, V6: v6, Blackhole: true}}))
+		if arrives(t, send, at[1], 100*time.Millisecond) || drain(t, at[0]) > 0 {
+			t.Errorf("%v: a packet came through a blackhole", a)
+		}
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 1)}))
+		l.wires.down("d")
+		l.lost(t)
+		if arrives(t, send, at[1], 100*time.Millisecond) {
+			t.Errorf("%v: a packet came through a cut wire", a)
+		}
+		l.wires.up("d")
+		l.director.waitCarrier("rs0", true)
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 0)}))
+		if !arrives(t, send, at[0], 2*time.Second) || drain(t, at[1]) > 0 {
+			t.Errorf("%v: not reached after the wire was mended", a)
+		}
+	}
+}

@@ -15,7 +15,7 @@ import (
 // meanwhile may show up as a difference.
 func (p *Plane) Audit(ctx context.Context, f func(plane.Difference) bool) (plane.Audited, error) {
 	a := audit{f: f, more: true}
-	entries, subnets := p.snapshot()
+	x := p.snapshot()
 	for e, err := range p.conns() {
 		if err == nil {
 			err = ctx.Err()
@@ -23,11 +23,11 @@ func (p *Plane) Audit(ctx context.Context, f func(plane.Difference) bool) (plane
 		if err != nil {
 			return a.sum, fmt.Errorf("read IPVS's connection table: %w", err)
 		}
-		if a.entry(p, entries, e); !a.more {
+		if a.entry(p, &x, e); !a.more {
 			return a.sum, nil
 		}
 	}
-	for k, d := range entries {
+	for k, d := range x.entries {
 		a.differ(&a.sum.Missing, k.String(), p.say(d), "nothing")
 	}
 	for r, err := range p.routes.Routes(0) {
@@ -37,9 +37,9 @@ func (p *Plane) Audit(ctx context.Context, f func(plane.Difference) bool) (plane
 		if err != nil {
 			return a.sum, fmt.Errorf("read our routes: %w", err)
 		}
-		a.route(subnets, r)
+		a.route(x.subnets, r)
 	}
-	for k, want := range subnets {
+	for k, want := range x.subnets {
 		a.differ(&a.sum.Missing, k.say(), sayRoute(want), "nothing")
 	}
 	return a.sum, nil
@@ -81,62 +81,66 @@ func (p path) say() string {
 	return fmt.Sprintf("subnet %v of tenant number %d", p.prefix, p.table-tenantTable)
 }
 
-// snapshot is all that the kernel must have of pins at the moment.
-func (p *Plane) snapshot() (map[hold]dest, map[path]route.Route) {
+// An expectation is what the kernel must have of pins.
+type expectation struct {
+	entries map[hold]dest
+	subnets map[path]route.Route
+	forced  map[netip.AddrPort]map[netip.AddrPort]bool // destinations in force, by service
+}
+
+// snapshot takes down what there must be, piece by piece, so that nothing waits for it.
+func (p *Plane) snapshot() expectation {
+	x := expectation{map[hold]dest{}, map[path]route.Route{}, map[netip.AddrPort]map[netip.AddrPort]bool{}}
+	for shard := range shards {
+		p.snapShard(&x, shard)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	entries := map[hold]dest{}
+	for _, s := range p.services {
+		x.forced[s.key] = map[netip.AddrPort]bool{}
+		for d := range s.dests {
+			x.forced[s.key][d.addr] = true
+		}
+	}
+	for k, t := range p.subnets.targets {
+		r := subnetRoute(k, t)
+		x.subnets[path{r.Table, r.Prefix}] = r
+	}
+	return x
+}
+
+func (p *Plane) snapShard(x *expectation, shard int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, s := range p.services {
 		v := p.vips[s.key.Addr()]
 		if v == nil {
 			continue
 		}
-		for e, t := range v.all() {
+		for e, t := range v.pins[shard] {
 			if d, ok := s.at[kind{t, e.Port() != 0}]; ok {
-				entries[hold{e, s.key}] = d
+				x.entries[hold{e, s.key}] = d
 			}
 		}
 	}
-	subnets := map[path]route.Route{}
-	for k, t := range p.subnets.targets {
-		r := subnetRoute(k, t)
-		subnets[path{r.Table, r.Prefix}] = r
-	}
-	return entries, subnets
 }
 
 // entry compares one that the kernel has, and takes it off what is wanted. What the kernel scheduled by itself is not compared, nor what
 // leads to a destination that was taken out: both are without effect soon.
-func (a *audit) entry(p *Plane, wanted map[hold]dest, e conntab.Entry) {
+func (a *audit) entry(p *Plane, x *expectation, e conntab.Entry) {
 	k := hold{e.Client, e.VIP}
-	want, ok := wanted[k]
+	want, ok := x.entries[k]
 	switch {
-	case e.Protocol != protoUDP || !p.ours(e.VIP, e.Dest):
+	case e.Protocol != protoUDP || !x.forced[e.VIP][e.Dest]:
 	case !ok:
 		a.differ(&a.sum.Surplus, k.String(), "nothing", p.sayAddr(e.Dest))
 	case want.addr != e.Dest:
-		delete(wanted, k)
+		delete(x.entries, k)
 		a.differ(&a.sum.Other, k.String(), p.say(want), p.sayAddr(e.Dest))
 	default:
-		delete(wanted, k)
+		delete(x.entries, k)
 		a.sum.Equal++
 	}
-}
-
-// ours tells whether a destination is one that is in force.
-func (p *Plane) ours(service, addr netip.AddrPort) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	s := p.services[service]
-	if s == nil {
-		return false
-	}
-	for d := range s.dests {
-		if d.addr == addr {
-			return true
-		}
-	}
-	return false
 }
 
 func (a *audit) route(wanted map[path]route.Route, r route.Route) {

@@ -78,11 +78,14 @@ func openParts(o Options) (k parts, err error) {
 		return k, err
 	}
 	opened = append(opened, s)
-	link, err := inject.Open(inject.Options{Logger: o.Logger, Seal: func(name string) error { return g.Seal(context.Background(), name) }})
+	reopen := func() (injector, error) {
+		return inject.Open(inject.Options{Logger: o.Logger, Seal: func(name string) error { return g.Seal(context.Background(), name) }})
+	}
+	link, err := reopen()
 	if err != nil {
 		return k, err
 	}
-	return parts{inject: link, lvs: l, routes: t, gate: g, survey: s, conns: conntab.Read}, nil
+	return parts{inject: link, lvs: l, routes: t, gate: g, survey: s, conns: conntab.Read, reopen: reopen}, nil
 }
 
 // Uninstall takes everything of ours out of the kernel, in the network namespace of the calling thread: services, rules, routes, nexthop

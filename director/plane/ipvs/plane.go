@@ -74,6 +74,7 @@ type Plane struct {
 	gate   gatekeeper
 	survey surveyor
 	conns  func() iter.Seq2[conntab.Entry, error]
+	reopen func() (injector, error)
 	clock  func() time.Time // monotonic or not: minutes matter
 	warned warned
 
@@ -105,10 +106,11 @@ type parts struct {
 	gate   gatekeeper
 	survey surveyor
 	conns  func() iter.Seq2[conntab.Entry, error]
+	reopen func() (injector, error) // makes a new link to IPVS; nil: cannot
 }
 
 func newPlane(o Options, k parts, clock func() time.Time) *Plane {
-	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, survey: k.survey, conns: k.conns, clock: clock,
+	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, survey: k.survey, conns: k.conns, reopen: k.reopen, clock: clock,
 		servers: servers{}, vips: map[netip.Addr]*vip{}, subnets: newSubnets(), book: newBook(o.Pairs4, o.Pairs6),
 		services: map[netip.AddrPort]*service{}, graves: map[netip.Addr]map[netip.AddrPort]struct{}{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
 		paths:  paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: map[route.Route]struct{}{}},

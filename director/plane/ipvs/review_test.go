@@ -230,3 +230,31 @@ func TestMasqNeedsPorts(t *testing.T) {
 		t.Errorf("Lookup: %v %v", d, err)
 	}
 }
+
+// ipvsadm --stop-daemon backup: the link is opened again, and all is sent.
+func TestLostLinkIsOpenedAgain(t *testing.T) {
+	k := newKernel()
+	p := open(k)
+	opened := 0
+	p.reopen = func() (injector, error) {
+		if opened++; opened == 1 {
+			return nil, errors.New("not yet")
+		}
+		return k, nil
+	}
+	if err := p.Replace(t.Context(), small(), slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
+		t.Fatal(err)
+	}
+	p.inject = unlinked{errors.New("stopped")}
+	k.conns = nil
+	if err := p.relink(); err == nil {
+		t.Error("a link that cannot be opened is no error")
+	}
+	if err := p.relink(); err != nil {
+		t.Error(err)
+	}
+	prove(t, p, 1)
+	if got := goes(k, esp(site1)); got != "10.9.0.1" {
+		t.Errorf("goes to %q", got)
+	}
+}

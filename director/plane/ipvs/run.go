@@ -161,9 +161,39 @@ func (p *Plane) runRefresh(ctx context.Context) error {
 		if errors.Is(err, context.Canceled) {
 			return nil
 		}
+		if err != nil {
+			err = errors.Join(err, p.relink())
+		}
 		p.warn("refresh the pins", err)
 	}
 }
+
+// relink makes the link to IPVS anew: somebody may have stopped the kernel's daemon, or taken out its interface.
+func (p *Plane) relink() error {
+	if p.reopen == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	err := p.inject.Close() // first: there is one daemon, and it would stop the new one
+	p.inject = unlinked{err}
+	link, err := p.reopen()
+	if err != nil {
+		return fmt.Errorf("open the link to IPVS again: %w", err)
+	}
+	p.inject, p.due = link, true
+	p.o.Logger.Warn("the link to IPVS was lost and is open again")
+	return nil
+}
+
+// An unlinked injector is none.
+type unlinked struct{ err error }
+
+func (u unlinked) Send(context.Context, []inject.Conn) error {
+	return errors.Join(errors.New("send entries: there is no link to IPVS"), u.err)
+}
+
+func (u unlinked) Close() error { return nil }
 
 // refreshPeriod is how long a round takes: the first UDP packet through an entry gives it the kernel's UDP timeout.
 func (p *Plane) refreshPeriod() (time.Duration, error) {

@@ -166,6 +166,10 @@ func (t *Table) endpointFaults(field string, ep Endpoint, svc *Service) []Fault 
 	if ep.Port() != 0 && !slices.ContainsFunc(svc.Match, func(m Match) bool { return HasPorts(m.Proto) }) {
 		out = append(out, Fault{field, endpointText(ep), "has a port, but service " + svc.Name + " has neither UDP nor TCP", "the address alone"})
 	}
+	if ep.Port() == 0 && svc.Method == Masq {
+		out = append(out, Fault{field, endpointText(ep), "has no port, and service " + svc.Name + " has method masq: the kernel would make an entry of the first port that speaks, which nobody could move or delete",
+			"address:port, from which the site sends; or method dr or tunnel"})
+	}
 	return out
 }
 

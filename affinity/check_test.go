@@ -207,3 +207,18 @@ func TestMasqIsForUDP(t *testing.T) {
 		t.Errorf("ESP by masq: %v", f)
 	}
 }
+
+func TestMasqNeedsPorts(t *testing.T) {
+	tab := newTestTable()
+	svc := Service{Name: "natt", Num: 9, VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.20")}, Method: Masq, Match: []Match{{Proto: 17, Lo: 4500, Hi: 4500}}}
+	tab.PutService(&svc)
+	tun := Tunnel{ID: "t", Service: "natt", Endpoints: []Endpoint{netip.MustParseAddrPort("203.0.113.77:4500")}}
+	if _, r := tab.CheckTunnel(&tun, Actor{Name: "nms"}, nil, false); r != nil {
+		t.Errorf("with a port: %v", r)
+	}
+	tun.Endpoints[0] = netip.AddrPortFrom(tun.Endpoints[0].Addr(), 0)
+	_, r := tab.CheckTunnel(&tun, Actor{Name: "nms"}, nil, false)
+	if r == nil || len(r.Faults) != 1 || r.Faults[0].Field != "endpoints[0]" || !strings.Contains(r.Faults[0].Remedy, "address:port") {
+		t.Errorf("without one: %v", r)
+	}
+}

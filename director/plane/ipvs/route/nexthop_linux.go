@@ -120,7 +120,13 @@ func (t *Tables) setHops(ctx context.Context, nexthops []Nexthop) (map[hop]error
 		}
 		members[h] = member{h, t.hopID(h), index[h.link]}
 	}
-	return dead, bulk(ctx, t.conn, maps.Values(members), appendHop, func(m member, err error) { dead[m.hop] = err })
+	if err := bulk(ctx, t.conn, maps.Values(members), appendHop, func(m member, err error) { dead[m.hop] = err }); err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(nexthops, func(n Nexthop) bool { return n.Encap.IsValid() }) {
+		return dead, t.fitTunnels()
+	}
+	return dead, nil
 }
 
 // hopID is the id that a hop has, or a free one.
@@ -248,7 +254,7 @@ func (t *Tables) sweepHops(ctx context.Context) error {
 	err := t.delete(ctx, slices.DeleteFunc(have, func(id uint32) bool { return used[id] }), &bad)
 	maps.DeleteFunc(t.hops, func(_ hop, id uint32) bool { return !used[id] })
 	if err == nil && groups == 0 {
-		err = t.removeSink()
+		err = t.removeLink(SinkName)
 	}
 	return cmp.Or(err, bad.err())
 }

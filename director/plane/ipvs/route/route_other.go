@@ -57,3 +57,9 @@ func (*Tables) SetRules(context.Context, []Rule) error { return errOther }
 
 // Rules fails here.
 func (*Tables) Rules() (ours, others []Rule, err error) { return nil, nil, errOther }
+
+// EnsureTunnel fails here.
+func (*Tables) EnsureTunnel(bool) error { return errOther }
+
+// Uninstall fails here.
+func (*Tables) Uninstall(context.Context) error { return errOther }

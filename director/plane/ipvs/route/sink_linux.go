@@ -79,17 +79,3 @@ func (t *Tables) makeSink() (index int, err error) {
 	}
 	return t.ifIndex(SinkName)
 }
-
-func (t *Tables) removeSink() error {
-	l, err := t.links.LinkByName(SinkName)
-	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
-	}
-	if err == nil {
-		err = t.links.LinkDel(l)
-	}
-	if err != nil {
-		return fmt.Errorf("remove %s: %w", SinkName, err)
-	}
-	return nil
-}

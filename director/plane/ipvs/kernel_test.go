@@ -251,6 +251,8 @@ func (k *kernel) Routes(table uint32) iter.Seq2[route.Route, error] {
 	}
 }
 
+func (k *kernel) EnsureTunnel(bool) error { return nil }
+
 func (k *kernel) Survey() error { return nil }
 
 func (k *kernel) Connected(netip.Addr) (string, bool) { return "rs0", true }

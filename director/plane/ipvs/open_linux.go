@@ -124,32 +124,7 @@ func uninstallRoutes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("uninstall plane ipvs: %w", err)
 	}
-	return errors.Join(emptyRoutes(ctx, t), t.Close())
-}
-
-// emptyRoutes takes out what leads before what it leads to.
-func emptyRoutes(ctx context.Context, t *route.Tables) error {
-	if err := t.SetRules(ctx, nil); err != nil {
-		return err
-	}
-	var routes []route.Route
-	for r, err := range t.Routes(0) {
-		if err != nil {
-			return err
-		}
-		routes = append(routes, r)
-	}
-	if err := t.DeleteRoutes(ctx, routes); err != nil {
-		return err
-	}
-	var ids []uint32
-	for n, err := range t.Nexthops() {
-		if err != nil {
-			return err
-		}
-		ids = append(ids, n.ID)
-	}
-	return t.DeleteNexthops(ctx, ids)
+	return errors.Join(t.Uninstall(ctx), t.Close())
 }
 
 func uninstallGate() error {

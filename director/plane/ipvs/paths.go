@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
@@ -108,6 +109,11 @@ func (p *Plane) point(ctx context.Context) error {
 func (p *Plane) setNexthops(ctx context.Context, nexthops []route.Nexthop) error {
 	if len(nexthops) == 0 {
 		return nil
+	}
+	for _, v6 := range []bool{false, true} {
+		if slices.ContainsFunc(nexthops, func(n route.Nexthop) bool { return n.Encap.IsValid() && n.V6 == v6 }) {
+			p.warn("make the tunnel device", p.routes.EnsureTunnel(v6)) // without it the nexthops are refused below, one by one
+		}
 	}
 	err := p.routes.SetNexthops(ctx, nexthops)
 	p.warn("reach real servers", err)

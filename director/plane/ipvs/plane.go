@@ -39,6 +39,7 @@ type (
 		SetRules(ctx context.Context, r []route.Rule) error
 		Nexthops() iter.Seq2[route.Nexthop, error]
 		Routes(table uint32) iter.Seq2[route.Route, error]
+		EnsureTunnel(v6 bool) error
 		Close() error
 	}
 	// A gatekeeper filters what IPVS has no notion of.

@@ -86,11 +86,12 @@ type expectation struct {
 	entries map[hold]dest
 	subnets map[path]route.Route
 	forced  map[netip.AddrPort]map[netip.AddrPort]bool // destinations in force, by service
+	seen    map[hold]struct{}                          // of the connection table
 }
 
 // snapshot takes down what there must be, piece by piece, so that nothing waits for it.
 func (p *Plane) snapshot() expectation {
-	x := expectation{map[hold]dest{}, map[path]route.Route{}, map[netip.AddrPort]map[netip.AddrPort]bool{}}
+	x := expectation{map[hold]dest{}, map[path]route.Route{}, map[netip.AddrPort]map[netip.AddrPort]bool{}, map[hold]struct{}{}}
 	for shard := range shards {
 		p.snapShard(&x, shard)
 	}
@@ -125,13 +126,16 @@ func (p *Plane) snapShard(x *expectation, shard int) {
 	}
 }
 
-// entry compares one that the kernel has, and takes it off what is wanted. What the kernel scheduled by itself is not compared, nor what
-// leads to a destination that was taken out: both are without effect soon.
+// entry compares one that the kernel has, and takes it off what is wanted. What leads to a destination that was taken out is
+// without effect, and so is the second of a key: the first is the newer, which packets find.
 func (a *audit) entry(p *Plane, x *expectation, e conntab.Entry) {
 	k := hold{e.Client, e.VIP}
+	if _, again := x.seen[k]; again || e.Protocol != protoUDP || !x.forced[e.VIP][e.Dest] {
+		return
+	}
+	x.seen[k] = struct{}{}
 	want, ok := x.entries[k]
 	switch {
-	case e.Protocol != protoUDP || !x.forced[e.VIP][e.Dest]:
 	case !ok:
 		a.differ(&a.sum.Surplus, k.String(), "nothing", p.sayAddr(e.Dest))
 	case want.addr != e.Dest:

@@ -115,7 +115,7 @@ func newPlane(o Options, k parts, clock func() time.Time) *Plane {
 		servers: servers{}, vips: map[netip.Addr]*vip{}, subnets: newSubnets(), book: newBook(o.Pairs4, o.Pairs6),
 		services: map[netip.AddrPort]*service{}, graves: map[netip.Addr]map[netip.AddrPort]struct{}{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
 		paths:  paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: map[route.Route]struct{}{}},
-		proof:  proof{off: map[netip.AddrPort]map[dest]int{}, renewed: map[netip.AddrPort]time.Time{}},
+		proof:  proof{short: map[netip.AddrPort]map[dest]bool{}, surplus: map[netip.AddrPort]map[dest]time.Time{}, renewed: map[netip.AddrPort]time.Time{}},
 		warned: warned{said: map[string]string{}},
 	}
 }

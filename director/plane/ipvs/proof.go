@@ -8,23 +8,30 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"tunneldirector/director/plane/ipvs/inject"
 )
 
 // The proof that the kernel has what it was sent is a count: a destination tells how many entries are bound to it, and the pins tell
-// how many there must be. Two looks in a row have to agree before anything is done, since entries die by timers.
+// how many there must be.
 //
-//	too few     the pins of the kinds that go there are sent again
-//	too many    the service is sent again whole under a new label, and the old label's destinations are taken out with
-//	            whatever is bound to them; once in a while at most
+//	too few     twice in a row: the pins of the kinds that go there are sent again
+//	too many    for longer than an entry can linger at the destination that it was sent from: the service is sent again whole under a
+//	            new label, and the old label's destinations are taken out with whatever is bound to them; once in a while at most
 //	altered     what somebody took out, put in or changed among services and destinations: all is programmed anew
 type proof struct {
-	off     map[netip.AddrPort]map[dest]int // how far off the last look found each destination
+	short   map[netip.AddrPort]map[dest]bool      // which destinations the last look found to have too few
+	surplus map[netip.AddrPort]map[dest]time.Time // since when each has had too many
 	renewed map[netip.AddrPort]time.Time
 	repairs uint64
 }
 
-// renewRest is how long a service is left alone after it was sent again whole.
-const renewRest = time.Minute
+const (
+	// renewRest is how long a service is left alone after it was sent again whole.
+	renewRest = 10 * time.Minute
+	// surplusAge is from when on too many entries are no others' remains.
+	surplusAge = inject.LingerTime + 15*time.Second
+)
 
 // prove compares, and repairs what two looks in a row found off. What was left half-done is done anew first.
 func (p *Plane) prove(ctx context.Context) error {
@@ -62,15 +69,13 @@ func (p *Plane) look(ctx context.Context) (surplus []netip.AddrPort, err error) 
 	for _, v := range list {
 		have[v.key] = v
 	}
-	off := map[netip.AddrPort]map[dest]int{}
 	for key, s := range p.services {
 		v, ok := have[key]
 		if what := altered(s, v); !ok || what != "" {
 			return nil, p.lost(ctx, key, what)
 		}
-		off[key] = p.offBy(s, v)
-		short, more := p.amiss(s, steady(off[key], p.proof.off[key]))
-		if more && p.clock().Sub(p.proof.renewed[key]) >= renewRest {
+		short, old := p.amiss(s, p.offBy(s, v))
+		if last, ok := p.proof.renewed[key]; old && (!ok || p.clock().Sub(last) >= renewRest) {
 			surplus = append(surplus, key)
 			continue
 		}
@@ -78,7 +83,6 @@ func (p *Plane) look(ctx context.Context) (surplus []netip.AddrPort, err error) 
 			return nil, p.owing(err)
 		}
 	}
-	p.proof.off = off
 	return surplus, nil
 }
 
@@ -138,26 +142,22 @@ func (p *Plane) offBy(s *service, v virtual) map[dest]int {
 	return off
 }
 
-// steady are the destinations that were off the same way twice, by the lesser of the two.
-func steady(now, before map[dest]int) map[dest]int {
-	out := map[dest]int{}
-	for d, n := range now {
-		switch b := before[d]; {
-		case n > 0 && b > 0:
-			out[d] = min(n, b)
-		case n < 0 && b < 0:
-			out[d] = max(n, b)
-		}
-	}
-	return out
-}
-
-// amiss tells which kinds have too few entries where they go, and whether any destination has too many.
-func (p *Plane) amiss(s *service, off map[dest]int) (short map[kind]dest, surplus bool) {
+// amiss tells which kinds have had too few entries twice in a row where they go, and whether any destination has had too many for long.
+func (p *Plane) amiss(s *service, off map[dest]int) (short map[kind]dest, old bool) {
+	now := p.clock()
+	few, many := map[dest]bool{}, map[dest]time.Time{}
 	short = map[kind]dest{}
 	for d, n := range off {
 		if n > 0 {
-			surplus = true
+			since, ok := p.proof.surplus[s.key][d]
+			if !ok {
+				since = now
+			}
+			many[d], old = since, old || now.Sub(since) >= surplusAge
+			continue
+		}
+		few[d] = true
+		if !p.proof.short[s.key][d] {
 			continue
 		}
 		for k, at := range s.at {
@@ -166,10 +166,11 @@ func (p *Plane) amiss(s *service, off map[dest]int) (short map[kind]dest, surplu
 			}
 		}
 	}
-	if len(off) > 0 {
+	p.proof.short[s.key], p.proof.surplus[s.key] = few, many
+	if old || len(short) > 0 {
 		p.o.Logger.Warn("IPVS has not as many entries as there are pins", "service", s.key, "too few", -sum(off, -1), "too many", sum(off, 1))
 	}
-	return short, surplus
+	return short, old
 }
 
 func (p *Plane) resend(ctx context.Context, s *service, short map[kind]dest) error {
@@ -234,6 +235,7 @@ func (p *Plane) settle(ctx context.Context, key netip.AddrPort, err error) error
 	if err == nil {
 		err = errors.Join(p.virtuals(ctx), p.sweepServices(ctx))
 		p.proof.renewed[key] = p.clock()
+		delete(p.proof.surplus, key)
 	}
 	return p.owing(err)
 }

@@ -114,7 +114,9 @@ func TestHiddenEntryIsFound(t *testing.T) {
 	if got := goes(k, esp(site1)); got == "" {
 		t.Fatal("nothing hidden: the test shows nothing")
 	}
-	prove(t, p, 2)
+	prove(t, p, 1)
+	k.pass(surplusAge)
+	prove(t, p, 1)
 	if got := goes(k, esp(site1)); got != "" {
 		t.Errorf("ESP of the deleted tunnel still goes to %s", got)
 	}
@@ -151,6 +153,8 @@ func TestProofMends(t *testing.T) {
 			p, k := scene(t, pin(site1, 0, 1, 2), pin(site2, 0, 3, 2))
 			test.harm(k)
 			prove(t, p, 2)
+			k.pass(surplusAge)
+			prove(t, p, 1)
 			got := []string{goes(k, esp(site1)), goes(k, natt(site1, 1024)), goes(k, esp(site2)), goes(k, natt(site2, 1024)), goes(k, esp(netip.MustParseAddr("203.0.113.66")))}
 			if diff := cmp.Diff([]string{"10.9.0.1", "10.9.0.1", "10.9.0.3", "10.9.0.3", ""}, got); diff != "" {
 				t.Error(diff)
@@ -159,6 +163,25 @@ func TestProofMends(t *testing.T) {
 				t.Error("no repair was counted")
 			}
 		})
+	}
+}
+
+// What lingers at the destination that it was sent from is no surplus: it is gone in a minute.
+func TestProofWaitsForWhatLingers(t *testing.T) {
+	p, k := scene(t, pin(site1, 0, 1, 2), pin(site2, 0, 3, 2))
+	was := k.find(netip.AddrPortFrom(site1, 0), netip.AddrPortFrom(vip4, 500))
+	apply(t, p, pin(site1, 0, 3, 2))
+	apply(t, p, pin(site2, 0, 1, 2)) // so that the destination stays
+	lingers := *was
+	lingers.expires = k.now.Add(inject.LingerTime)
+	k.conns = append(k.conns, &lingers)
+	sent := k.sent
+	for range 20 {
+		prove(t, p, 1)
+		k.pass(5 * time.Second)
+	}
+	if k.sent != sent || p.proof.repairs != 0 {
+		t.Errorf("%d entries sent, %d repairs", k.sent-sent, p.proof.repairs)
 	}
 }
 

@@ -15,7 +15,8 @@ import (
 const batch = 8192
 
 // How long an entry in a grave lives. What it replaced may linger below it for a minute, if a packet was on its way through at that moment, and
-// would be seen again if the grave were gone. But one for a port has to make way for a pin for any port soon: there it is left to the proof.
+// would be seen again if the grave were gone. But one for a port has to make way for a pin for any
+// port; there the proof finds what lingered.
 const (
 	graveTime  = inject.LingerTime + 5*time.Second
 	graveShort = time.Second
@@ -170,8 +171,7 @@ func (p *Plane) buryUnder(ctx context.Context, services []*service, gone []netip
 		s.dests[d] = 0
 		for _, e := range gone {
 			c := p.entry(e, s.key, d)
-			c.Timeout = graveTime
-			if e.Port() != 0 {
+			if c.Timeout = graveTime; e.Port() != 0 {
 				c.Timeout = graveShort
 			}
 			out.add(c)

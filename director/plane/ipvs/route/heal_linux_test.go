@@ -239,3 +239,42 @@ func TestReplaceReachesCachedRoutes(t *testing.T) {
 		}
 	}
 }
+
+// More destinations have packets at once than net.ipv6.route.max_size (4,096 before Linux 6.3) has room for: the kernel's
+// copies of routes belong to nexthop objects.
+func TestManyDestinations(t *testing.T) {
+	l := newLab(t)
+	const n = 5000
+	l.fill(t, n)
+	l.rs[0].do(func() {
+		dst, err := netlink.ParseIPNet("2001:db8::/32")
+		must(t, err)
+		lo := l.rs[0].link("lo").Attrs().Index
+		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: lo, Dst: dst, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Priority: 1 << 20}))
+	})
+	at := l.rs[0].catch(netip.IPv6Unspecified())
+	var send *net.UDPConn
+	l.target.do(func() {
+		var err error
+		send, err = net.ListenUDP("udp6", nil)
+		must(t, err)
+	})
+	defer send.Close()
+	first := l.target.dial(netip.MustParseAddr("2001:db8::7"))
+	if !arrives(t, first, at, 5*time.Second) {
+		t.Fatal("the first subnet is not reached")
+	}
+	drain(t, at)
+	got := 0
+	sent := 0
+	for p := range subnets(n, true) {
+		_, err := send.WriteToUDPAddrPort([]byte("?"), netip.AddrPortFrom(p.Addr().Next(), 4500))
+		must(t, err)
+		if sent++; sent%100 == 0 {
+			got += drain(t, at)
+		}
+	}
+	if got += drain(t, at); got != n {
+		t.Errorf("%d of %d destinations were reached", got, n)
+	}
+}

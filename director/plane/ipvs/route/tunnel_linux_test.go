@@ -158,12 +158,20 @@ func TestTunnel(t *testing.T) {
 	}
 }
 
-// mtu waits until a socket has learned the path's MTU from an ICMP error, sending meanwhile what is too big.
-func (w way) mtu(t testing.TB, c net.Conn, want int) {
+// mtu waits until a socket has learned the path's MTU from an ICMP error, sending meanwhile what is too big, n datagrams as one.
+func (w way) mtu(t testing.TB, c net.Conn, want, n int) {
 	t.Helper()
-	got := 0
+	size, got := want-w.header-8+1, 0
+	if n > 1 {
+		option(t, c, func(fd int) error { return unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_SEGMENT, size) })
+	}
+	if !w.v6 { // DF, which the kernel leaves out for several as one otherwise
+		option(t, c, func(fd int) error {
+			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DO)
+		})
+	}
 	for end := time.Now().Add(5 * time.Second); got != want && time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
-		c.Write(make([]byte, want-w.header-8+1)) // at once, or when the error came: message too long
+		c.Write(make([]byte, n*size)) // at once, or when the error came: message too long
 		option(t, c, func(fd int) (err error) {
 			if w.v6 {
 				got, err = unix.GetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU)
@@ -174,7 +182,16 @@ func (w way) mtu(t testing.TB, c net.Conn, want int) {
 		})
 	}
 	if got != want {
-		t.Errorf("%s: the sender believes in an MTU of %d, want %d", w.name, got, want)
+		t.Errorf("%s: who sent %d datagrams as one believes in an MTU of %d, want %d", w.name, n, got, want)
+	}
+}
+
+// forget has the target forget the path's MTU.
+func (l *lab) forget(w way) {
+	if w.v6 {
+		l.target.sysctl("net/ipv6/route/flush", "1")
+	} else {
+		l.target.sysctl("net/ipv4/route/flush", "1")
 	}
 }
 
@@ -186,7 +203,10 @@ func TestTunnelTooBig(t *testing.T) {
 		for _, link := range []int{1500, 1400} {
 			must(t, netlink.LinkSetMTU(l.director.link("rs0"), link))
 			l.lead(t, w, 0)
-			w.mtu(t, l.target.dial(w.inner), link-w.header)
+			for _, n := range []int{1, 3} {
+				w.mtu(t, l.target.dial(w.inner), link-w.header, n)
+				l.forget(w)
+			}
 		}
 		must(t, netlink.LinkSetMTU(l.director.link("rs0"), 1500))
 		l.lead(t, w, 0)

@@ -34,9 +34,15 @@
 //
 // # What it does not do
 //
-// No protocol but UDP, ESP and AH; no 802.1Q tags (a VLAN device is an interface like any other); no packets seen per pin. Loops are ended by the
-// TTL. Fragments are reassembled before they are looked up, so that a first one alone goes nowhere. Unknown endpoints are
-// dropped, or scheduled packet by packet (mh, one-packet), so that nothing learned beats a later pin; unknown ESP is always dropped.
+// No protocol but UDP, ESP and AH, the last in IPv4 only; no 802.1Q tags (a VLAN device is an interface like any other); no packets
+// seen per pin. Loops are ended by the TTL. Fragments are reassembled before they are looked up, so that a first one alone goes
+// nowhere. Under tunnel the outer header's TTL and DF are the kernel's choice, and what is too big and may be fragmented is. Unknown endpoints are
+// dropped, or scheduled packet by packet (mh, one-packet), so that nothing learned beats a later pin; unknown ESP is always
+// dropped. Under masq a pin needs the endpoint's port: the first packet would write one into an entry for any.
+//
+// An entry that was moved may linger for a minute where it was sent from, if a packet held it at that moment. It matches nothing while
+// the new one stands. So the grave of a pin for any port stands for longer; one for a port must not (it would stand before a later pin for any),
+// and there a tunnel that was removed at the wrong microsecond is found by the proof, a minute or two later.
 //
 // The package owns what carries its marks (route protocol, nexthop ids, the services' idle timeout, table names) in the network
 // namespace of the thread that opened it. It must not know tunnels, health, or other planes.

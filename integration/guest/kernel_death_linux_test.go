@@ -80,11 +80,11 @@ func (r *rig) cost(what, settings string, event time.Time, flows ...*flow) {
 	r.Helper()
 	var longest time.Duration
 	lost := 0
-	for _, f := range flows {
-		out, in := r.stop(f)
-		lost = max(lost, lab.CountLost(out), lab.CountLost(in))
-		there, ok := lab.Restored(out, event)
-		back, too := lab.Restored(in, event)
+	out, in := r.stopAll(flows...)
+	for k, f := range flows {
+		lost = max(lost, lab.CountLost(out[k]), lab.CountLost(in[k]))
+		there, ok := lab.Restored(out[k], event)
+		back, too := lab.Restored(in[k], event)
 		if !ok || !too {
 			r.Errorf("%s: answered again: from the site %t, to the site %t", f.site.Name, ok, too)
 		}

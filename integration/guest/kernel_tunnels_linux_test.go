@@ -48,14 +48,22 @@ func serviceFor(method string, kinds ...kind) daemon.VirtualService {
 	return s
 }
 
-// bring makes sites' tunnels known, joins their ends and waits for the first answers through them.
+// bring makes sites' tunnels known and brings them up.
 func (r *rig) bring(k kind, sites ...*lab.Site) {
 	r.Helper()
 	r.must("push", r.d.Push(r.ctx, sites...))
+	r.meet(k, sites...)
+}
+
+// meet joins the ends of sites' tunnels and waits for the first answers through them.
+func (r *rig) meet(k kind, sites ...*lab.Site) {
+	r.Helper()
 	r.must("join", join(r.Lab, k, sites...))
-	for _, s := range sites {
-		r.establish(s, 10*time.Second)
+	flows := r.flows(sites...)
+	for _, f := range flows {
+		r.flowing(f, 10*time.Second)
 	}
+	r.stopAll(flows...)
 }
 
 // bothWays brings tunnels up and insists that all that is sent through them arrives, and where.

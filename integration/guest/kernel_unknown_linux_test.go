@@ -71,6 +71,7 @@ func TestUnknownEndpointIsSpread(t *testing.T) {
 		const sites, count = 24, 5
 		r := newRig(t, setup{plane: plane, lab: lab.Options{Sites: sites, SiteNamespaces: 1, RealServers: 3}, service: service})
 		r.serve()
+		r.rest(time.Second) // real servers that were just seen alive join those that endpoints are spread over one by one
 		socks := r.strangers()
 		since := r.w.mark()
 		first := r.spread(socks, since, count)
@@ -85,6 +86,17 @@ func TestUnknownEndpointIsSpread(t *testing.T) {
 		if again := r.spread(socks, r.w.mark(), count); !maps.Equal(first, again) {
 			r.Errorf("endpoints were at %v, and then at %v", first, again)
 		}
+		r.must("stop", r.d.Stop())
+		r.must("start", r.d.Start(r.ctx))
+		r.rest(time.Second)
+		moved := 0
+		for name, at := range r.spread(socks, r.w.mark(), count) {
+			if first[name] != at {
+				moved++
+			}
+		}
+		measured(t, "unknown_moved_by_restart", moved, fmt.Sprintf("of_%d", sites), "plane="+plane)
+		first = r.spread(socks, r.w.mark(), count)
 		s := r.Sites[0]
 		r.must("push", r.d.Push(r.ctx, s))
 		for _, rs := range r.RealServers { // wherever it was before, two of these are elsewhere

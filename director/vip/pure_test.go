@@ -2,6 +2,7 @@ package vip
 
 import (
 	"net/netip"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/sysctl"
 )
 
 var labInterfaces = []plane.Interface{{Name: "tun0", Roles: plane.RoleTunnel}, {Name: "in0", Roles: plane.RoleSubnet | plane.RoleRealServers}}
@@ -71,6 +73,39 @@ func TestCheck(t *testing.T) {
 	}
 	if _, err := Check(fstest.MapFS{}, Config{}, labInterfaces, vips); err == nil {
 		t.Error("unreadable settings were not reported")
+	}
+}
+
+// What mends one finding must not be another finding, nor concern interfaces that are not the director's.
+func TestMendingEndsTheFindings(t *testing.T) {
+	for _, filter := range [][2]string{{"0", "1"}, {"1", "0"}, {"2", "1"}, {"1", "2"}} {
+		all, own := filter[0], filter[1]
+		settings := quiet()
+		settings["net/ipv4/conf/all/rp_filter"] = all
+		settings["net/ipv4/conf/in0/rp_filter"], settings["net/ipv4/conf/tun0/rp_filter"] = own, own
+		settings["net/ipv4/conf/in0/accept_local"] = "0"
+		proc := fstest.MapFS{}
+		for path, value := range settings {
+			proc[path] = &fstest.MapFile{Data: []byte(value)}
+		}
+		check := func() []sysctl.Finding {
+			found, err := Check(proc, Config{}, labInterfaces, []netip.Addr{netip.MustParseAddr("198.51.100.1")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return found
+		}
+		for _, f := range check() {
+			for _, s := range f.Settings {
+				proc[s.Path] = &fstest.MapFile{Data: []byte(strconv.Itoa(s.Value))}
+			}
+		}
+		if found := check(); len(found) > 0 {
+			t.Errorf("all %s, own %s: after mending: %v", all, own, found)
+		}
+		if now := string(proc["net/ipv4/conf/all/rp_filter"].Data); now != all {
+			t.Errorf("all %s, own %s: the filter of all other interfaces is %s now", all, own, now)
+		}
 	}
 }
 

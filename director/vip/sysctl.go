@@ -55,13 +55,13 @@ const notRouted = "what the plane leaves to the stack (traffic of no tunnel, rea
 	"nor, under plane ipvs, is anything to subnets"
 
 func (c *checker) node() {
-	routed := func(family bool, path string) {
+	routed := func(family bool, path, beware string) {
 		if family && c.Int(path) == 0 {
-			c.find(name(path)+" = 0", notRouted, sysctl.Setting{Path: path, Value: 1})
+			c.find(name(path)+" = 0", notRouted+beware, sysctl.Setting{Path: path, Value: 1})
 		}
 	}
-	routed(c.v4, "net/ipv4/ip_forward")
-	routed(c.v6, "net/ipv6/conf/all/forwarding")
+	routed(c.v4, "net/ipv4/ip_forward", "")
+	routed(c.v6, "net/ipv6/conf/all/forwarding", " (a router hears no router advertisements: an interface that learns its default route by them needs accept_ra = 2 first)")
 }
 
 // forwarding: IPv4 obeys the interface's setting; ip_forward only sets it for all, at the moment when it is written.
@@ -76,12 +76,12 @@ func (c *checker) routing(i plane.Interface) {
 	if c.highest(i.Name, "rp_filter") == 1 {
 		c.find("strict reverse-path filter on "+i.Name+" (rp_filter, the maximum of all and the interface's, is 1)",
 			"packets whose answer would leave by another interface are dropped, and with direct routing that is the rule",
-			sysctl.Setting{Path: conf4("all", "rp_filter")}, sysctl.Setting{Path: conf4(i.Name, "rp_filter"), Value: 2})
+			sysctl.Setting{Path: conf4(i.Name, "rp_filter"), Value: 2}) // the maximum, so that other interfaces stay as they are
 	}
+	// Strict filtering drops such packets all the same, loose does not.
 	if path := conf4(i.Name, "accept_local"); i.Roles&plane.RoleRealServers != 0 && c.Int(path) == 0 {
 		c.find(name(path)+" = 0", "real servers' replies carry the VIP as source: if they leave through this director they are dropped as martians; "+
-			"nothing to do where real servers have a router of their own",
-			sysctl.Setting{Path: path, Value: 1}, sysctl.Setting{Path: conf4(i.Name, "rp_filter")})
+			"nothing to do where real servers have a router of their own", sysctl.Setting{Path: path, Value: 1})
 	}
 	// The kernel sends redirects if either all or the interface says so.
 	if i.Roles&(plane.RoleSubnet|plane.RoleTunnel) != 0 && c.highest(i.Name, "send_redirects") == 1 {

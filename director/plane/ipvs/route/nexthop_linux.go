@@ -30,11 +30,18 @@ func (n Nexthop) hop() hop {
 	return hop{n.V6, n.Gateway, false, n.Link}
 }
 
+// A seat is what we know of a hop in the kernel.
+type seat struct {
+	id    uint32
+	index int // of the interface, when it was last made; 0: unknown
+}
+
 // A member is a hop to be set.
 type member struct {
 	hop
 	id    uint32
 	index int // of the interface
+	mode  uint16
 }
 
 func (m member) String() string {
@@ -93,11 +100,11 @@ func (t *Tables) members(n Nexthop, dead map[hop]error) []uint32 {
 	case dead[n.hop()] != nil:
 		return []uint32{sink}
 	}
-	return []uint32{t.hops[n.hop()], sink}
+	return []uint32{t.hops[n.hop()].id, sink}
 }
 
-// setHops makes the members that nexthops need, again if they are there: the kernel does not tell when it takes one away. It
-// returns those that it would not take.
+// setHops makes the members that nexthops need, all of them: the kernel does not tell when it takes one away. It returns those
+// that it would not take.
 func (t *Tables) setHops(ctx context.Context, nexthops []Nexthop) (map[hop]error, error) {
 	dead := map[hop]error{}
 	index := map[string]int{}
@@ -118,10 +125,20 @@ func (t *Tables) setHops(ctx context.Context, nexthops []Nexthop) (map[hop]error
 			dead[h] = fmt.Errorf("interface %s: %w", h.link, os.ErrNotExist)
 			continue
 		}
-		members[h] = member{h, t.hopID(h), index[h.link]}
+		members[h] = t.member(h, index[h.link])
 	}
-	if err := bulk(ctx, t.conn, maps.Values(members), appendHop, func(m member, err error) { dead[m.hop] = err }); err != nil {
+	err := bulk(ctx, t.conn, maps.Values(members), appendHop, func(m member, err error) {
+		if m.mode != unix.NLM_F_EXCL || !errors.Is(err, unix.EEXIST) {
+			dead[m.hop] = err
+		}
+	})
+	if err != nil {
 		return nil, err
+	}
+	for h, m := range members {
+		if dead[h] == nil {
+			t.hops[h] = seat{m.id, m.index}
+		}
 	}
 	if slices.ContainsFunc(nexthops, func(n Nexthop) bool { return n.Encap.IsValid() }) {
 		return dead, t.fitTunnels()
@@ -129,19 +146,23 @@ func (t *Tables) setHops(ctx context.Context, nexthops []Nexthop) (map[hop]error
 	return dead, nil
 }
 
-// hopID is the id that a hop has, or a free one.
-func (t *Tables) hopID(h hop) uint32 {
-	id, ok := t.hops[h]
-	if !ok {
-		id = t.nextHop
+// member is how a hop is made: with its id or a free one, and not again if it is there as it should be. Else the kernel would
+// visit all routes of all groups that have it (nexthop_replace_notify and nh_rt_cache_flush in net/ipv4/nexthop.c).
+func (t *Tables) member(h hop, index int) member {
+	m := member{h, t.hops[h].id, index, unix.NLM_F_REPLACE}
+	switch {
+	case m.id == 0:
+		m.id = t.nextHop
 		t.nextHop++
-		t.hops[h] = id
+		t.hops[h] = seat{id: m.id}
+	case t.hops[h].index == index:
+		m.mode = unix.NLM_F_EXCL
 	}
-	return id
+	return m
 }
 
 func appendHop(b []byte, m member) []byte {
-	b = appendNexthop(b, unix.NLM_F_REPLACE, family(m.v6), m.id, 0)
+	b = appendNexthop(b, m.mode, family(m.v6), m.id, 0)
 	b = attr32(b, unix.NHA_OIF, uint32(m.index))
 	if !m.encap {
 		return attrAddr(b, unix.NHA_GATEWAY, m.addr)
@@ -252,7 +273,7 @@ func (t *Tables) sweepHops(ctx context.Context) error {
 	}
 	var bad refusals
 	err := t.delete(ctx, slices.DeleteFunc(have, func(id uint32) bool { return used[id] }), &bad)
-	maps.DeleteFunc(t.hops, func(_ hop, id uint32) bool { return !used[id] })
+	maps.DeleteFunc(t.hops, func(_ hop, s seat) bool { return !used[s.id] })
 	if err == nil && groups == 0 {
 		err = t.removeLink(SinkName)
 	}

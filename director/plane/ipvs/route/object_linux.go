@@ -16,6 +16,7 @@ type object struct {
 	addr    netip.Addr
 	encap   bool
 	link    string
+	index   int // of link
 }
 
 // nexthop is what a member stands for.
@@ -77,7 +78,7 @@ func parseObject(kind uint16, body []byte, names map[uint32]string) (o object, o
 		case unix.NHA_BLACKHOLE:
 			o.hole = true
 		case unix.NHA_OIF:
-			o.link = names[u32(data)]
+			o.index, o.link = int(u32(data)), names[u32(data)]
 		case unix.NHA_GATEWAY:
 			o.addr = address(data)
 		case unix.NHA_ENCAP:
@@ -99,7 +100,7 @@ func (t *Tables) readHops() error {
 			return err
 		}
 		if o.id >= firstHop {
-			t.hops[hop{o.v6, o.addr, o.encap, o.link}] = o.id
+			t.hops[hop{o.v6, o.addr, o.encap, o.link}] = seat{o.id, o.index}
 			t.nextHop = max(t.nextHop, o.id+1)
 		}
 	}

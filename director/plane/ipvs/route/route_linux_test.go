@@ -75,6 +75,58 @@ func TestNexthops(t *testing.T) {
 	}
 }
 
+// A nexthop that is set touches no route of another that has the same hop.
+func TestNexthopsShareHops(t *testing.T) {
+	l := newLab(t)
+	l.director.sysctl("net/ipv4/nexthop_compat_mode", "1") // a route that is touched is announced
+	for i, p := range []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} {
+		v6 := i == 1
+		r := Route{table, p, 1, 10}
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(1, v6, 0)}))
+		must(t, l.t.SetRoutes(t.Context(), []Route{r}))
+		c, err := dial(int(l.director.ns), 1<<(unix.RTNLGRP_IPV4_ROUTE-1)|1<<(unix.RTNLGRP_IPV6_ROUTE-1))
+		must(t, err)
+		defer c.close()
+		marker := Route{table + 1, p, 0, 10}
+		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(2, v6, 0)}))
+		must(t, l.t.SetRoutes(t.Context(), []Route{marker}))
+		for got := (Route{}); got != marker; {
+			in, err := c.receive()
+			must(t, err)
+			must(t, split(in, func(h unix.NlMsghdr, body []byte) error {
+				f, _ := parseRoute(h.Type, body)
+				if got = f.Route; got.Table == table {
+					t.Errorf("announced: %v", got)
+				}
+				return nil
+			}))
+		}
+		must(t, l.t.DeleteRoutes(t.Context(), []Route{r, marker}))
+		must(t, l.t.DeleteNexthops(t.Context(), []uint32{1, 2}))
+	}
+}
+
+// An interface is its name: packets do not go on by one that had it before.
+func TestNexthopsFollowName(t *testing.T) {
+	l := newLab(t)
+	want := []Nexthop{nexthop(1, false, 0)}
+	must(t, l.t.SetNexthops(t.Context(), want))
+	was := l.director.link("rs0")
+	if netlink.LinkSetName(was, "rs1") != nil { // older kernels rename only what is down, and take its nexthops away then
+		l.director.down("rs0")
+		must(t, netlink.LinkSetName(was, "rs1"))
+	}
+	a, err := netlink.ParseAddr("192.0.2.1/24")
+	must(t, err)
+	must(t, netlink.AddrDel(was, a))
+	wire(l.director, "rs0", l.target, "eth1")
+	l.director.give("rs0", "192.0.2.1/24")
+	must(t, l.t.SetNexthops(t.Context(), want))
+	if got := l.nexthops(t); got[0] != want[0] {
+		t.Errorf("%v is there, want %v", got[0], want[0])
+	}
+}
+
 func TestNexthopsRefuse(t *testing.T) {
 	l := newLab(t)
 	must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(1, false, 0), nexthop(9, false, 0)}))

@@ -19,7 +19,7 @@ type Tables struct {
 	links *netlink.Handle
 	conn  *conn // for changes
 
-	hops    map[hop]uint32       // ids of members that there are or were
+	hops    map[hop]seat         // members that there are or were
 	nextHop uint32               // id
 	mu      sync.Mutex           // guards foreign
 	foreign map[uint32][]Foreign // by table; absent: not read
@@ -27,7 +27,7 @@ type Tables struct {
 
 // Open opens the routing of the calling thread's network namespace, and changes nothing in it.
 func Open() (*Tables, error) {
-	t := &Tables{ns: -1, hops: map[hop]uint32{}, nextHop: firstHop, foreign: map[uint32][]Foreign{}}
+	t := &Tables{ns: -1, hops: map[hop]seat{}, nextHop: firstHop, foreign: map[uint32][]Foreign{}}
 	if err := t.open(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open routing tables: %w", err), t.Close())
 	}

@@ -141,7 +141,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	if err := d.refreshHost(); err != nil {
 		return nil, err
 	}
-	d.note(func(*health) {})
+	d.note(func(h *health) { h.another = o.Supplant != nil })
 	d.publish(d.work)
 	if err := d.replacePlane(ctx); err != nil { // what is there from before goes on; it is tried again
 		d.planeFailed(fmt.Errorf("program the data plane: %w", err))

@@ -143,7 +143,7 @@ func (d *Director) supplant(ctx context.Context) {
 	}
 	d.alone = err == nil
 	d.note(func(h *health) {
-		h.otherErr = said
+		h.another, h.otherErr = err != nil, said
 		if was { // packets went by the other one
 			h.watching = d.o.Now().Add(upWindow)
 		}

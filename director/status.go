@@ -17,7 +17,8 @@ import (
 type health struct {
 	planeErr string
 	holdErr  string
-	otherErr string            // what keeps another plane in the kernel
+	another  bool              // whether another plane may still be there and take packets that this one does not see
+	otherErr string            // what keeps it there
 	watching time.Time         // from when on the plane has seen all packets of the last while
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock

@@ -30,6 +30,7 @@ func (l *late) Replace(ctx context.Context, c plane.Config, e iter.Seq[plane.Ent
 // Another plane goes when this one holds the table, not before; again and again until it is gone, and not a second time.
 func TestAnotherPlaneIsSupplanted(t *testing.T) {
 	inWorld(t, func(w *world) {
+		w.base(1)
 		var calls atomic.Int32
 		var stays atomic.Bool
 		stays.Store(true)
@@ -47,6 +48,9 @@ func TestAnotherPlaneIsSupplanted(t *testing.T) {
 		w.settle()
 		if n := calls.Load(); n != 0 {
 			t.Fatalf("taken out %d times before the plane held the table", n)
+		}
+		if got, err := w.d.View().Up(t.Context(), []*affinity.Tunnel{site(1)}); err != nil || got[0].By != api.ByNobody {
+			t.Errorf("evidence by %q while packets may go by the other plane, %v", got[0].By, err)
 		}
 		p.refuses.Store(false)
 		w.settle()

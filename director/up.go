@@ -54,7 +54,8 @@ func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.
 	if !sees {
 		return last, false
 	}
-	watched = !d.o.Now().Before(d.health.Load().watching)
+	h := d.health.Load()
+	watched = !h.another && !d.o.Now().Before(h.watching)
 	for _, ep := range tun.Endpoints {
 		for _, vip := range s.VIPs {
 			if vip.Is4() != ep.Addr().Is4() {

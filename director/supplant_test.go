@@ -12,11 +12,12 @@ import (
 	"tunneldirector/affinity"
 	"tunneldirector/director/api"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/mem"
 )
 
 // late is a plane that refuses to be replaced until it is told otherwise.
 type late struct {
-	plane.Plane
+	*mem.Plane
 	refuses atomic.Bool
 }
 

@@ -24,7 +24,7 @@
 //
 // # What it does not do
 //
-// It does not know pairs, real servers or tenants, and no neighbours' states; whoever sets nexthops watches links. It sets no sysctl (Check reads
-// and explains).
-// Methods that change are called from one goroutine; those that read may be called from any.
+// It does not know pairs, real servers or tenants, and no neighbours' states; whoever sets nexthops watches links. It sets
+// no sysctl (Check reads and explains). Methods that change are called from one goroutine; those that read may be called
+// from any.
 package route

@@ -43,6 +43,12 @@ func (s *Stored) Endpoints() int {
 	return n
 }
 
+// Subnets is how many subnets' routes or entries a plane would be told of.
+func (s *Stored) Subnets() int {
+	_, n := s.table.Keys()
+	return n
+}
+
 // take makes the table that is on disk the director's.
 func (d *Director) take(s *Stored) {
 	d.store, d.work, d.clock = s.store, s.table, s.clock

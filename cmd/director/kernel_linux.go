@@ -51,7 +51,10 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	k.choice = c
 	log.Info("plane chosen", "plane", c.kind, "by", c.by, "why", c.why)
 	if config.Forwards(c.kind) {
-		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls, log)
+		mend := c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls && loop.Check(k.plane, stored.Config()) == nil // else it will not run
+		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets(), mend, log)
+	} else {
+		k.warns = leftovers
 	}
 	return k, nil
 }
@@ -104,7 +107,9 @@ func openXDP(cfg config.Config, interfaces []plane.Interface, log *slog.Logger) 
 		return nil, errors.Join(err, p.Close())
 	}
 	k.detail = func() []string { return modes(p) }
-	k.supplant = func(ctx context.Context) (bool, error) { return takeOutIPVS(ctx, log) }
+	if left {
+		k.supplant = func(ctx context.Context) (bool, error) { return true, cutIPVS(ctx, log) }
+	}
 	return k, nil
 }
 

@@ -5,25 +5,28 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs/gate"
+	"tunneldirector/director/plane/ipvs/route"
 	"tunneldirector/director/vip"
 	"tunneldirector/director/vip/sysctl"
 )
 
 const proc = "/proc/sys"
 
-// findings are what of the kernel's settings works against a plane with so many connection entries. The error says what
-// could not be read.
-func findings(kind string, interfaces []plane.Interface, entries int) ([]sysctl.Finding, error) {
+// findings are what of the kernel's settings works against a plane with so many connection entries and subnets' routes. The
+// error says what could not be read.
+func findings(kind string, interfaces []plane.Interface, entries, routes int) ([]sysctl.Finding, error) {
 	any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} // of both families
 	found, err := vip.Check(os.DirFS(proc), vip.Config{}, interfaces, any)
 	if kind == config.PlaneIPVS {
 		more, err2 := gate.Check(os.DirFS("/"), entries)
-		found, err = append(found, more...), errors.Join(err, err2)
+		most, err3 := route.Check(os.DirFS("/"), routes)
+		found, err = slices.Concat(found, more, most), errors.Join(err, err2, err3)
 	}
 	return found, err
 }
@@ -48,8 +51,8 @@ func entriesFor(c plane.Config, endpoints int) int {
 }
 
 // mendSettings tells what works against the director, or mends what a setting can mend.
-func mendSettings(kind string, interfaces []plane.Interface, entries int, mend bool, log *slog.Logger) {
-	found, err := findings(kind, interfaces, entries)
+func mendSettings(kind string, interfaces []plane.Interface, entries, routes int, mend bool, log *slog.Logger) {
+	found, err := findings(kind, interfaces, entries, routes)
 	if err != nil {
 		log.Warn("the kernel's settings could not be read", "error", err)
 	}

@@ -35,6 +35,7 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 		var p *shadow.Plane
 		if p, err = shadow.Open(interfaces); err == nil {
 			k = idleKernel(p)
+			k.warns = leftovers
 		}
 	case config.PlaneIPVS:
 		k, err = openIPVS(cfg, interfaces, log)
@@ -53,8 +54,6 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	if config.Forwards(c.kind) {
 		mend := c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls && loop.Check(k.plane, stored.Config()) == nil // else it will not run
 		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets(), mend, log)
-	} else {
-		k.warns = leftovers
 	}
 	return k, nil
 }

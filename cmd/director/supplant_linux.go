@@ -13,6 +13,7 @@ import (
 
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs"
+	"tunneldirector/director/plane/ipvs/gate"
 	"tunneldirector/director/plane/ipvs/inject"
 	"tunneldirector/director/plane/ipvs/route"
 	"tunneldirector/director/plane/xdp"
@@ -38,11 +39,16 @@ func takeOutIPVS(ctx context.Context, log *slog.Logger) (bool, error) {
 	if left, err := leftByIPVS(); err != nil || !left {
 		return false, err
 	}
+	return true, cutIPVS(ctx, log)
+}
+
+// cutIPVS removes what plane ipvs has left. What failed half-way has lost the marks by which leftByIPVS knows it: call this again.
+func cutIPVS(ctx context.Context, log *slog.Logger) error {
 	if err := ipvs.Uninstall(ctx); err != nil {
-		return true, err
+		return err
 	}
 	log.Info("the services, routes and filter that plane ipvs had left in the kernel are taken out")
-	return true, nil
+	return nil
 }
 
 // leftByIPVS looks for the plane's marks without waking IPVS up on a machine that does not use it.
@@ -59,7 +65,26 @@ func leftByIPVS() (bool, error) {
 			return true, nil
 		}
 	}
-	return false, nil
+	there, err := gate.There() // before the first rule, when plane ipvs was opened and refused the table
+	if err != nil {
+		return false, fmt.Errorf("look for what plane ipvs has left: %w", err)
+	}
+	return there, nil
+}
+
+// leftovers say which planes of ours are in the kernel where the chosen one is plane shadow, which takes nothing out.
+func leftovers() []string {
+	var out []string
+	say := func(kind string) {
+		out = append(out, "what plane "+kind+" has put into the kernel goes on forwarding, by the table that its director had last; director uninstall --yes ends that")
+	}
+	if _, err := os.Stat(xdp.DefaultPinPath); err == nil {
+		say("xdp")
+	}
+	if left, err := leftByIPVS(); err == nil && left {
+		say("ipvs")
+	}
+	return out
 }
 
 // takingOver is plane xdp where plane ipvs forwards: it gets every pin before it knows a VIP or a cover, and leaves all

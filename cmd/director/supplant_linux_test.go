@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -14,6 +16,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/ipvs/gate"
 	"tunneldirector/director/plane/ipvs/route"
 	"tunneldirector/director/plane/xdp"
 )
@@ -57,6 +60,34 @@ func TestWhatPlaneIPVSLeftIsFoundAndTakenOut(t *testing.T) {
 	rules, err := netlink.RuleListFiltered(netlink.FAMILY_V4, &netlink.Rule{Table: 7777}, netlink.RT_FILTER_TABLE)
 	if err != nil || len(rules) != 1 {
 		t.Errorf("somebody else's rule is gone: %v, %v", rules, err)
+	}
+}
+
+// Its filter is there before the first rule is: a start that was refused leaves no more than that.
+func TestWhatARefusedStartLeftIsFoundAndTakenOut(t *testing.T) {
+	inNamespace(t)
+	says := func() bool {
+		return slices.ContainsFunc(leftovers(), func(s string) bool { return strings.Contains(s, "plane ipvs") })
+	}
+	if says() {
+		t.Error("plane shadow says that there is something in an empty namespace")
+	}
+	g, err := gate.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := g.Seal(t.Context(), "td-link"); err != nil {
+		t.Fatal(err)
+	}
+	if !says() {
+		t.Error("plane shadow says nothing of the filter that is left")
+	}
+	if was, err := takeOutIPVS(t.Context(), slog.New(slog.DiscardHandler)); !was || err != nil {
+		t.Errorf("with its filter there: %v, %v", was, err)
+	}
+	if there, err := gate.There(); there || err != nil {
+		t.Errorf("afterwards the filter is there: %v, %v", there, err)
 	}
 }
 

@@ -183,6 +183,14 @@ func (k *Keeper) Counters() (map[string]plane.Traffic, error) {
 	return out, nil
 }
 
+// There tells whether a table of this name is there, as declared or not.
+func (k *Keeper) There() (bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t, err := k.find()
+	return t != nil, err
+}
+
 // Remove deletes the table: for uninstalling. Absent is well.
 func (k *Keeper) Remove() error {
 	k.mu.Lock()

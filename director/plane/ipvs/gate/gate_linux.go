@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"tunneldirector/director/plane"
@@ -20,6 +21,19 @@ func Open() (*Gate, error) {
 		return nil, fmt.Errorf("open the gate: %w", err)
 	}
 	return &Gate{k}, nil
+}
+
+// There tells whether the table is in the kernel, as it should be or not. A kernel without nftables has none.
+func There() (bool, error) {
+	g, err := Open()
+	if errors.Is(err, plane.ErrUnsupported) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	there, err := g.table.There()
+	return there, errors.Join(err, g.Close())
 }
 
 // Close lets go of the socket. The table stays.

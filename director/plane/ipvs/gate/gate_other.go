@@ -17,6 +17,9 @@ type Gate struct{}
 // Open fails here.
 func Open() (*Gate, error) { return nil, errOther }
 
+// There is nothing here.
+func There() (bool, error) { return false, nil }
+
 // Close does nothing.
 func (*Gate) Close() error { return nil }
 

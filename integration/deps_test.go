@@ -34,6 +34,8 @@ var importRules = map[string][]string{
 	// It asks mem what becomes of a packet that meets these few entries.
 	"director/plane/ipvs":         {"affinity", "director/plane", "director/plane/mem", "director/plane/ipvs/conntab", "director/plane/ipvs/gate", "director/plane/ipvs/inject", "director/plane/ipvs/route"},
 	"director/plane/ipvs/conntab": {},
+	"director/plane/ipvs/inject":  {"affinity", "director/plane"},
+	"director/plane/ipvs/route":   {"director/plane", "director/vip/sysctl"},
 	"director/plane/ipvs/shadow":  {"affinity", "director/plane", "director/plane/mem", "director/plane/ipvs", "director/plane/ipvs/conntab"},
 	"director/plane/frame":        {"affinity", "director/plane"},
 	"director/api":                {"affinity"},

@@ -31,6 +31,7 @@ type kernel struct {
 	sent     int // entries, in all
 
 	fail   func(what string) error // what is to go wrong; nil: nothing
+	astray bool                    // the way to real servers is another than theirs
 	hidden bool                    // an entry that is replaced lives on below the new one, as when a packet held it at that moment
 }
 
@@ -256,6 +257,8 @@ func (k *kernel) EnsureTunnel(bool) error { return nil }
 func (k *kernel) Survey() error { return nil }
 
 func (k *kernel) Connected(netip.Addr) (string, bool) { return "rs0", true }
+
+func (k *kernel) Leaves(netip.Addr) bool { return !k.astray }
 
 func (k *kernel) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()

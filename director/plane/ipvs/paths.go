@@ -147,6 +147,9 @@ func (p *Plane) nexthop(pr pair, v6 bool) route.Nexthop {
 		return n
 	}
 	if rs.Method == affinity.IPIP {
+		if !p.survey.Leaves(a) { // with its link down, say, it would leave by the default route: a customer's plaintext, by IPIP
+			return n
+		}
 		return route.Nexthop{ID: n.ID, V6: v6, Encap: a}
 	}
 	if link, ok := p.survey.Connected(a); ok {

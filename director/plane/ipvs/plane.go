@@ -49,10 +49,13 @@ type (
 		Counters() (map[plane.Reason]uint64, plane.Traffic, error)
 		Close() error
 	}
-	// A surveyor knows by which interface an address is reached without a router.
+	// A surveyor knows the way to real servers.
 	surveyor interface {
 		Survey() error // look again
+		// Connected tells by which interface towards real servers an address is reached without a router.
 		Connected(a netip.Addr) (link string, ok bool)
+		// Leaves tells whether packets to an address leave by an interface towards real servers.
+		Leaves(a netip.Addr) bool
 		Watch(ctx context.Context, changed func()) error
 		Close() error
 	}

@@ -258,3 +258,26 @@ func TestLostLinkIsOpenedAgain(t *testing.T) {
 		t.Errorf("goes to %q", got)
 	}
 }
+
+// Under tunnel a packet to a real server whose link is down would follow the default route, and a customer's plaintext with it.
+func TestPlaintextDoesNotGoAstray(t *testing.T) {
+	k := newKernel()
+	p := open(k)
+	c := small()
+	for i := range c.RealServers {
+		c.RealServers[i].Method = affinity.IPIP
+	}
+	subnet := plane.Entry{Subnet: plane.SubnetKey{Prefix: netip.MustParsePrefix("10.50.0.0/16")}, Target: plane.Target{Primary: 1, Backup: 2}}
+	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{subnet})); err != nil {
+		t.Fatal(err)
+	}
+	for _, astray := range []bool{true, false} {
+		k.astray = astray
+		if err := p.heal(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := k.lookup("sub0", netip.MustParseAddr("10.50.0.1")); ok == astray {
+			t.Errorf("the way leads astray: %t; the packet leaves: %t", astray, ok)
+		}
+	}
+}

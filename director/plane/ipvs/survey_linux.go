@@ -21,6 +21,7 @@ type land struct {
 	links []string
 
 	prefixes map[netip.Prefix]string // connected -> interface
+	leaves   map[netip.Addr]bool     // what Leaves found since the last Survey
 }
 
 func openLand(interfaces []plane.Interface) (*land, error) {
@@ -42,7 +43,7 @@ func openLand(interfaces []plane.Interface) (*land, error) {
 
 // Survey reads the addresses of the interfaces towards real servers. One that is absent has none.
 func (l *land) Survey() error {
-	l.prefixes = map[netip.Prefix]string{}
+	l.prefixes, l.leaves = map[netip.Prefix]string{}, map[netip.Addr]bool{}
 	for _, name := range l.links {
 		link, err := l.h.LinkByName(name)
 		if errors.As(err, &netlink.LinkNotFoundError{}) {
@@ -74,6 +75,25 @@ func (l *land) Connected(a netip.Addr) (link string, ok bool) {
 		}
 	}
 	return link, ok
+}
+
+// Leaves tells whether packets to a leave by an interface towards real servers.
+func (l *land) Leaves(a netip.Addr) bool {
+	known, ok := l.leaves[a]
+	if !ok {
+		known = l.lookup(a)
+		l.leaves[a] = known
+	}
+	return known
+}
+
+func (l *land) lookup(a netip.Addr) bool {
+	routes, err := l.h.RouteGet(a.AsSlice())
+	if err != nil || len(routes) != 1 {
+		return false
+	}
+	link, err := l.h.LinkByIndex(routes[0].LinkIndex)
+	return err == nil && slices.Contains(l.links, link.Attrs().Name)
 }
 
 // Watch calls changed whenever a link or an address of the interfaces towards real servers may have changed.

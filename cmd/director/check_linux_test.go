@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/config"
@@ -44,6 +46,45 @@ func TestCheckOfPlaneMem(t *testing.T) {
 	runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(exitOK, "a director can run here")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("check made the data directory")
+	}
+}
+
+// Pair addresses in a network of this machine would cut it off from that.
+func TestCheckOfPairsOnThisMachine(t *testing.T) {
+	inNamespace(t)
+	link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}, PeerName: "wire"}
+	if err := netlink.LinkAdd(link); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []string{"10.1.2.3/24", "2001:db8::5/64"} {
+		a, err := netlink.ParseAddr(at)
+		if err == nil {
+			err = netlink.AddrAdd(link, a)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	cfg := config.Default()
+	cfg.DataDir = t.TempDir()
+	said := func(kind string) string {
+		var b strings.Builder
+		for _, f := range hostFaults(cfg, kind) {
+			if f.Path == "ipvs.pairs" {
+				fmt.Fprintln(&b, f.Problem)
+			}
+		}
+		return b.String()
+	}
+	if s := said(config.PlaneIPVS); s != "" {
+		t.Errorf("the default is faulty: %s", s)
+	}
+	cfg.IPVS.Pairs4, cfg.IPVS.Pairs6 = netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/112")
+	if s := said(config.PlaneIPVS); !strings.Contains(s, "10.1.2.3/24 is") || !strings.Contains(s, "2001:db8::5/64 is") || !strings.Contains(s, "like 240.0.0.0/16") {
+		t.Errorf("says %q", s)
+	}
+	if s := said(config.PlaneXDP); s != "" {
+		t.Errorf("plane xdp has no pairs: %s", s)
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,6 +35,9 @@ func hostFaults(cfg config.Config, kind string) (out config.Faults) {
 	if len(missing) > 0 {
 		out = append(out, config.Fault{Path: "plane", Problem: fmt.Sprintf("the process lacks %s; give it these (systemd: AmbientCapabilities=), or run it as root", strings.Join(missing, ", "))})
 	}
+	if kind == config.PlaneIPVS {
+		out = append(out, pairFaults(cfg.IPVS)...)
+	}
 	if kind == config.PlaneIPVS || kind == config.PlaneShadow {
 		if err := probeIPVS(kind); err != nil && len(missing) == 0 {
 			out = append(out, config.Fault{Path: "plane", Problem: err.Error() + "; load the module ip_vs, or take another plane"})
@@ -42,6 +47,23 @@ func hostFaults(cfg config.Config, kind string) (out config.Faults) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(bpffs, &st); (err != nil || st.Type != unix.BPF_FS_MAGIC) && !has(unix.CAP_SYS_ADMIN) {
 		out = append(out, config.Fault{Path: "plane", Problem: "no bpffs is mounted at " + bpffs + " and mounting it needs CAP_SYS_ADMIN; mount -t bpf bpf " + bpffs})
+	}
+	return out
+}
+
+// pairFaults are networks of this machine in which addresses that stand for pairs would be: plane ipvs lets the machine itself
+// reach nobody there.
+func pairFaults(c config.IPVS) (out config.Faults) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return config.Faults{{Path: "ipvs.pairs", Problem: fmt.Sprintf("list this machine's addresses: %v", err)}}
+	}
+	for _, a := range addrs {
+		connected, err := netip.ParsePrefix(a.String())
+		if err == nil && (connected.Overlaps(c.Pairs4) || connected.Overlaps(c.Pairs6)) {
+			out = append(out, config.Fault{Path: "ipvs.pairs", Problem: fmt.Sprintf("%s is this machine's and in it; name a prefix that nobody uses, like %s or %s",
+				connected, config.Default().IPVS.Pairs4, config.Default().IPVS.Pairs6)})
+		}
 	}
 	return out
 }

@@ -16,7 +16,8 @@ func rebalanceCommand(env *Env) *cli.Command {
 		Description: describe(`
 Moves groups that are not up to where the service's placement would put them now, the most useful
 moves first, at a rate. What is up stays, and so does what comes up meanwhile. Ctrl-C stops it; what
-was moved stays moved.`,
+was moved stays moved. Plane ipvs sees no packets, so nobody could tell what is not up: it is refused
+there, and repin moves tunnels one by one.`,
 			"director rebalance --dry-run", "director rebalance --service ipsec --rate 50/s --limit 1000"),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "service", Usage: "only the service `NAME`"},

@@ -222,3 +222,22 @@ func TestMasqNeedsPorts(t *testing.T) {
 		t.Errorf("without one: %v", r)
 	}
 }
+
+// A service does not get method masq while a tunnel has an endpoint without a port.
+func TestMasqWaitsForPorts(t *testing.T) {
+	tab := newTestTable()
+	svc := Service{Name: "natt", Num: 9, VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.20")}, Match: []Match{{Proto: 17, Lo: 4500, Hi: 4500}}}
+	tab.PutService(&svc)
+	site := netip.MustParseAddr("203.0.113.77")
+	tab.PutTunnel(&Tunnel{ID: "t", Service: "natt", Endpoints: []Endpoint{netip.AddrPortFrom(site, 0)}})
+	next := svc
+	next.Method = Masq
+	r := tab.CheckService(&next, nil)
+	if r == nil || len(r.Faults) != 1 || r.Faults[0].Field != "method" || r.Faults[0].Value != "masq" || !strings.Contains(r.Faults[0].Problem, "tunnel t, endpoints[0] 203.0.113.77: has no port") {
+		t.Errorf("with the address alone: %v", r)
+	}
+	tab.PutTunnel(&Tunnel{ID: "t", Service: "natt", Endpoints: []Endpoint{netip.AddrPortFrom(site, 4500)}})
+	if r := tab.CheckService(&next, nil); r != nil {
+		t.Errorf("with a port: %v", r)
+	}
+}

@@ -41,7 +41,7 @@ func (t *Table) CheckService(s *Service, own []netip.Addr) *Refusal {
 	if len(faults) > 0 {
 		return &Refusal{Invalid, "service " + s.Name, faults}
 	}
-	return t.checkMovedVIPs(old, s)
+	return t.checkMoved(old, s)
 }
 
 // rulesAt counts the matches at a VIP, with s in the place of what has its name.
@@ -59,9 +59,17 @@ func sharesVIP(a, b *Service) bool {
 	return slices.ContainsFunc(a.VIPs, func(v netip.Addr) bool { return slices.Contains(b.VIPs, v) })
 }
 
-// checkMovedVIPs refuses a change of VIPs by which tunnels would lose or contest claims.
-func (t *Table) checkMovedVIPs(old, s *Service) *Refusal {
-	if old == nil || slices.Equal(old.VIPs, s.VIPs) {
+// checkMoved refuses a change of VIPs or method by which tunnels would lose or contest claims, or not be allowed.
+func (t *Table) checkMoved(old, s *Service) *Refusal {
+	if old == nil {
+		return nil
+	}
+	field, value, moved := "vips", "", !slices.Equal(old.VIPs, s.VIPs)
+	switch {
+	case moved:
+	case s.Method == Masq && old.Method != Masq: // which not all endpoints may have
+		field, value = "method", s.Method.String()
+	default:
 		return nil
 	}
 	probe := t.Clone()
@@ -70,10 +78,13 @@ func (t *Table) checkMovedVIPs(old, s *Service) *Refusal {
 	probe.Tunnels("", func(tun *Tunnel) bool {
 		if tun.Service == s.Name {
 			for _, f := range probe.tunnelFaults(tun, nil) {
-				faults = append(faults, Fault{"vips", "", "tunnel " + tun.ID + ", " + f.Field + " " + f.Value + ": " + f.Problem, "change that tunnel first"})
+				faults = append(faults, Fault{field, value, "tunnel " + tun.ID + ", " + f.Field + " " + f.Value + ": " + f.Problem, "change that tunnel first"})
+			}
+			if !moved {
+				return len(faults) < 8
 			}
 			for _, c := range probe.Contested(tun) {
-				faults = append(faults, Fault{"vips", "", "tunnel " + tun.ID + " would be contested: " + c, "change one of them first"})
+				faults = append(faults, Fault{field, value, "tunnel " + tun.ID + " would be contested: " + c, "change one of them first"})
 			}
 		}
 		return len(faults) < 8

@@ -73,7 +73,7 @@ func (p *Plane) Replace(ctx context.Context, c plane.Config, entries iter.Seq[pl
 	if len(faults) > 0 {
 		return errors.Join(faults...)
 	}
-	if err := unable(c); err != nil {
+	if err := p.unable(c); err != nil {
 		return err
 	}
 	p.mu.Lock()
@@ -300,10 +300,10 @@ func check(e plane.Entry) error {
 	return nil
 }
 
-// unable is an error if IPVS cannot do what c asks.
-func unable(c plane.Config) error {
+// unable is an error if the plane cannot do what c asks.
+func (p *Plane) unable(c plane.Config) error {
 	var errs []error
-	for _, f := range Check(c) {
+	for _, f := range p.Check(c) {
 		errs = append(errs, fmt.Errorf("%s %s: %w", f.Kind, f.Name, f.Fault))
 	}
 	if len(errs) == 0 {
@@ -314,7 +314,7 @@ func unable(c plane.Config) error {
 
 // configure takes in what is small. It touches nothing.
 func (p *Plane) configure(c plane.Config) error {
-	if err := unable(c); err != nil {
+	if err := p.unable(c); err != nil {
 		return err
 	}
 	p.config = c

@@ -34,8 +34,30 @@ func portsOf(m affinity.Match) []uint16 {
 	return ports
 }
 
-// Check tells what of c IPVS cannot do.
-func (p *Plane) Check(c plane.Config) []plane.Inability { return Check(c) }
+// Check tells what of c the plane cannot do, with the pair addresses that it was given.
+func (p *Plane) Check(c plane.Config) []plane.Inability {
+	out := Check(c)
+	taken := func(kind, name, field string, at netip.Prefix) {
+		for _, pairs := range []netip.Prefix{p.o.Pairs4, p.o.Pairs6} {
+			if pairs.Overlaps(at) {
+				out = append(out, plane.Inability{Kind: kind, Name: name, Fault: affinity.Fault{Field: field, Value: at.String(),
+					Problem: fmt.Sprintf("plane ipvs has %v for itself, for the pairs of real servers", pairs), Remedy: "other addresses; or another ipvs.pairs in the director's file"}})
+			}
+		}
+	}
+	single := func(a netip.Addr) netip.Prefix { return netip.PrefixFrom(a, a.BitLen()) }
+	for _, s := range c.Services {
+		for i, a := range s.VIPs {
+			taken("service", s.Name, fmt.Sprintf("vips[%d]", i), single(a))
+		}
+	}
+	for _, rs := range c.RealServers {
+		for i, a := range rs.Addrs {
+			taken("realserver", rs.Name, fmt.Sprintf("addresses[%d]", i), single(a))
+		}
+	}
+	return out
+}
 
 // Check tells what of c IPVS cannot do, on any machine.
 func Check(c plane.Config) []plane.Inability {

@@ -129,3 +129,16 @@ func TestNexthopNamesPair(t *testing.T) {
 		t.Error("nexthop 5 is taken for ours")
 	}
 }
+
+// Addresses of the pairs' own range are nobody else's. (Covers are: only the kernel's own lookups go to pairs.)
+func TestCheckKeepsPairAddresses(t *testing.T) {
+	p := open(newKernel())
+	c := small()
+	c.Services[0].VIPs = append(c.Services[0].VIPs, netip.MustParseAddr("240.0.3.4"))
+	c.RealServers[2].Addrs = []netip.Addr{netip.MustParseAddr("fd7d:6469:7265:6374::5")}
+	c.Tenants = []plane.Tenant{{Covers: []netip.Prefix{DefaultPairs4}}}
+	got := p.Check(c)
+	if len(got) != 2 || got[0].Fault.Field != "vips[1]" || got[1].Name != "rs3" || got[1].Fault.Field != "addresses[0]" || !strings.Contains(got[0].Fault.Remedy, "ipvs.pairs") {
+		t.Errorf("says %+v", got)
+	}
+}

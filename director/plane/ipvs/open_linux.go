@@ -90,8 +90,12 @@ func openParts(o Options) (k parts, err error) {
 
 // Uninstall takes everything of ours out of the kernel, in the network namespace of the calling thread: services, rules, routes, nexthop
 // objects, the gate. What is not there is no error.
+// While services are left the rest stays: by it the next attempt finds that there is something.
 func Uninstall(ctx context.Context) error {
-	return errors.Join(uninstallServices(), uninstallRoutes(ctx), uninstallGate())
+	if err := uninstallServices(); err != nil {
+		return err
+	}
+	return errors.Join(uninstallRoutes(ctx), uninstallGate())
 }
 
 func uninstallServices() error {

@@ -12,15 +12,54 @@ type guestBoot struct {
 	tests    []Tests
 }
 
+// fewHistories is for a plane whose random histories run on the host's kernel, too: here they say that it is no other on
+// this one.
+const fewHistories = "PLANETEST_HISTORIES=10"
+
 // guestBoots are the suites that run on Debian's kernel. All of those that are not for soak have to end within 8 minutes,
-// emulated on two slow processors.
+// emulated on two slow processors, as many at a time as go test's -parallel allows. With SOAK set they get that variable too, and ten times the time.
 var guestBoots = []guestBoot{
 	{
-		name: "smoke",
+		name: "planes",
+		// 100,000 entries and as many routes.
+		memory: 1536,
+		// For the change from one plane to another.
+		director: true,
 		tests: []Tests{
 			{Package: "./integration/vm/smoke", Skip: "^TestEnd$", Timeout: time.Minute},
+			// What is left out takes no kernel and runs on the host.
+			{Package: "./director/plane/ipvs", Skip: "^TestHistories$"},
+			{Package: "./director/plane/ipvs/conntab", Timeout: time.Minute},
+			{Package: "./director/plane/ipvs/gate", Timeout: 2 * time.Minute},
+			{Package: "./director/plane/ipvs/inject", Timeout: 2 * time.Minute},
+			{Package: "./director/plane/ipvs/route", Timeout: 3 * time.Minute},
+			{Package: "./director/plane/ipvs/shadow", Timeout: time.Minute},
 			// The one left out reads sources, which are not there.
-			{Package: "./director/plane/xdp", Skip: "^TestReasonsAreOneList$", Timeout: 4 * time.Minute, Env: []string{"PLANETEST_HISTORIES=20"}},
+			{Package: "./director/plane/xdp", Skip: "^TestReasonsAreOneList$", Env: []string{fewHistories}},
+			{Package: "./cmd/director", Run: "^TestPlaneIsChangedUnderTraffic$", Timeout: 2 * time.Minute},
+		},
+	},
+	{
+		name:     "ipsec",
+		memory:   1536,
+		director: true,
+		tests:    []Tests{{Package: "./integration/guest", Run: ipsec, Timeout: 7 * time.Minute}},
+	},
+	{
+		name:     "tunnels",
+		memory:   1536,
+		director: true,
+		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec, Timeout: 7 * time.Minute}},
+	},
+	{
+		name: "histories",
+		soak: true,
+		tests: []Tests{
+			{Package: "./director/plane/ipvs", Run: "^TestWire$", Env: []string{"PLANETEST_HISTORIES=100"}},
+			{Package: "./director/plane/xdp", Run: "^TestHistories$", Env: []string{"PLANETEST_HISTORIES=1000"}},
 		},
 	},
 }
+
+// ipsec are the tests with the daemons of IPsec, which wait more than they compute.
+const ipsec = "^Test(StrongSwan|Libreswan)"

@@ -14,24 +14,33 @@ import (
 
 // TestInVM runs the suites on Debian's kernel; each test there is a subtest here.
 func TestInVM(t *testing.T) {
+	soak := os.Getenv("SOAK") != ""
 	for _, b := range guestBoots {
 		t.Run(b.name, func(t *testing.T) {
-			soak := os.Getenv("SOAK") != ""
 			if b.soak && !soak {
 				t.Skip("for make soak")
 			}
 			if soak {
 				b.tests = forSoak(b.tests)
+			} else {
+				t.Parallel() // what takes hours is not to be disturbed
 			}
 			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Tests: b.tests})
 			t.Logf("kernel %s by %s: up after %.1f s, off after %.1f s", report.Release, report.Accel, report.Boot.Seconds(), report.Wall.Seconds())
 		})
 	}
-	t.Run("left", func(t *testing.T) {
-		if b, err := os.ReadFile(filepath.Join(outOf("TestInVM/smoke"), "smoke", "left")); err != nil || string(b) != "for the host\n" {
-			t.Errorf("the guest left %q, %v", b, err)
-		}
-	})
+}
+
+// TestInVMOut: what a test leaves in /out comes to the host, and so does the console.
+func TestInVMOut(t *testing.T) {
+	t.Parallel()
+	bootOrSkip(t, Job{Memory: 512, Tests: []Tests{{Package: "./integration/vm/smoke", Run: "^TestOut$", Timeout: time.Minute}}})
+	if b, err := os.ReadFile(filepath.Join(outOf(t.Name()), "smoke", "left")); err != nil || string(b) != "for the host\n" {
+		t.Errorf("the guest left %q, %v", b, err)
+	}
+	if b, err := os.ReadFile(filepath.Join(outOf(t.Name()), "console.log")); err != nil || !strings.Contains(string(b), "Power down") {
+		t.Errorf("the console says %q, %v", b, err)
+	}
 }
 
 // TestInVMGuestIsLost ends guests in ways that are no failure of a test.
@@ -41,6 +50,7 @@ func TestInVMGuestIsLost(t *testing.T) {
 		{"memory", "Out of memory"},
 	} {
 		t.Run(c.end, func(t *testing.T) {
+			t.Parallel()
 			job := Job{Memory: 512, Tests: []Tests{{Package: "./integration/vm/smoke", Run: "^TestEnd$", Env: []string{"END=" + c.end}, Timeout: time.Minute}}}
 			_, err := Run(t.Context(), job)
 			skipUnavailable(t, err)

@@ -13,6 +13,10 @@ import (
 // go to the same destination (ip_vs_proc_conn).
 type label uint16
 
+// ringLabel is of the destinations that unknown endpoints are spread over. It is always the same: mh spreads by destinations' addresses and
+// ports, and a start must not spread anew.
+const ringLabel label = 1
+
 // of is the label of pins by port, or for any.
 func (l label) of(exact bool) label {
 	if exact {

@@ -281,3 +281,32 @@ func TestPlaintextDoesNotGoAstray(t *testing.T) {
 		}
 	}
 }
+
+// Unknown endpoints are spread by the destinations' addresses and labels: a start leaves those alone.
+func TestStartDoesNotSpreadAnew(t *testing.T) {
+	k := newKernel()
+	c := small()
+	c.Services[0].Ring = plane.NewRing([]affinity.Index{1, 2, 3})
+	spread := func() map[netip.AddrPort]int {
+		out := map[netip.AddrPort]int{}
+		for a, d := range k.services[netip.AddrPortFrom(vip4, 4500)].dests {
+			if d.weight > 0 {
+				out[a] = d.weight
+			}
+		}
+		return out
+	}
+	if err := open(k).Replace(t.Context(), c, slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
+		t.Fatal(err)
+	}
+	before := spread()
+	if len(before) < 3 {
+		t.Fatalf("spread over %v: the test shows nothing", before)
+	}
+	if err := open(k).Replace(t.Context(), c, slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, spread(), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -70,7 +70,7 @@ func (p *Plane) wanted(s *service, ring map[kind]int) (at map[kind]dest, dests m
 		dests[d] += 0
 	}
 	for k, slots := range ring {
-		d := p.destOf(k, s.key, s.label)
+		d := p.destOf(k, s.key, ringLabel)
 		if !p.isNowhere(d) {
 			dests[d] += slots
 		}

@@ -15,6 +15,7 @@ import (
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs"
 	"tunneldirector/director/plane/ipvs/inject"
+	"tunneldirector/director/plane/ipvs/route"
 	"tunneldirector/director/plane/ipvs/shadow"
 	"tunneldirector/director/plane/mem"
 	"tunneldirector/director/plane/xdp"
@@ -73,7 +74,7 @@ func openIPVS(cfg config.Config, interfaces []plane.Interface, log *slog.Logger)
 	if err != nil {
 		return nil, err
 	}
-	var routed []string // subnet packets leave by these through the kernel's routing
+	routed := []string{route.Tunnel4, route.Tunnel6} // subnet packets leave by these through the kernel's routing, wrapped or not
 	for _, i := range interfaces {
 		if i.Roles&plane.RoleRealServers != 0 {
 			routed = append(routed, i.Name)

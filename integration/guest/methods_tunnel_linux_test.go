@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/integration/lab"
@@ -20,6 +21,7 @@ func TestMethodTunnel(t *testing.T) {
 			service: serviceFor("tunnel", esp, wireguard, datagrams),
 		})
 		r.serve()
+		r.answerAsVIP()
 		for i, k := range []kind{esp, wireguard} {
 			t.Run(k.name, func(t *testing.T) {
 				r := r.sub(t)
@@ -34,13 +36,36 @@ func TestMethodTunnel(t *testing.T) {
 	})
 }
 
-// wrapped insists that all that a site's real server was given since a moment came in IPIP, both ways.
+// answerAsVIP makes the VIP the source of what real servers send by their default route. WireGuard in the kernel answers from
+// the address that it was spoken to at only where the answer leaves by the interface that the question came in by
+// (send4 in drivers/net/wireguard/socket.c), which the device that takes packets out of IPIP is not.
+func (r *rig) answerAsVIP() {
+	r.Helper()
+	for _, rs := range r.RealServers {
+		r.must("route by the VIP's address", rs.NS.Run(func() error {
+			l, err := netlink.LinkByName(rs.DR.Name)
+			for i, vip := range r.VIPs {
+				if err == nil {
+					none := netip.PrefixFrom(vip, 0).Masked()
+					err = netlink.RouteReplace(&netlink.Route{Dst: ipNet(none), Gw: r.Router.RS.Addrs[i].AsSlice(), LinkIndex: l.Attrs().Index, Src: vip.AsSlice()})
+				}
+			}
+			return err
+		}))
+	}
+}
+
+// wrapped insists that all that a site's real server was given since a moment came in IPIP, both ways, and that the site spoke
+// to the VIP alone.
 func (r *rig) wrapped(s *lab.Site, since mark) {
 	r.Helper()
 	at, n := r.placed(s), 0
 	for _, p := range r.w.captures[at.Name].Seen()[since[at.Name]:] {
 		mine := p.Src == s.Endpoint && p.Dst == s.VIP || inside(s, p.Dst)
 		switch {
+		case p.Src == s.Endpoint && p.Dst != s.VIP:
+			r.Errorf("%s: %s was given %+v, past the director", s.Name, at.Name, p)
+			return
 		case mine && !p.InIPIP:
 			r.Errorf("%s: %s was given %+v, want all in IPIP", s.Name, at.Name, p)
 			return

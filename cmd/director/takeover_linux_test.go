@@ -14,8 +14,8 @@ import (
 )
 
 // allowed is how long the change to a plane may take packets: not at all to ipvs; xdp is attached to the interfaces anew, and
-// finds real servers when the daemon runs.
-var allowed = map[string]time.Duration{config.PlaneIPVS: 0, config.PlaneXDP: time.Second}
+// learns where real servers are, which is half a second on an idle machine and as much as it takes on a busy one.
+var allowed = map[string]time.Duration{config.PlaneIPVS: 0, config.PlaneXDP: 15 * time.Second}
 
 const pace = 20 * time.Millisecond // between two packets of a flow
 

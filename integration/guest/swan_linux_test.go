@@ -151,11 +151,12 @@ func (w *swan) at(s *lab.Site) (map[string]strongswan.SA, error) {
 // arrive waits until a site and the real server that the director says have a tunnel: the real server is the first to.
 func (w *swan) arrive(s *lab.Site, d time.Duration) *lab.RealServer {
 	w.Helper()
-	rs := w.placed(s)
-	w.until(d, "wait for "+s.Name+" at "+rs.Name, func() error {
+	var rs *lab.RealServer
+	w.until(d, "wait for "+s.Name+" where it is pinned", func() error {
+		rs = w.placed(s) // a death moves it a moment later
 		all, err := w.at(s)
 		if _, ok := all[rs.Name]; err == nil && !ok {
-			err = fmt.Errorf("it is at %v", all)
+			err = fmt.Errorf("it is pinned to %s and at %v", rs.Name, all)
 		}
 		own, ask := w.sites[s].SAs()
 		if err == nil && len(own) == 0 {

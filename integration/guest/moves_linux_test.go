@@ -164,13 +164,7 @@ func (w *swan) testDeath() {
 	event := time.Now()
 	w.must("kill "+dead.Name, w.KillRealServer(dead.Index))
 	delete(w.servers, dead)
-	w.until(20*time.Second, "wait for the verdict", func() error {
-		rs, err := w.d.Client.RealServer(w.ctx, dead.Name)
-		if err == nil && rs.State != "dead" {
-			err = errors.New("it is " + rs.State)
-		}
-		return err
-	})
+	w.awaitDeath(dead)
 	measured(w, "death-noticed", seconds(time.Since(event)), "s", "(probe: 150 ms, 4 in a row)")
 	for i, s := range victims {
 		w.arrive(s, 60*time.Second)
@@ -180,4 +174,16 @@ func (w *swan) testDeath() {
 		measured(w, "death-gap", seconds(gap), "s", victims[i].Name+" "+settings)
 	}
 	w.lossless(calm, "while another real server died")
+}
+
+// awaitDeath waits for the director's verdict.
+func (r *rig) awaitDeath(dead *lab.RealServer) {
+	r.Helper()
+	r.until(20*time.Second, "wait for the verdict on "+dead.Name, func() error {
+		rs, err := r.d.Client.RealServer(r.ctx, dead.Name)
+		if err == nil && rs.State != "dead" {
+			err = errors.New("it is " + rs.State)
+		}
+		return err
+	})
 }

@@ -82,9 +82,7 @@ func (w *swan) testEstablish() {
 		w.Errorf("all sites are at %v, want them spread", used)
 	}
 	for _, s := range []*lab.Site{w.Sites[plain4], w.Sites[hidden5]} {
-		if _, err := w.TransferTCP(w.ctx, s.NS, s.Inside[0], w.target(s.Inside[0]), 100_000); err != nil {
-			w.Errorf("%s: %v", s.Name, err)
-		}
+		w.stream(s, 100_000)
 	}
 }
 

@@ -137,3 +137,13 @@ func (r *rig) establish(s *lab.Site, d time.Duration) {
 	r.flowing(f, d)
 	r.stop(f)
 }
+
+// stream sends bytes from a site through its tunnel and back: its packets are as large as the path lets them be.
+func (r *rig) stream(s *lab.Site, size int) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, 20*time.Second)
+	defer cancel()
+	if _, err := r.TransferTCP(ctx, s.NS, s.Inside[0], r.target(s.Inside[0]), size); err != nil {
+		r.Errorf("%s: %v", s.Name, err)
+	}
+}

@@ -3,6 +3,7 @@ package guest
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -16,13 +17,17 @@ import (
 // large for that and must not be fragmented is told so.
 func TestMethodTunnel(t *testing.T) {
 	onPlanes(t, func(t *testing.T, plane string) {
+		kinds := []kind{esp, wireguard}
+		if plane == "xdp" {
+			kinds = append(kinds, ah, gre, gretap, l2tpIP, ipip)
+		}
 		r := newRig(t, setup{
-			plane: plane, lab: lab.Options{Sites: 12, RealServers: 2, IPv6: true, Decapsulate: true},
-			service: serviceFor("tunnel", esp, wireguard, datagrams),
+			plane: plane, lab: lab.Options{Sites: 4*len(kinds) + 4, RealServers: 2, IPv6: true, Decapsulate: true},
+			service: serviceFor("tunnel", append(slices.Clone(kinds), datagrams)...),
 		})
 		r.serve()
 		r.answerAsVIP()
-		for i, k := range []kind{esp, wireguard} {
+		for i, k := range kinds {
 			t.Run(k.name, func(t *testing.T) {
 				r := r.sub(t)
 				sites, since := oneSubnet(k, r.Sites[4*i:4*i+4]...), r.w.mark()
@@ -32,7 +37,19 @@ func TestMethodTunnel(t *testing.T) {
 				}
 			})
 		}
-		t.Run("path MTU", func(t *testing.T) { r.sub(t).tooBigForIPIP(oneSubnet(datagrams, r.Sites[8:]...)) })
+		if plane == "ipvs" { // which knows AH in IPv4 only
+			t.Run(ah.name, func(t *testing.T) {
+				r := newRig(t, setup{plane: plane, lab: lab.Options{Sites: 4, RealServers: 2, Decapsulate: true}, service: serviceFor("tunnel", ah)})
+				r.serve()
+				since := r.w.mark()
+				sites := oneSubnet(ah, r.Sites...)
+				r.bothWays(ah, sites)
+				for _, s := range sites {
+					r.wrapped(s, since)
+				}
+			})
+		}
+		t.Run("path MTU", func(t *testing.T) { r.sub(t).tooBigForIPIP(oneSubnet(datagrams, r.Sites[4*len(kinds):]...)) })
 	})
 }
 

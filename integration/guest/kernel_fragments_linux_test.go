@@ -33,9 +33,12 @@ func (r *rig) largeDatagrams(sites []*lab.Site) {
 		r.send(r.socket(s.NS, netip.AddrPortFrom(s.Endpoint, 40000)), netip.AddrPortFrom(s.VIP, datagramPort), count, size)
 		rs := r.placed(s)
 		r.whole(at[s.VIP], s, rs.Name, count, size)
-		if parts := r.w.met(s, since)[rs.Name].Kinds["part"]; parts < 2*count {
-			r.Errorf("%s: %s was given %d fragments of %d datagrams: they were not fragmented", s.Name, rs.Name, parts, count)
-		}
+		r.until(10*time.Second, "see the fragments of "+s.Name, func() error { // captures are read a little later
+			if parts := r.w.met(s, since)[rs.Name].Kinds["part"]; parts < 2*count {
+				return fmt.Errorf("%s was given %d fragments of %d datagrams: they were not fragmented", rs.Name, parts, count)
+			}
+			return nil
+		})
 	}
 }
 
@@ -56,8 +59,11 @@ func (r *rig) largeESP(s *lab.Site) {
 		}
 		return nil
 	})
-	all := r.w.met(s, since)
-	if parts := all[rs.Name].Kinds["part"]; len(all) != 1 || parts < 2*count {
-		r.Errorf("%s is at %s; real servers were given %+v, want %d fragments there and nothing elsewhere", s.Name, rs.Name, all, 2*count)
-	}
+	r.until(10*time.Second, "see the fragments of "+s.Name, func() error {
+		all := r.w.met(s, since)
+		if parts := all[rs.Name].Kinds["part"]; len(all) != 1 || parts < 2*count {
+			return fmt.Errorf("it is at %s; real servers were given %+v, want %d fragments there and nothing elsewhere", rs.Name, all, 2*count)
+		}
+		return nil
+	})
 }

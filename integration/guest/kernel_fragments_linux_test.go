@@ -33,7 +33,7 @@ func (r *rig) largeDatagrams(sites []*lab.Site) {
 		r.send(r.socket(s.NS, netip.AddrPortFrom(s.Endpoint, 40000)), netip.AddrPortFrom(s.VIP, datagramPort), count, size)
 		rs := r.placed(s)
 		r.whole(at[s.VIP], s, rs.Name, count, size)
-		r.until(10*time.Second, "see the fragments of "+s.Name, func() error { // captures are read a little later
+		r.until(30*time.Second, "see the fragments of "+s.Name, func() error { // captures are read a little later
 			if parts := r.w.met(s, since)[rs.Name].Kinds["part"]; parts < 2*count {
 				return fmt.Errorf("%s was given %d fragments of %d datagrams: they were not fragmented", rs.Name, parts, count)
 			}
@@ -53,13 +53,13 @@ func (r *rig) largeESP(s *lab.Site) {
 	r.discover(c, unix.IP_PMTUDISC_INTERFACE) // the wire's MTU, not what is left inside of ESP; no DF
 	r.send(c, to, count, size)
 	rs := r.placed(s)
-	r.until(3*time.Second, "datagrams through "+s.Name, func() error {
+	r.until(30*time.Second, "datagrams through "+s.Name, func() error {
 		if n := len(got.letters()); n != count {
 			return fmt.Errorf("%d of %d arrived", n, count)
 		}
 		return nil
 	})
-	r.until(10*time.Second, "see the fragments of "+s.Name, func() error {
+	r.until(30*time.Second, "see the fragments of "+s.Name, func() error {
 		all := r.w.met(s, since)
 		if parts := all[rs.Name].Kinds["part"]; len(all) != 1 || parts < 2*count {
 			return fmt.Errorf("it is at %s; real servers were given %+v, want %d fragments there and nothing elsewhere", rs.Name, all, 2*count)

@@ -91,7 +91,7 @@ func (r *rig) told(s *lab.Site, at *lab.RealServer, since mark) {
 		}
 		return n
 	}
-	r.until(3*time.Second, "too big about "+s.Name, func() error {
+	r.until(30*time.Second, "too big about "+s.Name, func() error {
 		if tooBig(at.Name) == 0 {
 			return fmt.Errorf("%s was told nothing", at.Name)
 		}

@@ -117,7 +117,7 @@ func (r *rig) whole(all map[string]*inbox, from *lab.Site, at string, count, siz
 		}
 		return n
 	}
-	r.until(3*time.Second, "datagrams of "+from.Name, func() error {
+	r.until(30*time.Second, "datagrams of "+from.Name, func() error {
 		if n := good(at); n < count {
 			return fmt.Errorf("%d of %d datagrams of %d bytes came whole to %s", n, count, size, at)
 		}

@@ -127,7 +127,7 @@ func (r *rig) spread(all map[*lab.Site]func(int), since mark, count int) map[str
 	at := map[string]string{}
 	for s, send := range all {
 		send(count)
-		r.until(3*time.Second, "datagrams of "+s.Name, func() error {
+		r.until(30*time.Second, "datagrams of "+s.Name, func() error {
 			met := r.w.met(s, since)
 			for name, m := range met {
 				at[s.Name] = name

@@ -60,7 +60,7 @@ func (w *libre) renewed(what string, number func() (int, error), rekey func() er
 	old, err := number()
 	w.must("ask for the "+what, err)
 	w.must("rekey the "+what, rekey())
-	w.until(15*time.Second, "wait for a new "+what, func() error {
+	w.until(30*time.Second, "wait for a new "+what, func() error {
 		now, err := number()
 		if err == nil && now <= old {
 			err = fmt.Errorf("it is #%d, it was #%d", now, old)
@@ -74,7 +74,7 @@ func (w *libre) testRepin() {
 	s := w.Sites[0]
 	from, to := w.placed(s), w.another(s)
 	flow, rest := w.flow(s), w.flows(w.others(s)...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flow)
 	w.repin(s.Name, to)
 	w.must("say goodbye", w.servers[from].Terminate(w.ctx, s.Name))
 	w.arrive(s, 60*time.Second)

@@ -113,7 +113,7 @@ func (r *rig) tooBigForIPIP(sites []*lab.Site) {
 		c := r.socket(s.NS, netip.AddrPortFrom(s.Endpoint, 40000))
 		r.discover(c, probe) // DF, whatever the path's MTU is known to be
 		r.send(c, netip.AddrPortFrom(s.VIP, datagramPort), 3, fits+1)
-		r.until(3*time.Second, "the director tells "+s.Name, func() error {
+		r.until(30*time.Second, "the director tells "+s.Name, func() error {
 			for _, p := range heard.Seen() {
 				if p.Dst == s.Endpoint && (p.Proto == unix.IPPROTO_ICMP && p.Type == 3 || p.Proto == unix.IPPROTO_ICMPV6 && p.Type == 2) {
 					return nil

@@ -40,7 +40,7 @@ func (w *swan) testRepinTold() {
 	s := w.Sites[plain4]
 	from, to := w.placed(s), w.another(s)
 	flow, rest := w.flow(s), w.flows(w.others(s)...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flow)
 	all, err := w.at(s)
 	w.must("ask", err)
 	w.repin(s.Name, to)
@@ -59,7 +59,7 @@ func (w *swan) testRepinUntold() {
 	s := w.Sites[plain6]
 	from, to := w.placed(s), w.another(s)
 	flow, rest := w.flow(s), w.flows(w.others(s)...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flow)
 	w.repin(s.Name, to)
 	w.arrive(s, 60*time.Second)
 	w.flowing(flow, 20*time.Second)
@@ -82,7 +82,7 @@ func (w *swan) testESPFirst() {
 	sites := []*lab.Site{w.Sites[mute4], w.Sites[mute6], w.Sites[hidden6]}
 	before := w.placements(w.Sites...)
 	flows := w.flows(sites...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flows...)
 	w.must("stop the director", w.d.Stop())
 	w.must("uninstall", w.d.Uninstall())
 	wiped := w.w.mark()
@@ -147,20 +147,17 @@ func (w *swan) testRemoved() {
 func (w *swan) testDeath() {
 	dead := w.placed(w.Sites[plain4])
 	var victims, rest []*lab.Site
-	for _, s := range w.others(w.Sites[mute4]) { // that one is no more
-		if w.placed(s) == dead {
-			victims = append(victims, s)
-		} else {
+	for i, s := range w.Sites {
+		switch {
+		case i == mute4: // it is no more
+		case w.placed(s) != dead:
 			rest = append(rest, s)
-		}
-	}
-	for _, s := range victims {
-		if s == w.Sites[mute6] || s == w.Sites[hidden6] { // who never asks never finds out: not about the director
-			w.call(s, kindOfSite{})
+		case !kindsOfSites[i].mute: // who never asks whether its peer lives never finds out, wherever the director sends it
+			victims = append(victims, s)
 		}
 	}
 	flows, calm := w.flows(victims...), w.flows(rest...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flows...)
 	event := time.Now()
 	w.must("kill "+dead.Name, w.KillRealServer(dead.Index))
 	delete(w.servers, dead)

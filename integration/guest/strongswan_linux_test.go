@@ -152,7 +152,7 @@ func (w *swan) testNATForgets() {
 	old := ports()
 	since := w.w.mark()
 	flows := w.flows(sites...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flows...)
 	w.must("forget", w.NAT.Forget())
 	for _, f := range flows {
 		w.flowing(f, 10*time.Second)

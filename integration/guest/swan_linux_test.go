@@ -171,7 +171,7 @@ func (w *swan) arrive(s *lab.Site, d time.Duration) *lab.RealServer {
 func (w *swan) own(s *lab.Site) strongswan.SA {
 	w.Helper()
 	var sas []strongswan.SA
-	w.until(5*time.Second, "ask "+s.Name, func() (err error) {
+	w.until(30*time.Second, "ask "+s.Name, func() (err error) {
 		if sas, err = w.sites[s].SAs(); err == nil && len(sas) != 1 {
 			err = fmt.Errorf("it has the tunnels %+v, want one", sas)
 		}
@@ -186,6 +186,9 @@ func (w *swan) tellIfFailed() {
 		return
 	}
 	tell := func(name string, d *strongswan.Daemon) {
+		if d == nil { // it died with its real server, or never lived
+			return
+		}
 		lines := strings.Split(d.Log(), "\n")
 		w.Logf("charon of %s:\n%s", name, strings.Join(lines[max(0, len(lines)-40):], "\n"))
 	}

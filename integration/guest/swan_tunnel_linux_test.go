@@ -44,7 +44,7 @@ func (w *swan) testTunnelDeath() {
 	dead := w.placed(w.Sites[0])
 	victims := slices.DeleteFunc(slices.Clone(w.Sites), func(s *lab.Site) bool { return w.placed(s) != dead })
 	flows, calm := w.flows(victims...), w.flows(w.others(victims...)...)
-	w.rest(300 * time.Millisecond)
+	w.allFlow(flows...)
 	w.must("kill "+dead.Name, w.KillRealServer(dead.Index))
 	delete(w.servers, dead)
 	w.awaitDeath(dead)

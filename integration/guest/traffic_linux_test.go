@@ -112,6 +112,14 @@ func (r *rig) flowing(f *flow, d time.Duration) {
 	})
 }
 
+// allFlow waits until all flows are answered: a gap is between two answers.
+func (r *rig) allFlow(flows ...*flow) {
+	r.Helper()
+	for _, f := range flows {
+		r.flowing(f, 10*time.Second)
+	}
+}
+
 // ping pings both ways through a site's tunnel, in each family that it has inside, and insists on all answers.
 func (r *rig) ping(s *lab.Site, count int) {
 	r.Helper()

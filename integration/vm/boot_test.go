@@ -21,7 +21,13 @@ import (
 const actAs = "TUNNELDIRECTOR_ACT_AS_GUEST"
 
 func TestMain(m *testing.M) {
-	if guest := os.Getenv(actAs); guest != "" {
+	switch guest := os.Getenv(actAs); guest {
+	case "":
+	case "keeper": // boots a guest that hangs
+		_, err := boot(context.Background(), actor("hang"), Job{Tests: []Tests{{Package: "./a"}}}.withDefaults())
+		fmt.Println(err)
+		os.Exit(1)
+	default:
 		act(guest)
 		return
 	}
@@ -65,15 +71,19 @@ func act(guest string) {
 	})
 }
 
-// bootActor boots a machine that is a guest of that name.
-func bootActor(ctx context.Context, t *testing.T, guest string) (Report, error) {
-	t.Helper()
-	m := machine{accel: emulation, qemu: func(ctx context.Context, args ...string) *exec.Cmd {
+// actor is a machine that is a guest of that name.
+func actor(guest string) machine {
+	return machine{accel: emulation, qemu: func(ctx context.Context, args ...string) *exec.Cmd {
 		cmd := exec.CommandContext(ctx, os.Args[0], args...)
 		cmd.Env = append(os.Environ(), actAs+"="+guest)
 		return cmd
 	}}
-	return boot(ctx, m, Job{Out: t.TempDir(), Tests: []Tests{{Package: "./a"}, {Package: "./b"}}}.withDefaults())
+}
+
+// bootActor boots it.
+func bootActor(ctx context.Context, t *testing.T, guest string) (Report, error) {
+	t.Helper()
+	return boot(ctx, actor(guest), Job{Out: t.TempDir(), Tests: []Tests{{Package: "./a"}, {Package: "./b"}}}.withDefaults())
 }
 
 func TestReport(t *testing.T) {

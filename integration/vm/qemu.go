@@ -56,6 +56,7 @@ func (m machine) run(ctx context.Context, console io.Writer, events, out func(io
 	g := new(errgroup.Group)
 	cmd := m.qemu(ctx, append(m.args(), ports(wire.EventPort, wire.OutPort)...)...)
 	cmd.Stdout, cmd.Stderr = console, console
+	defer bind(cmd)()
 	for _, read := range []func(io.Reader) error{events, out} {
 		r, w, err := os.Pipe()
 		if err != nil {

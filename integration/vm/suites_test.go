@@ -27,8 +27,8 @@ var guestBoots = []guestBoot{
 		director: true,
 		tests: []Tests{
 			{Package: "./integration/vm/smoke", Skip: "^TestEnd$", Timeout: time.Minute},
-			// What is left out takes no kernel and runs on the host.
-			{Package: "./director/plane/ipvs", Skip: "^TestHistories$"},
+			// What is left out takes no kernel and runs on the host. Each history on the kernel takes 10 s.
+			{Package: "./director/plane/ipvs", Skip: "^TestHistories$", Env: []string{"PLANETEST_HISTORIES=2"}},
 			{Package: "./director/plane/ipvs/conntab", Timeout: time.Minute},
 			{Package: "./director/plane/ipvs/gate", Timeout: 2 * time.Minute},
 			{Package: "./director/plane/ipvs/inject", Timeout: 2 * time.Minute},
@@ -49,7 +49,13 @@ var guestBoots = []guestBoot{
 		name:     "tunnels",
 		memory:   1536,
 		director: true,
-		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec, Timeout: 7 * time.Minute}},
+		tests:    []Tests{{Package: "./integration/guest", Run: tunnels, Timeout: 7 * time.Minute}},
+	},
+	{
+		name:     "changes",
+		memory:   1536,
+		director: true,
+		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels, Timeout: 7 * time.Minute}},
 	},
 	{
 		name: "histories",
@@ -61,5 +67,9 @@ var guestBoots = []guestBoot{
 	},
 }
 
-// ipsec are the tests with the daemons of IPsec, which wait more than they compute.
-const ipsec = "^Test(StrongSwan|Libreswan)"
+// The tests of real tunnels by what they are about, so that no guest runs much longer than the others: with the daemons of
+// IPsec; tunnels of the kernel, each kind and method; the rest are deaths, restarts and what is unknown.
+const (
+	ipsec   = "^Test(StrongSwan|Libreswan)"
+	tunnels = "^Test(KernelTunnels|Method|Fragments|TooBig|IPVSRefuses)"
+)

@@ -15,6 +15,9 @@ import (
 // TestInVM runs the suites on Debian's kernel; each test there is a subtest here.
 func TestInVM(t *testing.T) {
 	soak := os.Getenv("SOAK") != ""
+	if !soak { // what takes hours is not to be disturbed
+		t.Parallel()
+	}
 	for _, b := range guestBoots {
 		t.Run(b.name, func(t *testing.T) {
 			if b.soak && !soak {
@@ -23,7 +26,7 @@ func TestInVM(t *testing.T) {
 			if soak {
 				b.tests = forSoak(b.tests)
 			} else {
-				t.Parallel() // what takes hours is not to be disturbed
+				t.Parallel()
 			}
 			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Tests: b.tests})
 			t.Logf("kernel %s by %s: up after %.1f s, off after %.1f s", report.Release, report.Accel, report.Boot.Seconds(), report.Wall.Seconds())
@@ -45,6 +48,7 @@ func TestInVMOut(t *testing.T) {
 
 // TestInVMGuestIsLost ends guests in ways that are no failure of a test.
 func TestInVMGuestIsLost(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ end, why string }{
 		{"panic", "Kernel panic - not syncing: sysrq triggered crash"},
 		{"memory", "Out of memory"},

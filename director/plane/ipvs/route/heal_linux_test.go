@@ -274,7 +274,10 @@ func TestManyDestinations(t *testing.T) {
 			got += drain(t, at)
 		}
 	}
-	if got += drain(t, at); got != n {
+	for end := time.Now().Add(3 * time.Second); got < n && time.Now().Before(end); { // the last may still be on their way
+		got += drain(t, at)
+	}
+	if got != n {
 		t.Errorf("%d of %d destinations were reached", got, n)
 	}
 }

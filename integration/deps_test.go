@@ -46,16 +46,27 @@ var importRules = map[string][]string{
 	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
 	// How the kernel's settings are read and explained, wherever they matter.
 	"director/vip/sysctl": {},
-	"director/probe":      {"affinity", "cluster", "director/plane"},
+	"director/probe":      {"affinity", "cluster", "director/agent", "director/plane"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",
-		"director/probe",
+		"director/agent", "director/observe", "director/probe",
 	},
-	"realserver":      {"director/api"},
-	"cmd":             {anything},
-	"integration":     {anything},
-	"integration/lab": {}, // it does not know the director's code
-	"examples":        {anything},
+	// What a director and an agent say to each other: bytes alone.
+	"director/agent":   {},
+	"director/observe": {"affinity", "director/agent"},
+	"cluster/ca":       {},
+	"realserver": {
+		"director/agent", "cluster/ca", "realserver/host", "realserver/terminator", "realserver/load", "realserver/answer", "realserver/space",
+	},
+	"realserver/host":       {"director/vip/sysctl", "realserver/space"},
+	"realserver/terminator": {"director/agent", "realserver/terminator", "realserver/space"},
+	"realserver/load":       {"director/agent", "realserver/terminator", "realserver/space"},
+	"realserver/answer":     {"director/agent", "realserver/space"},
+	"realserver/space":      {},
+	"cmd":                   {anything},
+	"integration":           {anything},
+	"integration/lab":       {}, // it does not know the director's code
+	"examples":              {anything},
 }
 
 // owners are the only importers of what only one package is to know.

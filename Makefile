@@ -24,9 +24,10 @@ demo: ## the main job on real packets, in a lab of network namespaces (root, 90 
 
 test: check unit test-vm ## everything that has to hold: formatting, linters, all tests with the race detector, those on Debian's kernel
 
-check: ## formatting, vet, staticcheck, and that generated files are as their sources say
+check: ## formatting, vet, staticcheck, that all builds on another system, and that generated files are as their sources say
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "gofmt differs:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
+	GOOS=darwin $(GO) vet ./...
 	$(GO) tool staticcheck ./...
 	$(GO) mod verify
 	@if command -v clang >/dev/null; then ./.ci/generated; else echo "no clang here: the committed eBPF objects were not compared with their sources (apt-get install clang llvm libbpf-dev)"; fi

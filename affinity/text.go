@@ -57,7 +57,7 @@ func nonEmpty(words []string) []string {
 func ParseMatch(s string) (Match, error) {
 	name, rest, slash := strings.Cut(s, "/")
 	for proto, n := range protoNames {
-		if n != name || n == "ipv6" {
+		if n != name {
 			continue
 		}
 		switch {
@@ -97,7 +97,7 @@ func parsePorts(proto uint8, s string) (Match, error) {
 	return Match{Proto: proto, Lo: uint16(lo), Hi: uint16(hi)}, nil
 }
 
-// ParseProto reads an IP protocol by name or number.
+// ParseProto reads an IP protocol by name or number; ip/NUMBER, as ProtoName has it, is one too.
 func ParseProto(s string) (uint8, error) {
 	for proto, name := range protoNames {
 		if name == s {
@@ -110,7 +110,7 @@ func ParseProto(s string) (uint8, error) {
 	case "icmpv6":
 		return 58, nil
 	}
-	n, err := strconv.ParseUint(s, 10, 8)
+	n, err := strconv.ParseUint(strings.TrimPrefix(s, "ip/"), 10, 8)
 	if err != nil || n == 0 {
 		return 0, fmt.Errorf("%q is not an IP protocol", s)
 	}

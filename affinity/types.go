@@ -227,10 +227,7 @@ func (l Load) Bits(mean uint64) float64 {
 }
 
 func (m Match) String() string {
-	name, ok := protoNames[m.Proto]
-	if !ok {
-		name = fmt.Sprintf("ip/%d", m.Proto)
-	}
+	name := ProtoName(m.Proto)
 	switch {
 	case !HasPorts(m.Proto):
 		return name
@@ -240,4 +237,4 @@ func (m Match) String() string {
 	return fmt.Sprintf("%s/%d-%d", name, m.Lo, m.Hi)
 }
 
-var protoNames = map[uint8]string{4: "ipip", 6: "tcp", 17: "udp", 41: "ipv6", 47: "gre", 50: "esp", 51: "ah", 115: "l2tp"}
+var protoNames = map[uint8]string{4: "ipip", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 115: "l2tp"}

@@ -24,8 +24,9 @@ type machine struct {
 }
 
 // cmdline: a panic ends the guest at once, and so do a lack of memory and a fault in the kernel, which tests would take for
-// something else.
-const cmdline = "console=ttyS0 quiet panic=-1 oops=panic mitigations=off sysctl.vm.panic_on_oom=1"
+// something else. A processor that is stuck is told with what all of them were at, which is a warning to the kernel and nothing that
+// it says when quiet.
+const cmdline = "console=ttyS0 loglevel=5 softlockup_all_cpu_backtrace=1 panic=-1 oops=panic mitigations=off sysctl.vm.panic_on_oom=1"
 
 // args are qemu's arguments for a machine that says what it has to say on the console.
 func (m machine) args() []string {

@@ -18,8 +18,9 @@ type Conn struct {
 	c net.Conn
 	r *bufio.Reader
 
-	mu sync.Mutex // guards writing
-	w  []byte
+	mu     sync.Mutex // guards writing
+	w      []byte
+	broken error // of a write that failed, perhaps within a frame
 }
 
 // NewConn makes a Conn of a connection whose ends have proved who they are.
@@ -27,7 +28,8 @@ func NewConn(c net.Conn) *Conn { return &Conn{c: c, r: bufio.NewReaderSize(c, 64
 
 var (
 	encoder = func() cbor.EncMode {
-		m, err := cbor.EncOptions{Time: cbor.TimeUnixMicro}.EncMode()
+		// As text a time comes back exactly; as a float it would be another one each time that it is passed on.
+		m, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode()
 		if err != nil {
 			panic(err)
 		}
@@ -43,8 +45,12 @@ var (
 	}()
 )
 
-// Send writes a message. It blocks for at most Patience.
+// Send writes a message; a write takes at most Patience. Nothing is written of a message that breaks the bounds. After a write
+// that failed the stream is of no use, and the error stays.
 func (c *Conn) Send(m Message) error {
+	if err := m.check(); err != nil {
+		return fmt.Errorf("send: %w", err)
+	}
 	body, err := encoder.Marshal(m)
 	if err != nil {
 		return fmt.Errorf("encode message: %w", err)
@@ -54,12 +60,15 @@ func (c *Conn) Send(m Message) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.broken != nil {
+		return c.broken
+	}
 	c.w = append(binary.BigEndian.AppendUint32(c.w[:0], uint32(len(body))), body...)
 	if err := c.c.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
-	_, err = c.c.Write(c.w)
-	return err
+	_, c.broken = c.c.Write(c.w)
+	return c.broken
 }
 
 // Receive waits for the next message, for at most Patience. What breaks the bounds is an error; the stream is of no use then.
@@ -84,45 +93,13 @@ func (c *Conn) Receive() (Message, error) {
 		return m, err
 	}
 	if err := decoder.Unmarshal(body, &m); err != nil {
-		return Message{}, fmt.Errorf("decode message: %w", err)
+		return Message{}, fmt.Errorf("decode message: %v", err) // not wrapped: io.EOF is the end of the stream, not of a body
 	}
-	return m, m.check()
+	if err := m.check(); err != nil {
+		return Message{}, fmt.Errorf("receive: %w", err)
+	}
+	return m, nil
 }
 
 // Close ends the stream; a Receive that waits returns an error.
 func (c *Conn) Close() error { return c.c.Close() }
-
-// check holds a message to the bounds.
-func (m *Message) check() error {
-	switch {
-	case m.Hello != nil && len(m.Hello.RealServers) > MaxServers:
-		return fmt.Errorf("hello for %d real servers: at most %d", len(m.Hello.RealServers), MaxServers)
-	case m.Report != nil:
-		return m.Report.check()
-	case m.Order != nil && len(m.Order.Tunnels) > MaxTunnels:
-		return fmt.Errorf("order for %d tunnels: at most %d", len(m.Order.Tunnels), MaxTunnels)
-	case m.Progress != nil && len(m.Progress.Tunnels) > MaxTunnels:
-		return fmt.Errorf("progress of %d tunnels: at most %d", len(m.Progress.Tunnels), MaxTunnels)
-	case m.Status != nil && (m.Status.Health > HealthDead || len(m.Status.Cause) > MaxText || len(m.Status.Load.Parts) > 256):
-		return errors.New("status out of its bounds")
-	}
-	return nil
-}
-
-func (r *Report) check() error {
-	if len(r.Up) > MaxTunnels || len(r.Down) > MaxTunnels {
-		return fmt.Errorf("report of %d tunnels: at most %d", max(len(r.Up), len(r.Down)), MaxTunnels)
-	}
-	for i := range r.Up {
-		t := &r.Up[i]
-		switch {
-		case t.Peer == "" || len(t.Peer) > MaxText:
-			return fmt.Errorf("report: a peer's name of %d bytes: 1 to %d", len(t.Peer), MaxText)
-		case len(t.Subnets) > MaxSubnets:
-			return fmt.Errorf("report: %d subnets of peer %q: at most %d", len(t.Subnets), t.Peer, MaxSubnets)
-		case !t.Endpoint.Addr().IsValid():
-			return fmt.Errorf("report: peer %q has no endpoint", t.Peer)
-		}
-	}
-	return nil
-}

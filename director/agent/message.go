@@ -14,11 +14,14 @@ const (
 	MaxServers   = 64      // real servers of one agent
 	MaxTunnels   = 2000    // in one Report or Order
 	MaxSubnets   = 256     // of one tunnel
-	MaxText      = 400     // bytes of a peer's name, a cause
+	MaxText      = 400     // bytes of a name, a cause, any text; valid UTF-8
 	MaxReported  = 50_000  // tunnels of one real server
 	Patience     = 10 * time.Second
 	DefaultPort  = 7460 // TCP, where directors listen for agents
 	DefaultProbe = 7461 // UDP, at the VIP
+
+	maxVIPs  = 64  // of a real server in Hello
+	maxParts = 256 // of a load
 )
 
 // A Message is one frame: exactly one of the fields is there. A Message with none is a keepalive.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"unicode/utf8"
 )
 
 // A Probe is asked by a director on the data path: one UDP datagram of ProbeSize bytes to a VIP, through a real server.
@@ -22,12 +23,20 @@ import (
 //	22  tunnels established, 4 bytes, big-endian
 //	26  length and name of the real server that answers
 //	    zeros
-const ProbeSize = 128
+//
+// A name is valid UTF-8, of at most 128 bytes as in the table.
+//
+// A Probe is sent with a TTL, or hop limit, of ProbeTTL, and with another one it is not answered (RFC 5082): a router takes one
+// off, a director too, so that no site's packet has it. Under method tunnel it is the inner header's, which nobody changes.
+const ProbeSize = 160
+
+// ProbeTTL is what a Probe arrives with.
+const ProbeTTL = 255
 
 const (
 	probeMagic  = "TDp1"
 	answerMagic = "TDa1"
-	maxName     = ProbeSize - 27
+	maxName     = 128
 )
 
 // A Nonce ties an answer to its question.
@@ -46,7 +55,7 @@ type Answer struct {
 
 var errProbe = errors.New("not a probe, or not one of this format")
 
-// AppendProbe appends a question for a real server. A name that is too long is cut, and then nobody's.
+// AppendProbe appends a question for a real server. A name that no real server can have, for its length, is cut, and then nobody's.
 func AppendProbe(b []byte, n Nonce, realServer string) []byte {
 	out := make([]byte, ProbeSize)
 	copy(out, probeMagic)
@@ -104,7 +113,7 @@ func putName(b []byte, s string) {
 
 func name(b []byte) (string, bool) {
 	n := int(b[0])
-	if n > maxName || n+1 > len(b) || len(bytes.Trim(b[1+n:], "\x00")) > 0 {
+	if n > maxName || len(bytes.Trim(b[1+n:], "\x00")) > 0 || !utf8.Valid(b[1:1+n]) {
 		return "", false
 	}
 	return string(b[1 : 1+n]), true

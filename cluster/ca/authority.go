@@ -79,7 +79,7 @@ func Load(certPEM, keyPEM []byte) (CA, error) {
 // authorityOf is whose authority a certificate is.
 func authorityOf(c *x509.Certificate) (Identity, error) {
 	id, err := identityOf(c)
-	if err == nil && (id.Role != RoleAuthority || !c.IsCA) {
+	if err == nil && id.Role != RoleAuthority {
 		err = fmt.Errorf("the certificate of %s is no authority's", id)
 	}
 	return id, err

@@ -38,6 +38,9 @@ func issue(t testing.TB, c CA, role Role, name string, at time.Time, validity ti
 // Another program that reads X.509 finds in a certificate who it is for, and until when.
 func TestIssue(t *testing.T) {
 	c := authority(t, "prod.example", now)
+	if !c.cert.IsCA || !c.cert.MaxPathLenZero || c.cert.KeyUsage != x509.KeyUsageCertSign {
+		t.Error("the authority may do less or more than certify")
+	}
 	for _, want := range []struct {
 		role    Role
 		name    string
@@ -71,6 +74,23 @@ func TestIssue(t *testing.T) {
 		}
 		if x.IsCA || x.KeyUsage != x509.KeyUsageDigitalSignature {
 			t.Error("it could certify others")
+		}
+	}
+}
+
+func TestState(t *testing.T) {
+	year := Certificate{NotBefore: now, Expires: now.Add(365 * day)}
+	week := Certificate{NotBefore: now, Expires: now.Add(7 * day)}
+	for _, tt := range []struct {
+		c     Certificate
+		after time.Duration
+		want  string
+	}{
+		{year, -time.Second, NotYetValid}, {year, 0, Valid}, {year, 337 * day, Valid}, {year, 337*day + time.Second, ExpiresSoon},
+		{year, 365 * day, ExpiresSoon}, {year, 365*day + time.Second, Expired}, {week, 4 * day, Valid}, {week, 5 * day, ExpiresSoon},
+	} {
+		if got := tt.c.State(now.Add(tt.after)); got != tt.want {
+			t.Errorf("after %s of %s it is %s, want %s", tt.after, tt.c.Expires.Sub(now), got, tt.want)
 		}
 	}
 }

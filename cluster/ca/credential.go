@@ -20,8 +20,7 @@ type Credential struct {
 
 	mu      sync.Mutex // guards what follows
 	now     *material
-	refused contents // the last ones that were of no use
-	problem error    // why; nil: what is in the files is in use
+	problem error // with what is in the files; nil: it is in use
 }
 
 // Open reads the files of somebody with a role and a name: a certificate of another one is refused. Whether it is valid today
@@ -91,12 +90,9 @@ func (c *Credential) look() (*material, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	raw, err := c.read()
-	switch {
-	case err == nil && raw.equal(c.now.from):
+	if err == nil && raw.equal(c.now.from) {
 		c.problem = nil
 		return c.now, nil
-	case err == nil && c.problem != nil && raw.equal(c.refused):
-		return c.now, c.problem
 	}
 	var m *material
 	if err == nil {
@@ -106,7 +102,7 @@ func (c *Credential) look() (*material, error) {
 		if c.problem == nil || c.problem.Error() != err.Error() {
 			c.log.Warn("certificate not renewed", "cert", c.files.Cert, "until", c.now.is.Expires, "err", err)
 		}
-		c.refused, c.problem = raw, err
+		c.problem = err
 		return c.now, err
 	}
 	c.log.Info("certificate renewed", "cert", c.files.Cert, "until", m.is.Expires)

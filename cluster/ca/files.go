@@ -95,6 +95,13 @@ func (i Issued) trustedBy(path string) error {
 const maxFile = 256 << 10
 
 func readFile(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // nor is a pipe waited for
+		return nil, fmt.Errorf("%s is not a file", path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -112,8 +119,8 @@ func readKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if mode := info.Mode(); !mode.IsRegular() || mode&0o027 != 0 {
-		return nil, fmt.Errorf("%s: mode %s is open to others than its owner and group, or not a file; chmod 600", path, mode)
+	if mode := info.Mode(); mode&0o027 != 0 {
+		return nil, fmt.Errorf("%s: mode %s is open to others than its owner and group; chmod 600", path, mode)
 	}
 	return readFile(path)
 }

@@ -41,7 +41,7 @@ func open(t testing.TB, i Issued) (*Credential, *bytes.Buffer) {
 }
 
 // shake lets a client and a server shake hands and pass a byte each way, and is what each of them says.
-func shake(t testing.TB, client, server *tls.Config) (clientErr, serverErr error, seenByServer Identity) {
+func shake(t testing.TB, client, server *tls.Config) (seenByServer Identity, clientErr, serverErr error) {
 	t.Helper()
 	a, b := net.Pipe()
 	// A pipe has no buffer: who refuses in the midst of the other's words waits for ever.
@@ -76,7 +76,8 @@ func shake(t testing.TB, client, server *tls.Config) (clientErr, serverErr error
 		_, clientErr = c.Write([]byte{1})
 	}
 	_ = a.Close()
-	return clientErr, <-done, seenByServer
+	serverErr = <-done
+	return seenByServer, clientErr, serverErr
 }
 
 func TestHandshake(t *testing.T) {
@@ -84,7 +85,7 @@ func TestHandshake(t *testing.T) {
 		c := authority(t, "prod", time.Now())
 		d, _ := open(t, issue(t, c, RoleDirector, "d1", time.Now(), day))
 		a, _ := open(t, issue(t, c, RoleAgent, "node-a", time.Now(), day))
-		clientErr, serverErr, who := shake(t, a.ClientConfig(RoleDirector, protocol), d.ServerConfig(RoleAgent, protocol))
+		who, clientErr, serverErr := shake(t, a.ClientConfig(RoleDirector, protocol), d.ServerConfig(RoleAgent, protocol))
 		if clientErr != nil || serverErr != nil {
 			t.Fatalf("client %v, server %v", clientErr, serverErr)
 		}
@@ -96,6 +97,18 @@ func TestHandshake(t *testing.T) {
 		}
 		if _, err := Peer(tls.ConnectionState{}); err == nil {
 			t.Error("nobody is somebody")
+		}
+		resumed, server := false, d.ServerConfig(RoleAgent, protocol)
+		again := a.ClientConfig(RoleDirector, protocol)
+		again.ServerName, again.ClientSessionCache = "d1", tls.NewLRUClientSessionCache(1)
+		again.VerifyConnection = func(s tls.ConnectionState) error { resumed = resumed || s.DidResume; return nil }
+		for range 2 {
+			if _, clientErr, serverErr := shake(t, again, server); clientErr != nil || serverErr != nil {
+				t.Fatalf("client %v, server %v", clientErr, serverErr)
+			}
+		}
+		if resumed {
+			t.Error("a stream goes on by what was verified once")
 		}
 	})
 }
@@ -115,7 +128,7 @@ func TestPeersAreRefused(t *testing.T) {
 		shortDirector := issue(t, c, RoleDirector, "d1", start, day)
 		time.Sleep(2 * day)
 		server, client := d.ServerConfig(RoleAgent, protocol), a.ClientConfig(RoleDirector, protocol)
-		if err1, err2, _ := shake(t, client, server); err1 != nil || err2 != nil {
+		if _, err1, err2 := shake(t, client, server); err1 != nil || err2 != nil {
 			t.Fatalf("client %v, server %v", err1, err2)
 		}
 		plain := func(i Issued, edit func(*tls.Config)) *tls.Config {
@@ -154,7 +167,7 @@ func TestPeersAreRefused(t *testing.T) {
 			{"no protocol", plain(good, func(x *tls.Config) { x.NextProtos = nil }), "does not speak"},
 			{"TLS 1.2", plain(good, func(x *tls.Config) { x.MaxVersion = tls.VersionTLS12 }), "unsupported versions"},
 		} {
-			if clientErr, serverErr, _ := shake(t, tt.client, server); clientErr == nil || serverErr == nil || !strings.Contains(serverErr.Error(), tt.says) {
+			if _, clientErr, serverErr := shake(t, tt.client, server); clientErr == nil || serverErr == nil || !strings.Contains(serverErr.Error(), tt.says) {
 				t.Errorf("%s: client %v, server %v, want %s", tt.name, clientErr, serverErr, tt.says)
 			}
 		}
@@ -169,7 +182,7 @@ func TestPeersAreRefused(t *testing.T) {
 			{"expired", plain(shortDirector, nil), "expired or is not yet valid"},
 			{"no protocol", plain(issue(t, c, RoleDirector, "d1", start, 365*day), func(x *tls.Config) { x.NextProtos = nil }), "does not speak"},
 		} {
-			if clientErr, _, _ := shake(t, client, tt.server); clientErr == nil || !strings.Contains(clientErr.Error(), tt.says) {
+			if _, clientErr, _ := shake(t, client, tt.server); clientErr == nil || !strings.Contains(clientErr.Error(), tt.says) {
 				t.Errorf("server is %s: client %v, want %s", tt.name, clientErr, tt.says)
 			}
 		}
@@ -254,7 +267,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"garbage authority", Files{files.Cert, files.Key, garbage}, "holds no certificate"},
 		{"empty authority", Files{files.Cert, files.Key, empty}, "holds no certificate"},
 		{"large", Files{large, files.Key, files.CA}, "more than"},
-		{"a directory", Files{t.TempDir(), files.Key, files.CA}, "is a directory"},
+		{"a directory", Files{t.TempDir(), files.Key, files.CA}, "is not a file"},
 		{"no certificate", Files{files.Cert + "x", files.Key, files.CA}, "no such file"},
 		{"no key", Files{files.Cert, files.Key + "x", files.CA}, "no such file"},
 		{"no authority", Files{files.Cert, files.Key, files.CA + "x"}, "no such file"},
@@ -284,7 +297,7 @@ func TestRenewal(t *testing.T) {
 		a, _ := open(t, issue(t, c, RoleAgent, "node-a", time.Now(), 400*day))
 		works := func(want bool) {
 			t.Helper()
-			err1, err2, _ := shake(t, a.ClientConfig(RoleDirector, protocol), d.ServerConfig(RoleAgent, protocol))
+			_, err1, err2 := shake(t, a.ClientConfig(RoleDirector, protocol), d.ServerConfig(RoleAgent, protocol))
 			if (err1 == nil && err2 == nil) != want {
 				t.Errorf("client %v, server %v", err1, err2)
 			}
@@ -328,6 +341,17 @@ func TestRenewal(t *testing.T) {
 		alarms("was not renewed")
 		put(t, d.files.Cert, next.Cert, 0o644) // what was there before
 		alarms("")
+		log.Reset()
+		put(t, d.files.Cert, []byte("garbage"), 0o644)
+		works(true)
+		put(t, d.files.Cert, next.Cert, 0o644)
+		works(true)
+		put(t, d.files.Cert, []byte("garbage"), 0o644)
+		works(true)
+		put(t, d.files.Cert, next.Cert, 0o644)
+		if n := strings.Count(log.String(), "certificate not renewed"); n != 2 {
+			t.Errorf("it broke twice, and was said %d times", n)
+		}
 		time.Sleep(91 * day)
 		works(false)
 		alarms("expired on ")
@@ -347,12 +371,12 @@ func TestNewAuthority(t *testing.T) {
 		a, _ := open(t, issue(t, next, RoleAgent, "node-a", time.Now(), day))
 		both := append(encodeCert(old.cert.Raw), encodeCert(next.cert.Raw)...)
 		server, client := d.ServerConfig(RoleAgent, protocol), a.ClientConfig(RoleDirector, protocol)
-		if err1, err2, _ := shake(t, client, server); err1 == nil || err2 == nil {
+		if _, err1, err2 := shake(t, client, server); err1 == nil || err2 == nil {
 			t.Fatalf("client %v, server %v", err1, err2)
 		}
 		put(t, d.files.CA, both, 0o644)
 		put(t, a.files.CA, both, 0o644)
-		if err1, err2, _ := shake(t, client, server); err1 != nil || err2 != nil {
+		if _, err1, err2 := shake(t, client, server); err1 != nil || err2 != nil {
 			t.Fatalf("client %v, server %v", err1, err2)
 		}
 		put(t, d.files.CA, encodeCert(next.cert.Raw), 0o644)

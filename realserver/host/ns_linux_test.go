@@ -1,0 +1,199 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"tunneldirector/realserver/space"
+)
+
+var (
+	vip4 = netip.MustParseAddr("192.0.2.100")
+	vip6 = netip.MustParseAddr("2001:db8::100")
+)
+
+// needRoot skips where namespaces cannot be made; in CI that is a failure.
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Getuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatal("this test needs root, and CI has to have it")
+	}
+	t.Skip("needs root (network namespaces)")
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A room is a network namespace of a test, by its name.
+type room struct {
+	testing.TB
+	ns space.Space
+}
+
+// newRoom makes a namespace with lo up.
+func newRoom(t testing.TB, name string) room {
+	t.Helper()
+	needRoot(t)
+	name = fmt.Sprintf("tdhost-%d-%s", os.Getpid(), name)
+	runtime.LockOSThread()
+	home, err := netns.Get()
+	must(t, err)
+	h, err := netns.NewNamed(name)
+	must(t, errors.Join(err, netns.Set(home), home.Close()))
+	runtime.UnlockOSThread()
+	must(t, h.Close())
+	t.Cleanup(func() { must(t, netns.DeleteNamed(name)) })
+	r := room{t, space.Space(name)}
+	r.ip("link set lo up")
+	r.set("net/ipv6/conf/default/accept_dad", "0")
+	return r
+}
+
+// in runs f there; f must not fail the test.
+func (r room) in(f func(v *view) error) {
+	r.Helper()
+	must(r, look(r.ns, f))
+}
+
+// ip runs ip(8) there, several commands if there are several lines.
+func (r room) ip(lines string) string {
+	r.Helper()
+	var all strings.Builder
+	for line := range strings.Lines(lines) {
+		out, err := exec.Command("ip", append([]string{"-n", string(r.ns)}, strings.Fields(line)...)...).CombinedOutput()
+		if err != nil {
+			r.Fatalf("ip %s: %v: %s", line, err, out)
+		}
+		all.Write(out)
+	}
+	return all.String()
+}
+
+func (r room) set(path, value string) {
+	r.Helper()
+	r.in(func(v *view) error { return v.set(path, value) })
+}
+
+func (r room) get(path string) (value string) {
+	r.Helper()
+	r.in(func(v *view) (err error) {
+		value, err = v.setting(path)
+		return err
+	})
+	return value
+}
+
+// wire joins two rooms by a veth pair.
+func wire(a room, aName string, b room, bName string) {
+	a.Helper()
+	to, err := netns.GetFromName(string(b.ns))
+	must(a, err)
+	defer to.Close()
+	a.in(func(v *view) error {
+		return v.nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: aName}, PeerName: bName, PeerNamespace: netlink.NsFd(to)})
+	})
+	a.ip("link set " + aName + " up")
+	b.ip("link set " + bName + " up")
+}
+
+// A site is a real server's host, a switch with a router and a director behind eth0, and targets behind eth1.
+type site struct {
+	rs, router, inner room
+	file              string
+}
+
+func newSite(t testing.TB) site {
+	t.Helper()
+	s := site{newRoom(t, "rs"), newRoom(t, "router"), newRoom(t, "inner"), filepath.Join(t.TempDir(), "host.json")}
+	wire(s.rs, "eth0", s.router, "rs0")
+	wire(s.rs, "eth1", s.inner, "rs1")
+	s.rs.ip(`address add 192.0.2.10/24 dev eth0
+address add 2001:db8::10/64 dev eth0
+address add 10.9.0.10/24 dev eth1
+route add default via 192.0.2.1
+route add default via 2001:db8::1
+`)
+	s.router.ip(`address add 192.0.2.1/24 dev rs0
+address add 2001:db8::1/64 dev rs0
+`)
+	s.inner.ip("address add 10.9.0.1/24 dev rs1\n")
+	return s
+}
+
+// instance is one that most tests take.
+func (s site) instance() Instance {
+	return Instance{Name: "rs1", Space: s.rs.ns, VIPs: []netip.Addr{vip4, vip6}, Method: DR, Interface: "eth0"}
+}
+
+func (s site) host(t testing.TB, instances ...Instance) *Host {
+	t.Helper()
+	h, err := New(Config{Instances: instances, StateFile: s.file})
+	must(t, err)
+	return h
+}
+
+var (
+	lifetimes = regexp.MustCompile(`(valid_lft|preferred_lft|expires) \S+`)
+	moving    = regexp.MustCompile(`/(neigh/\w+/\w+|route/\w+|mc_forwarding|random|stable_secret|.*use_tempaddr_max)$`)
+)
+
+// snapshot is all that Revert has to bring back, but for a module's own devices.
+func (r room) snapshot() []string {
+	r.Helper()
+	var out []string
+	for _, command := range []string{"-o -d address show", "-o -d link show", "-4 -d route show table all", "-6 -d route show table all", "-4 -d rule show", "-6 -d rule show"} {
+		for line := range strings.Lines(r.ip(command)) {
+			line = regexp.MustCompile(`^\d+: (\S+)`).ReplaceAllString(lifetimes.ReplaceAllString(strings.TrimSpace(line), "$1"), command+": $1")
+			if !strings.Contains(line, "tunl0") && !strings.Contains(line, "ip6tnl0") {
+				out = append(out, line)
+			}
+		}
+	}
+	r.in(func(v *view) error {
+		return filepath.WalkDir("/proc/sys/net", func(path string, e os.DirEntry, err error) error {
+			if err != nil || e.IsDir() || moving.MatchString(path) || strings.Contains(path, "tunl0") || strings.Contains(path, "ip6tnl0") {
+				return nil
+			}
+			b, err := os.ReadFile(path)
+			if err == nil {
+				out = append(out, path+" = "+string(b))
+			}
+			return nil
+		})
+	})
+	slices.Sort(out)
+	return out
+}
+
+// A dying context is cancelled after so many looks at it.
+type dying struct {
+	context.Context
+	looks *int
+}
+
+func (d dying) Err() error {
+	if *d.looks--; *d.looks < 0 {
+		return context.Canceled
+	}
+	return nil
+}

@@ -1,0 +1,334 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A want is how a piece is to be.
+type want struct {
+	piece
+	value string
+	good  []string // is as good as value
+	why   string
+	of    []string // real servers
+}
+
+// A plan is what is wanted in one namespace, in the order in which it is to become so.
+type plan struct {
+	*view
+	state *state
+	wants []want
+	notes []Change // what is somebody else's
+	in    *Instance
+	table int
+	iface netlink.Link
+	all   []holding
+}
+
+// planFor works out what is wanted of a namespace. If whole is false, some of it could not be.
+func planFor(v *view, st *state, instances []*Instance) (p *plan, whole bool, err error) {
+	p = &plan{view: v, state: st}
+	if p.all, err = v.addresses(); err != nil {
+		return p, false, err
+	}
+	var errs []error
+	used := map[int]bool{}
+	for _, in := range instances {
+		p.in = in
+		for p.table = firstTable + int(crc32.ChecksumIEEE([]byte(in.Name))%tables); used[p.table]; p.table++ {
+		}
+		used[p.table] = true
+		wants, notes := slices.Clone(p.wants), len(p.notes)
+		if err := p.instance(); err != nil {
+			p.wants, p.notes = wants, p.notes[:notes]
+			errs = append(errs, fmt.Errorf("real server %s: %w", in.Name, err))
+		}
+	}
+	return p, len(errs) == 0, errors.Join(errs...)
+}
+
+// want takes the first word on each piece, which is the same for all real servers of a namespace.
+func (p *plan) want(w want) {
+	for i := range p.wants {
+		if p.wants[i].key() == w.key() {
+			p.wants[i].of = append(p.wants[i].of, p.in.Name)
+			return
+		}
+	}
+	w.of = []string{p.in.Name}
+	p.wants = append(p.wants, w)
+}
+
+func (p *plan) sysctl(path string, value int, why string, good ...int) {
+	w := want{piece: setting{path}, value: strconv.Itoa(value), why: why}
+	for _, g := range good {
+		w.good = append(w.good, strconv.Itoa(g))
+	}
+	p.want(w)
+}
+
+func (p *plan) instance() (err error) {
+	if p.iface, err = p.link(p.in.Interface); err != nil {
+		return err
+	}
+	if p.iface == nil {
+		return fmt.Errorf("there is no interface %s", p.in.Interface)
+	}
+	if err := p.forwarding(); err != nil {
+		return err
+	}
+	if p.in.has(false) {
+		p.silence()
+		if err := p.reversePath(); err != nil {
+			return err
+		}
+	}
+	for _, v6 := range []bool{false, true} {
+		if !p.in.has(v6) {
+			continue
+		}
+		if p.in.Method == Tunnel {
+			if err := p.decapsulation(v6); err != nil {
+				return err
+			}
+		}
+		if err := p.replies(v6); err != nil {
+			return err
+		}
+	}
+	return p.hold()
+}
+
+// segment are the interfaces that hear ARP requests where the directors are: the instance's, those with an address of its
+// subnets, and the one that replies leave by.
+func (p *plan) segment() []string {
+	list := []string{p.in.Interface}
+	for _, own := range p.all {
+		if own.device != p.in.Interface || !own.prefix.Addr().Is4() || own.prefix.IsSingleIP() {
+			continue
+		}
+		for _, h := range p.all {
+			if h.device != "lo" && h.prefix.Addr().Is4() && h.prefix.Overlaps(own.prefix) && !slices.Contains(list, h.device) {
+				list = append(list, h.device)
+			}
+		}
+	}
+	if gw := of(p.in.Via, false); gw.IsValid() {
+		if d, err := p.toward(gw); err == nil && !slices.Contains(list, d) {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// silence keeps the VIP off the wire; arp_ignore and arp_announce are the maximum of all and the interface's.
+func (p *plan) silence() {
+	for _, d := range p.segment() {
+		if p.number(conf4("all", "arp_ignore")) < 1 {
+			p.sysctl(conf4(d, "arp_ignore"), 1, "else this host answers ARP requests for the VIP, and takes the tunnels from the director", 2, 8)
+		}
+		if p.number(conf4("all", "arp_announce")) < 2 {
+			p.sysctl(conf4(d, "arp_announce"), 2, "else an ARP request of this host, for the next hop of a reply, carries the VIP as its sender: "+
+				"neighbours then take this host for the VIP's owner")
+		}
+	}
+	if p.in.ShareL2 && p.number(conf4("all", "arp_filter")) < 1 {
+		p.sysctl(conf4(p.in.Interface, "arp_filter"), 1, "several interfaces share an address or MAC on this segment: only the one that packets leave by is to answer")
+	}
+}
+
+// reversePath: a packet of a site, or for a subnet, comes by the director, and its answer may leave by another interface.
+func (p *plan) reversePath() error {
+	if p.in.Method == Tunnel {
+		return nil // what comes from directors has a director's address for its source
+	}
+	others, err := p.routedElsewhere()
+	if err != nil || !others || p.number(conf4("all", "rp_filter")) == 2 {
+		return err
+	}
+	good := []int{0}
+	if p.number(conf4("all", "rp_filter")) == 1 {
+		good = nil // the maximum counts
+	}
+	p.sysctl(conf4(p.in.Interface, "rp_filter"), 2, "packets come by the director whose answers leave by another interface: a strict reverse-path filter drops them", good...)
+	return nil
+}
+
+// routedElsewhere tells whether packets leave by other interfaces than the instance's.
+func (p *plan) routedElsewhere() (bool, error) {
+	list, err := p.nl.RouteListFiltered(unix.AF_INET, &netlink.Route{Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return false, fmt.Errorf("list routes: %w", err)
+	}
+	return slices.ContainsFunc(list, func(r netlink.Route) bool {
+		return r.Type == unix.RTN_UNICAST && r.LinkIndex != p.iface.Attrs().Index
+	}), nil
+}
+
+func (p *plan) forwarding() error {
+	const why = "what comes out of the tunnels goes on to the target subnets, and what comes for the subnets into the tunnels"
+	if p.in.has(false) {
+		p.want(want{piece: forwarding{}, value: forwarding{}.want(), why: why})
+	}
+	if !p.in.has(true) {
+		return nil
+	}
+	heard, err := p.nl.RouteListFiltered(unix.AF_INET6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)
+	if err != nil {
+		return fmt.Errorf("list routes: %w", err)
+	}
+	links, err := p.nl.LinkList()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		path := conf6(l.Attrs().Name, "accept_ra")
+		if slices.ContainsFunc(heard, func(r netlink.Route) bool { return r.LinkIndex == l.Attrs().Index }) || p.state.find(string(p.space), setting{path}.key()) != nil {
+			p.sysctl(path, 2, "this interface has routes by router advertisements, which a host that forwards hears only if told to")
+		}
+	}
+	p.want(want{piece: forwarding{true}, value: forwarding{true}.want(), why: why})
+	return nil
+}
+
+// own is the address that the directors' IPIP comes to.
+func (p *plan) own(v6 bool) (netip.Addr, error) {
+	if a := of(p.in.Own, v6); a.IsValid() {
+		return a, nil
+	}
+	var found []netip.Addr
+	for _, h := range p.all {
+		a := h.prefix.Addr()
+		if h.device == p.in.Interface && a.Is6() == v6 && h.scope == unix.RT_SCOPE_UNIVERSE && !slices.Contains(p.in.VIPs, a) {
+			found = append(found, a)
+		}
+	}
+	if len(found) != 1 {
+		return netip.Addr{}, fmt.Errorf("the address that directors send IPv%s in IPIP to: %s has %d, %v; say which", number(v6), p.in.Interface, len(found), found)
+	}
+	return found[0], nil
+}
+
+func (p *plan) decapsulation(v6 bool) error {
+	own, err := p.own(v6)
+	if err != nil {
+		return err
+	}
+	name, kind := decapName(p.in, v6), "ipip"
+	if v6 {
+		kind = "ip6tnl"
+	}
+	p.want(want{piece: device{name}, value: kind + " " + own.String(), why: "directors send in IPIP to " + own.String() + ", where it has to be taken out"})
+	if !v6 {
+		all := p.number(conf4("all", "rp_filter"))
+		value, good := 0, []int{}
+		switch all {
+		case 1:
+			value = 2
+		case 2:
+			good = []int{1, 2}
+		}
+		p.sysctl(conf4(name, "rp_filter"), value, "what is taken out has sources that are routed by another interface", good...)
+		if all > 0 {
+			// fib_validate_source (net/ipv4/fib_frontend.c) holds everything against a device without addresses.
+			for _, vip := range p.in.VIPs {
+				if vip.Is4() {
+					a := address{vip, name}
+					p.want(want{piece: a, value: a.want(), why: fmt.Sprintf("net.ipv4.conf.all.rp_filter is %d, and even a loose reverse-path filter "+
+						"drops all that comes by a device without an address", all)})
+				}
+			}
+		}
+	}
+	p.want(want{piece: upness{name}, value: "up", why: "a device that is down takes nothing"})
+	return nil
+}
+
+// toward is the interface of a next hop.
+func (p *plan) toward(gw netip.Addr) (string, error) {
+	for _, h := range p.all {
+		if h.device == p.in.Interface && h.prefix.Contains(gw) {
+			return h.device, nil
+		}
+	}
+	ways, err := p.nl.RouteGet(gw.AsSlice())
+	if err != nil || len(ways) == 0 || ways[0].Gw != nil {
+		return "", fmt.Errorf("the gateway %v is on no interface's subnet", gw)
+	}
+	l, err := p.nl.LinkByIndex(ways[0].LinkIndex)
+	if err != nil {
+		return "", fmt.Errorf("the interface of gateway %v: %w", gw, err)
+	}
+	return l.Attrs().Name, nil
+}
+
+// replies have ways of their own where a gateway is given.
+func (p *plan) replies(v6 bool) error {
+	gw := of(p.in.Via, v6)
+	if !gw.IsValid() {
+		return nil
+	}
+	device, err := p.toward(gw)
+	if err != nil {
+		return err
+	}
+	const why = "replies leave by the gateway that was given for them"
+	for _, h := range p.all {
+		if h.device == device && h.prefix.Addr().Is6() == v6 && !h.prefix.IsSingleIP() && h.scope == unix.RT_SCOPE_UNIVERSE {
+			p.want(want{piece: route{h.prefix.Masked(), p.table}, value: way(device, netip.Addr{}, netip.Addr{}), why: why})
+		}
+	}
+	sources := slices.DeleteFunc(slices.Clone(p.in.VIPs), func(a netip.Addr) bool { return a.Is6() != v6 })
+	none := netip.PrefixFrom(sources[0], 0).Masked()
+	p.want(want{piece: route{none, p.table}, value: way(device, gw, netip.Addr{}), why: why})
+	if p.in.ShareL2 {
+		own, err := p.own(v6)
+		if err != nil {
+			return err
+		}
+		sources = append(sources, own)
+	}
+	for _, a := range sources {
+		r := rule{a.String(), v6, p.table}
+		p.want(want{piece: r, value: r.want(), why: why})
+	}
+	return nil
+}
+
+// hold is the last step: nobody is to answer for a VIP before.
+func (p *plan) hold() error {
+	holder := "lo"
+	if p.in.Holder != "" {
+		holder = p.in.Holder
+		l, err := p.link(holder)
+		if err != nil {
+			return err
+		}
+		if l == nil || p.state.find(string(p.space), device{holder}.key()) != nil {
+			p.want(want{piece: device{holder}, value: "dummy", why: "VIPs are to be held on it"})
+			p.want(want{piece: upness{holder}, value: "up", why: "VIPs are to be held on it"})
+		}
+	}
+	for _, vip := range p.in.VIPs {
+		a := address{vip, holder}
+		foreign := slices.IndexFunc(p.all, func(h holding) bool {
+			return h.prefix.Addr() == vip && p.state.find(string(p.space), address{vip, h.device}.key()) == nil
+		})
+		if foreign < 0 {
+			p.want(want{piece: a, value: a.want(), why: "packets for the VIP are to be this host's"})
+			continue
+		}
+		h := p.all[foreign]
+		p.notes = append(p.notes, Change{Space: p.space, Object: address{vip, h.device}.String(), From: h.prefix.String(), To: h.prefix.String(),
+			Why: "it was there before, and is not ours", Left: true})
+	}
+	return nil
+}

@@ -61,7 +61,7 @@ func (t *Table) checkGroup(tun *Tunnel, by Actor) *Refusal {
 
 func (t *Table) checkOwner(id string, by Actor) *Refusal {
 	old, ok := t.Tunnel(id)
-	if ok && old.Owner != by.Name && !by.Any {
+	if ok && old.Owner != by.Name && !by.Any && !old.Learned() {
 		return Refuse(Forbidden, "tunnel "+id, Fault{"id", id, "belongs to " + nameOr(old.Owner, "an operator"), "push it with that owner's token, or use another id"})
 	}
 	return nil
@@ -211,7 +211,7 @@ func (t *Table) checkClaims(tun *Tunnel) *Refusal {
 	i := 0
 	taken := func(c claims, field string, x claim, words string) {
 		c.each(x.key(), func(h claim) bool {
-			if h.id == tun.ID || t.groupID(h.id) == tun.GroupID() {
+			if h.id == tun.ID || t.groupID(h.id) == tun.GroupID() || t.yields(h, tun) {
 				return true
 			}
 			faults = append(faults, Fault{field, words, "is held by tunnel " + h.id,
@@ -220,7 +220,9 @@ func (t *Table) checkClaims(tun *Tunnel) *Refusal {
 		})
 	}
 	t.eachEndpointClaim(tun.ID, tun, func(c claim) {
-		taken(t.endpoints, fmt.Sprintf("endpoints[%d]", endpointIndex(tun, c)), c, endpointWords(c))
+		if n := endpointIndex(tun, c); n >= 0 { // what it roamed to is not asked for
+			taken(t.endpoints, fmt.Sprintf("endpoints[%d]", n), c, endpointWords(c))
+		}
 	})
 	t.eachSubnetClaim(tun.ID, tun, func(c claim) {
 		taken(t.subnets, fmt.Sprintf("subnets[%d]", i), c, prefixOf(c).String())

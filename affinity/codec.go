@@ -205,7 +205,7 @@ func (t *Tunnel) wellFormed() error {
 	err := errors.Join(
 		text("header.origin", t.Header.Origin), text("id", t.ID), text("service", t.Service), text("owner", t.Owner),
 		text("group", t.Group), text("tenant", t.Tenant), texts("separate_from", t.SeparateFrom),
-		word("state", t.State, stateWords), valid("endpoints", t.Endpoints), valid("subnets", t.Subnets),
+		word("state", t.State, stateWords), valid("endpoints", t.Endpoints), valid("subnets", t.Subnets), valid("roamed", t.Roamed),
 		pairs("labels", t.Labels))
 	for _, v := range t.Labels {
 		err = errors.Join(err, text("labels", v))

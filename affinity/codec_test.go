@@ -282,7 +282,7 @@ func list[T any](r random, make func() T) []T {
 func (r random) service() *Service {
 	return &Service{r.header(), r.text(), uint16(r.Uint32()), list(r, r.addr),
 		list(r, func() Match { return Match{Proto: uint8(r.Uint32()), Lo: uint16(r.Uint32()), Hi: uint16(r.Uint32())} }),
-		Method(r.IntN(len(methodWords))), Unknown(r.IntN(len(unknownWords))), Policy(r.IntN(len(policyWords)))}
+		Method(r.IntN(len(methodWords))), Unknown(r.IntN(len(unknownWords))), Policy(r.IntN(len(policyWords))), r.IntN(2) == 0, r.Uint32()}
 }
 
 func (r random) tenant() *Tenant {
@@ -293,6 +293,9 @@ func (r random) realServer() *RealServer {
 	rs := &RealServer{Header: r.header(), Name: r.text(), Host: r.text(), Zone: r.text(), Addrs: list(r, r.addr), Services: list(r, r.text),
 		Weight: r.Uint32(), Capacity: r.Uint32(), Admin: Admin(r.IntN(len(adminWords))), VLANs: map[string]uint16{},
 		Check: Check{Proto: uint8(r.Uint32()), Port: uint16(r.Uint32())}}
+	if r.IntN(2) == 0 {
+		rs.Drain = &Drain{Milli: r.Uint32(), By: Stamp(r.Uint64()), Started: Stamp(r.Uint64()), Of: r.Uint32()}
+	}
 	for range r.IntN(4) {
 		rs.VLANs[r.text()] = uint16(r.Uint32())
 	}

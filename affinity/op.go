@@ -61,11 +61,13 @@ type (
 		Name  string
 		Force bool
 	}
-	// SetAdmin drains or undrains a real server. Draining takes no new pins and moves nothing.
+	// SetAdmin drains or undrains a real server. Draining takes no new pins; what there is moves only by a Drain, whose Started
+	// and Of are filled in by the director.
 	SetAdmin struct {
 		By    Actor
 		Name  string
 		Admin Admin
+		Drain *Drain
 	}
 	// Repin moves a group, at once, to a named real server, or to whichever is best ("").
 	Repin struct {

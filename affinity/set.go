@@ -85,13 +85,20 @@ func (p *planner) put(w *Tunnel, by Actor, owner string, start Stamp, reserved [
 	next.Created = start + 1 // behind every record there is
 	seen := Stamp(0)
 	if exists {
-		next.Header, next.Created, seen = old.Header, old.Created, old.Header.Stamp
+		next.Header, next.Created, next.Roamed, seen = old.Header, old.Created, old.Roamed, old.Header.Stamp
 		if SameIntent(old, &next) {
 			p.plan.Unchanged++
 			return
 		}
 	}
 	p.old[w.ID] = old
+	p.t.MakeWay(&next, func(other *Tunnel, deleted bool) {
+		if deleted {
+			p.t.DeleteTunnel(other)
+		} else {
+			p.t.PutTunnel(other)
+		}
+	})
 	p.t.PutTunnel(&next)
 	p.t.Take()
 	p.plan.Puts = append(p.plan.Puts, PlannedPut{&next, seen})

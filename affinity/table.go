@@ -272,7 +272,7 @@ func (t *Table) eachEndpointClaim(id string, tun *Tunnel, f func(claim)) {
 	if !ok {
 		return
 	}
-	for _, ep := range tun.Endpoints {
+	for _, ep := range tun.Claimed() {
 		for _, vip := range s.VIPs {
 			if vip.Is4() == ep.Addr().Is4() {
 				f(claim{t.vips[vip], bitsOf(ep.Addr()), ep.Port(), tun.Created, id})

@@ -62,6 +62,9 @@ type Service struct {
 	Method  Method       `cbor:"6,keyasint"`
 	Unknown Unknown      `cbor:"7,keyasint"`
 	Policy  Policy       `cbor:"8,keyasint"`
+	Learn   bool         `cbor:"9,keyasint,omitempty"` // take up tunnels that agents report and nobody announced
+	// MaxUnavailable is how many of its real servers may be drained or dead before one more is not drained; 0: no limit.
+	MaxUnavailable uint32 `cbor:"10,keyasint,omitempty"`
 }
 
 // A Tenant is a customer with a subnet space of its own. The one named "" is the default.
@@ -78,7 +81,7 @@ type Admin uint8
 // The administrative states.
 const (
 	Active  Admin = iota
-	Drained       // no new pins
+	Drained       // no new pins; with a Drain, the old ones are moved
 )
 
 // A RealServer is one tunnel terminator instance, as the operator wants it.
@@ -94,6 +97,16 @@ type RealServer struct {
 	Admin    Admin             `cbor:"9,keyasint"`
 	VLANs    map[string]uint16 `cbor:"10,keyasint,omitempty"` // 802.1Q tag per tenant on the subnet side
 	Check    Check             `cbor:"11,keyasint"`
+	Drain    *Drain            `cbor:"12,keyasint,omitempty"` // how it is emptied; nil, if drained: no new pins, nothing moves
+}
+
+// A Drain moves a real server's tunnels elsewhere.
+type Drain struct {
+	_       struct{} `cbor:",toarray"`
+	Milli   uint32   // tunnels in 1000 s; 0: none before the deadline
+	By      Stamp    // when the rest is moved; 0: never, the rate alone
+	Started Stamp
+	Of      uint32 // tunnels that it had then
 }
 
 // A Check is what proves a real server alive where no agent answers.
@@ -145,6 +158,7 @@ type Tunnel struct {
 	SeparateFrom []string          `cbor:"13,keyasint,omitempty"` // group names or tunnel ids
 	Generation   uint64            `cbor:"14,keyasint,omitempty"` // 0: not said
 	GenClosed    bool              `cbor:"15,keyasint,omitempty"` // of a tombstone: the delete named its generation, so that one is spent too
+	Roamed       []Endpoint        `cbor:"16,keyasint,omitempty"` // where agents saw it besides its Endpoints; the newest first
 }
 
 // A GroupID names what is placed: an explicit group ("@" and its name) or a tunnel alone (its id).

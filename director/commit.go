@@ -27,6 +27,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	d.publish(tx.t)
 	d.events.add(tx.events, revision)
 	d.program(ctx, dirty)
+	d.hand(tx.moves)
 	if dirty.Config {
 		d.holdNow(ctx)
 		d.watchTargets()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 )
 
@@ -58,8 +59,9 @@ type Options struct {
 	// PlaneWarnings are sentences on what keeps the plane from forwarding as it should; may be nil.
 	PlaneWarnings            func() []string
 	Host                     Host
-	Prober                   Prober // nil: real servers count as alive
-	MaxEndpoints, MaxSubnets int    // of the plane's tables; 0: no limit
+	Prober                   Prober        // nil: real servers count as alive
+	Agents                   *observe.Book // what agents on real servers say; nil: there are none
+	MaxEndpoints, MaxSubnets int           // of the plane's tables; 0: no limit
 	Log                      *slog.Logger
 	Now                      func() time.Time // nil: time.Now
 }
@@ -84,6 +86,10 @@ type Director struct {
 	fatal     error                   // the disk may hold what the table does not
 	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
 	alone     bool                    // no other plane is in the kernel any more
+	headless  map[string]time.Time    // real servers whose terminator's control process is gone, since when
+	drains    map[string]*drain       // by real server
+	releases  []release
+	targets   []Target // as the prober knows them
 
 	always chan struct{} // closed
 
@@ -131,7 +137,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, drains: map[string]*drain{}}
 	d.always = make(chan struct{})
 	close(d.always)
 	d.take(s)
@@ -221,6 +227,12 @@ func (d *Director) Run(ctx context.Context) error {
 	defer close(d.stopped)
 	d.sweep.start()
 	d.watchTargets()
+	minutely := time.NewTicker(time.Minute)
+	defer minutely.Stop()
+	var said <-chan struct{}
+	if d.o.Agents != nil {
+		said = d.o.Agents.Changed()
+	}
 	for {
 		var sweeping <-chan struct{} // mending goes on as long as nobody asks for anything
 		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil {
@@ -244,6 +256,10 @@ func (d *Director) Run(ctx context.Context) error {
 			d.background(ctx)
 		case <-sweeping:
 			d.background(ctx)
+		case <-said:
+			d.hearAgents(ctx)
+		case <-minutely.C:
+			d.unlearn(ctx)
 		case <-slow.C:
 			d.lookAgain(ctx)
 		case <-hourly.C:
@@ -317,6 +333,8 @@ func (d *Director) lookAgain(ctx context.Context) {
 	}
 	d.judgeWaiting(ctx)
 	d.joinSplit(ctx)
+	d.releaseDue()
+	d.watchTargets() // an agent may have fallen silent
 	before := d.local
 	if err := d.refreshHost(); err != nil {
 		d.o.Log.Warn("read the host's addresses", "error", err)

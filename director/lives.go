@@ -18,6 +18,14 @@ type Target struct {
 	VIPs   []netip.Addr // of its services
 	Check  affinity.Check
 	Method affinity.Method
+	// Agent is the port at the VIPs where the real server's agent answers probes; 0: it has none. AgentUp: its stream is up.
+	Agent   uint16
+	AgentUp bool
+}
+
+func (t Target) equal(o Target) bool {
+	return t.Name == o.Name && t.Check == o.Check && t.Method == o.Method && t.Agent == o.Agent && t.AgentUp == o.AgentUp &&
+		slices.Equal(t.Addrs, o.Addrs) && slices.Equal(t.VIPs, o.VIPs)
 }
 
 // A Prober measures real servers and reports Verdicts. It decides nothing about the table.
@@ -30,6 +38,12 @@ type Prober interface {
 	Answering() (answering, targets int)
 	// Probed is how the last probe of a real server went, in words, and the last round trip; zero if unknown.
 	Probed(name string) (cause string, rtt time.Duration)
+}
+
+// A Delayer is a Prober that can tell saturation by delay.
+type Delayer interface {
+	// Slow tells whether a real server answers much later than when it is idle.
+	Slow(name string) bool
 }
 
 // A Verdict is what probes say of a real server.
@@ -200,7 +214,7 @@ func (x *tx) birth(name, cause string) bool {
 	return true
 }
 
-// watchTargets tells the prober whom to probe.
+// watchTargets tells the prober whom to probe, if that is not what it does.
 func (d *Director) watchTargets() {
 	if d.o.Prober == nil {
 		return
@@ -211,12 +225,19 @@ func (d *Director) watchTargets() {
 		for _, name := range rs.Services {
 			if s, ok := d.work.Service(name); ok {
 				t.Method = s.Method
-				t.VIPs = append(t.VIPs, s.VIPs...)
 			}
 		}
-		slices.SortFunc(t.VIPs, netip.Addr.Compare)
-		t.VIPs = slices.Compact(t.VIPs)
+		t.VIPs = vipsOf(d.work, rs)
+		if d.o.Agents != nil {
+			if a, ok := d.o.Agents.Agent(rs.Name); ok {
+				t.Agent, t.AgentUp = a.ProbePort, a.Connected
+			}
+		}
 		targets = append(targets, t)
 	}
+	if d.targets != nil && slices.EqualFunc(targets, d.targets, Target.equal) {
+		return
+	}
+	d.targets = targets
 	d.o.Prober.Watch(targets)
 }

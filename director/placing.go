@@ -35,6 +35,12 @@ func (x *tx) serves(i affinity.Index, tun *affinity.Tunnel) bool {
 // place chooses primary and backup of a group anew. If there is no room the group is unplaced, and its pin says why.
 func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 	x.replan(g, func(tunnels []*affinity.Tunnel, v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
+		if i := x.whereUp(tunnels, v, d); i != 0 && old.Primary == 0 {
+			next := affinity.Pin{Group: g, Primary: i, Why: why}
+			next.Backup, next.Note = place.ChooseBackup(v, d, i)
+			next.Note = strings.TrimPrefix(next.Note+"; it is established there", "; ")
+			return next, true
+		}
 		choice, err := place.Choose(v, d)
 		if err != nil {
 			next := affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: x.whyNot(tunnels[0].Service, v, err)}
@@ -43,6 +49,19 @@ func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 		x.d.turn++
 		return affinity.Pin{Group: g, Primary: choice.Primary, Backup: choice.Backup, Why: why, Note: strings.Join(choice.Notes, "; ")}, true
 	})
+}
+
+// whereUp is where agents see a group's tunnels established already, if it may be placed there; else 0.
+func (x *tx) whereUp(tunnels []*affinity.Tunnel, v place.View, d place.Demand) affinity.Index {
+	for _, tun := range tunnels {
+		for _, s := range x.d.sightings(x.t, tun, false) {
+			i := slices.IndexFunc(v.Servers, func(o place.Server) bool { return o.Name == s.RealServer && o.Alive })
+			if i >= 0 && x.d.fresh(s) && !slices.Contains(d.Exclude, v.Servers[i].Index) && !slices.Contains(d.Apart, v.Servers[i].Index) {
+				return v.Servers[i].Index
+			}
+		}
+	}
+	return 0
 }
 
 // backup makes primary the group's primary, and chooses the backup anew.
@@ -110,6 +129,9 @@ func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
 		p.Note = strings.ToValidUTF8(p.Note[:maxNote], "") + "..."
 	}
 	x.t.SetPin(p)
+	if had && old.Primary != 0 && p.Primary != 0 && old.Primary != p.Primary {
+		x.moves = append(x.moves, move{group: p.Group, from: old.Primary, to: p.Primary})
+	}
 	kind := "placed"
 	switch {
 	case p.Primary == 0:
@@ -145,7 +167,7 @@ func (x *tx) view(tunnels []*affinity.Tunnel) place.View {
 		refresh(x.t, x.cached.Others)
 		return *x.cached
 	}
-	all := servers(x.t)
+	all := servers(x.t, x.d.closed)
 	serves := func(s place.Server) bool {
 		rs, ok := x.t.RealServer(s.Name)
 		return ok && !slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return !slices.Contains(rs.Services, tun.Service) })
@@ -173,14 +195,14 @@ func refresh(t *affinity.Table, list []place.Server) {
 
 // servers are all real servers as placement sees them: each one's current incarnation, and dead ones that tunnels are still
 // pinned to.
-func servers(t *affinity.Table) []place.Server {
+func servers(t *affinity.Table, closed func(realServer string) string) []place.Server {
 	var out []place.Server
 	for _, l := range t.Lives() {
 		current, _ := t.LifeOf(l.RealServer)
 		s := place.Server{Index: l.Index, Name: l.RealServer, Host: l.RealServer, Alive: l.Alive, Load: t.Load(l.Index)}
 		if rs, ok := t.RealServer(l.RealServer); ok {
 			s.Host, s.Zone, s.Weight, s.Capacity = rs.Host, rs.Zone, rs.Weight, rs.Capacity
-			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0
+			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && closed(rs.Name) == ""
 		}
 		if current == l || s.Load.Tunnels > 0 {
 			out = append(out, s)
@@ -272,6 +294,8 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 			x.t.Unlift(p)
 		} else {
 			x.t.ForgetPin(p.Group)
+			now, _ := x.t.Pin(g)
+			x.moves = append(x.moves, move{group: g, apart: string(p.Group), from: p.Primary, to: now.Primary})
 		}
 	}
 	if refusal != nil {

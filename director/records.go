@@ -99,7 +99,7 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 		return refused(r)
 	}
 	if exists {
-		next.Header, next.Admin = old.Header, old.Admin // SetAdmin alone changes that
+		next.Header, next.Admin, next.Drain = old.Header, old.Admin, old.Drain // SetAdmin alone changes that
 		if same(old, &next) {
 			return affinity.Result{}
 		}
@@ -124,17 +124,30 @@ func (x *tx) setAdmin(op affinity.SetAdmin) affinity.Result {
 	if !ok {
 		return refused(noRealServer(op.Name))
 	}
-	if old.Admin == op.Admin {
+	if old.Admin == op.Admin && sameDrain(old.Drain, op.Drain) {
 		return affinity.Result{}
 	}
 	next := *old
-	next.Header, next.Admin = x.header(), op.Admin
+	next.Admin, next.Drain = op.Admin, nil
+	if op.Admin == affinity.Drained {
+		plan, r := x.startDrain(old, op.Drain)
+		if r != nil {
+			return refused(r)
+		}
+		next.Drain = plan
+	}
+	next.Header = x.header()
 	if r := x.able("realserver", next.Name, func() { x.t.PutRealServer(&next) }); r != nil {
 		return refused(r)
 	}
 	x.event("real-server", op.Name, func(e *api.Event) { e.Why = op.Admin.String() })
 	x.d.sweep.roomAppeared = true
 	return affinity.Result{Changed: true}
+}
+
+// sameDrain tells whether two drains ask for the same.
+func sameDrain(a, b *affinity.Drain) bool {
+	return a == nil && b == nil || a != nil && b != nil && a.Milli == b.Milli && a.By == b.By
 }
 
 func noRealServer(name string) *affinity.Refusal {

@@ -22,14 +22,15 @@ type health struct {
 	watching time.Time         // from when on the plane has seen all packets of the last while
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock
+	stuck    map[string]string // real server that is drained -> why the last group could not be moved
 }
 
 // note changes the health.
 func (d *Director) note(change func(*health)) {
-	next := health{held: map[string]string{}}
+	next := health{held: map[string]string{}, stuck: map[string]string{}}
 	if h := d.health.Load(); h != nil {
 		next = *h
-		next.held = maps.Clone(h.held)
+		next.held, next.stuck = maps.Clone(h.held), maps.Clone(h.stuck)
 	}
 	next.ahead = d.clock.Ahead(d.o.Now())
 	change(&next)
@@ -132,8 +133,12 @@ func (v view) realServers(t *affinity.Table, stats plane.Stats) []api.RealServer
 				r.Cause, r.Since = cause, rs.Header.Stamp.Time().Format(time.RFC3339)
 			}
 		}
+		if r.Drain = drainStatus(t, rs, r.Tunnels, v.d.o.Now()); r.Drain != nil {
+			r.Drain.Stuck = v.d.health.Load().stuck[rs.Name]
+		}
 		out = append(out, r)
 	}
+	v.addAgents(out)
 	return out
 }
 
@@ -143,7 +148,7 @@ func nPlusOne(t *affinity.Table) api.NPlusOne {
 	for _, s := range t.Services() {
 		all = all.Add(t.ServiceLoad(s.Num))
 	}
-	r := place.NPlusOne(place.View{Servers: servers(t), Pair: t.PairLoad, Mean: all.Mean()})
+	r := place.NPlusOne(place.View{Servers: servers(t, func(string) string { return "" }), Pair: t.PairLoad, Mean: all.Mean()})
 	return api.NPlusOne{OK: r.OK, Missing: r.Missing}
 }
 

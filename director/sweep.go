@@ -63,6 +63,7 @@ func (d *Director) background(ctx context.Context) {
 	if d.sweep.pass != 0 && !d.work.Freeze().On {
 		d.sweepSlice(ctx)
 	}
+	d.drainSlice(ctx)
 }
 
 // sweepSlice looks at some pins and mends what it finds.

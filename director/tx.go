@@ -18,6 +18,9 @@ type tx struct {
 	now    time.Time
 	by     affinity.Actor
 	events []api.Event
+	moves  []move
+
+	learned *int // tunnels that nobody announced; nil: not counted yet
 
 	// The last view for a tunnel alone, and of which service; nil when real servers or services have changed.
 	cached    *place.View
@@ -102,7 +105,10 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	}
 	next.Owner = op.By.Name
 	if exists {
-		next.Owner, next.Created = old.Owner, old.Created
+		next.Created, next.Roamed = old.Created, old.Roamed
+		if !old.Learned() { // else it is announced now
+			next.Owner = old.Owner
+		}
 	}
 	next.GenClosed = false
 	warnings, r := x.t.CheckTunnel(&next, op.By, x.d.local.reserved, op.Transient)
@@ -120,8 +126,17 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	if !exists {
 		next.Created = next.Header.Stamp
 	}
-	before := len(x.events)
+	before, saved := len(x.events), (*affinity.Table)(nil)
+	x.t.MakeWay(&next, func(other *affinity.Tunnel, deleted bool) {
+		if saved == nil {
+			saved = x.t.Save()
+		}
+		x.makeWay(&next, other, deleted)
+	})
 	if r := x.tryChange(old, &next); r != nil {
+		if saved != nil {
+			x.t, x.events, x.cached = saved, x.events[:before], nil
+		}
 		return refused(r)
 	}
 	if len(x.events) == before {
@@ -163,7 +178,7 @@ func (x *tx) room(old, next *affinity.Tunnel) *affinity.Refusal {
 		return affinity.Refuse(affinity.Full, "tunnel "+next.ID, affinity.Fault{Field: field, Value: fmt.Sprint(n),
 			Problem: fmt.Sprintf("the data plane's table holds %d of %d", have, limit), Remedy: "raise limits." + name + " and restart the director, or delete tunnels"})
 	}
-	if r := more(2*len(next.Endpoints)*len(s.VIPs), 2*len(old.Endpoints)*len(s.VIPs), endpoints, x.d.o.MaxEndpoints, "endpoints", "max_pins"); r != nil {
+	if r := more(2*len(next.Claimed())*len(s.VIPs), 2*len(old.Claimed())*len(s.VIPs), endpoints, x.d.o.MaxEndpoints, "endpoints", "max_pins"); r != nil {
 		return r
 	}
 	return more(len(next.Subnets), len(old.Subnets), subnets, x.d.o.MaxSubnets, "subnets", "max_subnets")

@@ -30,15 +30,20 @@ func (d *Director) howUp(t *affinity.Table, tun *affinity.Tunnel) (how, remedy s
 	return "", ""
 }
 
-// evidence is what is known of a tunnel's being up: packets in the last 180 s, else the NMS's word.
+// evidence is what is known of a tunnel's being up: the agents' word, else packets in the last 180 s, else the NMS's word.
 func (d *Director) evidence(t *affinity.Table, tun *affinity.Tunnel) api.Evidence {
+	for _, s := range d.sightings(t, tun, false) {
+		if d.fresh(s) {
+			return api.Evidence{Up: true, By: api.ByAgent, LastSeen: s.Last, At: s.RealServer}
+		}
+	}
 	seen, watched := d.lastSeen(t, tun)
 	switch {
 	case !seen.IsZero() && d.o.Now().Sub(seen) <= upWindow:
 		return api.Evidence{Up: true, By: api.ByPackets, LastSeen: seen}
 	case tun.State == affinity.StateUp:
 		return api.Evidence{Up: true, By: api.ByNMS, LastSeen: seen}
-	case !watched:
+	case !watched && !d.watches(t, tun):
 		return api.Evidence{By: api.ByNobody, LastSeen: seen}
 	}
 	return api.Evidence{LastSeen: seen}
@@ -47,7 +52,7 @@ func (d *Director) evidence(t *affinity.Table, tun *affinity.Tunnel) api.Evidenc
 // lastSeen is the last packet through any of a tunnel's endpoints. It is not watched if the plane cannot tell of one of them.
 func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.Time, watched bool) {
 	s, known := t.Service(tun.Service)
-	if !known || len(tun.Endpoints) == 0 {
+	if !known || len(tun.Claimed()) == 0 {
 		return last, true // no packet can come
 	}
 	o, sees := d.o.Plane.(plane.Observer)
@@ -56,7 +61,7 @@ func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.
 	}
 	h := d.health.Load()
 	watched = !h.another && !d.o.Now().Before(h.watching)
-	for _, ep := range tun.Endpoints {
+	for _, ep := range tun.Claimed() {
 		for _, vip := range s.VIPs {
 			if vip.Is4() != ep.Addr().Is4() {
 				continue

@@ -63,11 +63,13 @@ type Rebalancer interface {
 type Evidence struct {
 	Up       bool
 	By       string    // one of those below; "" if down
-	LastSeen time.Time // last packet through its pin, to 10 s; zero: none seen
+	LastSeen time.Time // last packet through its pin, to 10 s, or as the agent says; zero: none seen
+	At       string    // real server whose agent says so
 }
 
 // Who says whether a tunnel is up.
 const (
+	ByAgent   = "agent"
 	ByPackets = "packets"
 	ByNMS     = "nms"
 	ByNobody  = "nobody" // is in a position to say that it is not: it counts as down, and yet is not moved
@@ -192,6 +194,94 @@ type RealServerStatus struct {
 	BandwidthBPS uint64   `json:"bandwidth_bps" doc:"expected"`
 	Traffic      Traffic  `json:"traffic" doc:"all incarnations"`
 	RTTMicros    int64    `json:"rtt_us,omitempty" doc:"last probe's round trip"`
+
+	Drain *DrainStatus `json:"drain,omitempty" doc:"how it is emptied; missing if it is not"`
+	Agent *AgentStatus `json:"agent,omitempty" doc:"what its agent says; missing if it never had one"`
+}
+
+// DrainStatus is how a drain stands.
+type DrainStatus struct {
+	Started  time.Time  `json:"started"`
+	Of       uint32     `json:"of" doc:"tunnels that it had when the drain began"`
+	Left     uint32     `json:"left" doc:"tunnels that it still has"`
+	Rate     float64    `json:"rate" doc:"tunnels a second"`
+	Deadline *time.Time `json:"deadline,omitempty" doc:"when the rest is moved"`
+	ETA      *time.Time `json:"eta,omitempty" doc:"when it will be empty, if there is room elsewhere"`
+	Stuck    string     `json:"stuck,omitempty" doc:"why the last tunnel could not be moved"`
+}
+
+// AgentStatus is what an agent says of its real server.
+type AgentStatus struct {
+	Connected   bool       `json:"connected"`
+	Since       time.Time  `json:"since" doc:"of its being connected or not"`
+	Host        string     `json:"host"`
+	Terminator  string     `json:"terminator" doc:"kind of tunnel software"`
+	Health      string     `json:"health" enum:"unknown,working,headless,dead" doc:"headless: the control process is gone, established tunnels go on"`
+	Cause       string     `json:"cause,omitempty"`
+	Established int        `json:"established" doc:"tunnels"`
+	Closed      string     `json:"closed,omitempty" doc:"why it gets no new tunnels"`
+	Load        []LoadPart `json:"load"`
+	LoadPercent float64    `json:"load_percent" doc:"highest of the parts, of its limit"`
+	Orders      OrderCount `json:"orders"`
+}
+
+// LoadPart is one measure of a terminator's load.
+type LoadPart struct {
+	Name    string  `json:"name"`
+	Percent float64 `json:"percent" doc:"of its limit"`
+	Says    string  `json:"says"`
+}
+
+// OrderCount counts what was ordered of an agent lately.
+type OrderCount struct {
+	Open    int `json:"open"`
+	Done    int `json:"done"`
+	Waiting int `json:"waiting" doc:"the terminator cannot begin; the site has to dial"`
+	Failed  int `json:"failed"`
+}
+
+// An Order is what was ordered of an agent for one tunnel, and how it stands.
+type Order struct {
+	RealServer string    `json:"real_server"`
+	Kind       string    `json:"kind" enum:"adopt,release"`
+	Tunnel     string    `json:"tunnel"`
+	Peer       string    `json:"peer,omitempty" doc:"as the terminator calls it"`
+	Endpoint   string    `json:"endpoint"`
+	Outcome    string    `json:"outcome" enum:"unsent,queued,trying,done,waiting,failed"`
+	Why        string    `json:"why,omitempty"`
+	Ordered    time.Time `json:"ordered"`
+	Changed    time.Time `json:"changed"`
+}
+
+// The ways in which what is seen differs from what is wanted.
+const (
+	SeenRight   = "right"       // established where it is pinned
+	SeenWrong   = "wrong-place" // established at another real server than it is pinned to
+	SeenUnknown = "unknown"     // established, and of no tunnel
+	SeenNot     = "not-up"      // the NMS says up, its real server's agent says it is not
+)
+
+// A SeenTunnel is what agents see of a tunnel, against what is wanted.
+type SeenTunnel struct {
+	State    string     `json:"state" enum:"right,wrong-place,unknown,not-up"`
+	Tunnel   string     `json:"tunnel,omitempty"`
+	At       string     `json:"at,omitempty" doc:"real server where it is established"`
+	Pinned   string     `json:"pinned,omitempty" doc:"real server that its packets go to"`
+	Peer     string     `json:"peer,omitempty" doc:"as the terminator calls it"`
+	Endpoint string     `json:"endpoint,omitempty"`
+	Subnets  []string   `json:"subnets,omitempty" doc:"as the terminator knows them"`
+	Since    *time.Time `json:"since,omitempty" doc:"established"`
+	Last     *time.Time `json:"last,omitempty" doc:"last packet from the site"`
+	RxBytes  uint64     `json:"rx_bytes,omitempty"`
+	TxBytes  uint64     `json:"tx_bytes,omitempty"`
+}
+
+// An Observed is a View of a director that hears agents.
+type Observed interface {
+	// Seen calls f for what agents see in these states, in no order, until it returns false.
+	Seen(ctx context.Context, states []string, f func(SeenTunnel) bool) error
+	// Orders are those of agents, of one real server or ("") all, open ones first.
+	Orders(realServer string) []Order
 }
 
 // ServiceStatus is a service's counters.

@@ -1,0 +1,139 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
+	"tunneldirector/director/observe"
+)
+
+// What agents on real servers say, and what the loop makes of it.
+
+// headlessGrace is how long a terminator whose control process is gone may take to restart before its tunnels are moved.
+const headlessGrace = 30 * time.Second
+
+// sightings are where a tunnel is established, the newest first; with gone, also where it was.
+func (d *Director) sightings(t *affinity.Table, tun *affinity.Tunnel, gone bool) []observe.Sighting {
+	s, ok := t.Service(tun.Service)
+	if d.o.Agents == nil || !ok {
+		return nil
+	}
+	return d.o.Agents.Sightings(s.VIPs, tun.Claimed(), gone)
+}
+
+// fresh tells whether a sighting is evidence now: its agent speaks, or spoke within upWindow.
+func (d *Director) fresh(s observe.Sighting) bool {
+	if a, ok := d.o.Agents.Agent(s.RealServer); ok && a.Connected {
+		return true
+	}
+	return d.o.Now().Sub(s.Heard) <= upWindow
+}
+
+// watches tells whether the agent of the real server that serves a tunnel would tell of it.
+func (d *Director) watches(t *affinity.Table, tun *affinity.Tunnel) bool {
+	p, ok := t.PinOf(tun)
+	if d.o.Agents == nil || !ok {
+		return false
+	}
+	i := t.Serving(p)
+	a, ok := d.o.Agents.Agent(t.NameAt(i))
+	return ok && i != 0 && a.Connected && a.Whole && a.Status.Health == agent.HealthWorking
+}
+
+// closed says why a real server gets no new pins by its agent's word; "" if it does.
+func (d *Director) closed(name string) string {
+	if p, ok := d.o.Prober.(Delayer); ok && p.Slow(name) {
+		return "its probes are answered much later than when it is idle"
+	}
+	if d.o.Agents == nil {
+		return ""
+	}
+	a, ok := d.o.Agents.Agent(name)
+	switch {
+	case !ok || !a.Connected:
+		return ""
+	case a.Status.Health == agent.HealthHeadless:
+		return "its terminator's control process is gone: " + a.Status.Cause
+	case a.Status.Closed:
+		return "its terminator takes no new tunnels"
+	case a.Status.Load.Full:
+		return fmt.Sprintf("it is full: %.0f %% of its limit", float64(a.Status.Load.Permille)/10)
+	}
+	return ""
+}
+
+// hearAgents acts on what agents have said since the last time.
+func (d *Director) hearAgents(ctx context.Context) {
+	d.watchTargets()
+	for _, a := range d.o.Agents.Agents() {
+		if a.Connected && a.Status.Health == agent.HealthHeadless {
+			if _, known := d.headless[a.RealServer]; !known {
+				d.headless[a.RealServer] = d.o.Now()
+				d.o.Log.Error("a terminator's control process is gone while its tunnels go on", "real_server", a.RealServer, "cause", a.Status.Cause, "moved_after_s", headlessGrace.Seconds())
+			}
+		} else if a.Connected || a.Status.Health != agent.HealthHeadless {
+			delete(d.headless, a.RealServer)
+		}
+	}
+	d.sweep.roomAppeared = true // one that was full may have room
+	d.learn(ctx)
+	d.releaseDue()
+}
+
+// mayAgent tells why the agent of a host may not speak for a real server. It may be called from any goroutine.
+func (d *Director) mayAgent(host string, s agent.Server) error {
+	rs, ok := d.Table().RealServer(s.Name)
+	switch {
+	case !ok:
+		return fmt.Errorf("there is no real server %q here; add it first: director realserver add", s.Name)
+	case rs.Host != host:
+		return fmt.Errorf("real server %s is of host %s, and the certificate is of host %s", s.Name, rs.Host, host)
+	}
+	return nil
+}
+
+// agentDiffers says how a host is prepared for something else than the table wants.
+func (d *Director) agentDiffers(s agent.Server) []string {
+	t := d.Table()
+	rs, ok := t.RealServer(s.Name)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, name := range rs.Services {
+		svc, ok := t.Service(name)
+		if !ok {
+			continue
+		}
+		if s.Method != "" && s.Method != svc.Method.String() {
+			out = append(out, fmt.Sprintf("real server %s is prepared for method %s, and service %s forwards by %s", s.Name, s.Method, name, svc.Method))
+		}
+		for _, vip := range svc.VIPs {
+			if len(s.VIPs) > 0 && !slices.Contains(s.VIPs, vip) {
+				out = append(out, fmt.Sprintf("real server %s does not hold VIP %v of service %s", s.Name, vip, name))
+			}
+		}
+	}
+	return out
+}
+
+// AgentOptions are how the director's Book serves agents; the caller adds who they are.
+func (d *Director) AgentOptions() observe.Options {
+	return observe.Options{Name: d.o.Name, Log: d.o.Log, May: d.mayAgent, Differs: d.agentDiffers}
+}
+
+// vipsOf are the VIPs that a real server terminates.
+func vipsOf(t *affinity.Table, rs *affinity.RealServer) (out []netip.Addr) {
+	for _, name := range rs.Services {
+		if s, ok := t.Service(name); ok {
+			out = append(out, s.VIPs...)
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}

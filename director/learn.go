@@ -1,0 +1,317 @@
+package director
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/api"
+	"tunneldirector/director/observe"
+)
+
+// What agents see that the table does not say: tunnels that roamed, and tunnels that nobody announced.
+
+// learnedPrefix begins the ids of learned tunnels.
+const learnedPrefix = "learned:"
+
+// learnedLives is how long a learned tunnel stays after it was last seen, and learnedMost how many there are at most.
+const (
+	learnedLives = 30 * time.Minute
+	learnedMost  = 50_000
+	learnAtOnce  = 500 // in one commit
+)
+
+// learn follows tunnels to where they roamed, and takes up unknown ones where their service says so.
+func (d *Director) learn(ctx context.Context) {
+	news, all := d.o.Agents.News()
+	if all {
+		news = nil
+		d.o.Agents.Each("", func(s observe.Sighting) bool { news = append(news, s); return true })
+	}
+	for part := range slices.Chunk(news, learnAtOnce) {
+		tx := d.begin()
+		for _, s := range part {
+			tx.seen(s)
+		}
+		if err := d.commit(ctx, tx); err != nil {
+			d.o.Log.Warn("take up what agents see", "error", err)
+		}
+	}
+}
+
+// seen makes the table fit one new sighting, if it has to.
+func (x *tx) seen(s observe.Sighting) {
+	rs, ok := x.t.RealServer(s.RealServer)
+	if !ok {
+		return
+	}
+	for _, vip := range x.vipsFor(rs, s) {
+		svc, h, known := x.heldAt(rs, vip, s.Endpoint)
+		switch {
+		case known:
+			if tun, ok := x.t.Tunnel(h.Tunnel); ok {
+				x.backHome(tun, s)
+			}
+			return
+		case svc == nil:
+			continue
+		}
+		if tun := x.roamer(rs, svc, s); tun != nil {
+			x.roam(tun, vip, s)
+			return
+		}
+		if svc.Learn {
+			x.takeUp(rs, svc, vip, s)
+			return
+		}
+	}
+}
+
+// vipsFor are the VIPs at which a sighting may be.
+func (x *tx) vipsFor(rs *affinity.RealServer, s observe.Sighting) []netip.Addr {
+	if s.Local.IsValid() {
+		return []netip.Addr{s.Local}
+	}
+	return slices.DeleteFunc(vipsOf(x.t, rs), func(vip netip.Addr) bool { return vip.Is4() != s.Endpoint.Addr().Is4() })
+}
+
+// heldAt is who holds an endpoint at a VIP, and, if nobody does, the real server's service there.
+func (x *tx) heldAt(rs *affinity.RealServer, vip netip.Addr, ep affinity.Endpoint) (svc *affinity.Service, h affinity.Holding, held bool) {
+	for _, port := range slices.Compact([]uint16{ep.Port(), 0}) {
+		if h, held = x.t.AtEndpoint(affinity.EndpointKey{VIP: vip, Addr: ep.Addr(), Port: port}); held && !h.PortsOnly {
+			return nil, h, true
+		}
+	}
+	for _, name := range rs.Services {
+		if s, ok := x.t.Service(name); ok && slices.Contains(s.VIPs, vip) {
+			return s, h, false
+		}
+	}
+	return nil, h, false
+}
+
+// roamer is the tunnel that a sighting at an unknown endpoint is: the one whose endpoint that peer had before, or else the
+// one that has just these subnets. It has to be served where it was seen.
+func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Sighting) *affinity.Tunnel {
+	served := func(id string) *affinity.Tunnel {
+		tun, ok := x.t.Tunnel(id)
+		if !ok || tun.Service != svc.Name {
+			return nil
+		}
+		if p, ok := x.t.PinOf(tun); !ok || x.t.NameAt(x.t.Serving(p)) != rs.Name {
+			return nil
+		}
+		return tun
+	}
+	if s.Before.IsValid() {
+		for _, vip := range x.vipsFor(rs, s) {
+			if _, h, held := x.heldAt(rs, vip, s.Before); held {
+				if tun := served(h.Tunnel); tun != nil {
+					return tun
+				}
+			}
+		}
+	}
+	var found *affinity.Tunnel
+	for _, p := range s.Subnets {
+		var one *affinity.Tunnel
+		x.t.BySubnet(nil, p.Addr(), func(tun *affinity.Tunnel) bool {
+			if slices.Contains(tun.Subnets, p) {
+				one = served(tun.ID)
+			}
+			return one == nil
+		})
+		if one == nil || found != nil && found.ID != one.ID {
+			return nil
+		}
+		found = one
+	}
+	return found
+}
+
+// roam makes a tunnel hold the endpoint at which it was seen, too.
+func (x *tx) roam(tun *affinity.Tunnel, vip netip.Addr, s observe.Sighting) {
+	ep := s.Endpoint
+	if !slices.ContainsFunc(tun.Endpoints, func(e affinity.Endpoint) bool { return e.Port() != 0 }) {
+		ep = netip.AddrPortFrom(ep.Addr(), 0) // as it was announced: whatever it sends from there
+	}
+	if slices.Contains(tun.Roamed, ep) {
+		return
+	}
+	next := *tun
+	next.Roamed = append([]affinity.Endpoint{ep}, tun.Roamed...)
+	next.Roamed = next.Roamed[:min(len(next.Roamed), affinity.MaxRoamed)]
+	why := x.putSeen(tun, &next, vip, ep)
+	x.event("tunnel-put", tun.ID, func(e *api.Event) {
+		e.To = s.RealServer
+		if e.Why = "roamed to " + endpointWords(ep) + ", as " + s.RealServer + " sees it"; why != "" {
+			e.Kind, e.Why = "contested", e.Why+": not followed, "+why
+		}
+	})
+}
+
+// backHome forgets where a tunnel had roamed to when it is seen at an endpoint of its own again.
+func (x *tx) backHome(tun *affinity.Tunnel, s observe.Sighting) {
+	own := func(e affinity.Endpoint) bool {
+		return e.Addr() == s.Endpoint.Addr() && (e.Port() == 0 || e.Port() == s.Endpoint.Port())
+	}
+	if len(tun.Roamed) == 0 || slices.ContainsFunc(tun.Roamed, own) || !slices.ContainsFunc(tun.Endpoints, own) {
+		return
+	}
+	next := *tun
+	next.Roamed, next.Header = nil, x.header()
+	x.t.PutTunnel(&next)
+	x.event("tunnel-put", tun.ID, func(e *api.Event) { e.Why = "back at " + endpointWords(s.Endpoint) })
+}
+
+// putSeen stores a tunnel with an endpoint that an agent saw, or says why not.
+func (x *tx) putSeen(old, next *affinity.Tunnel, vip netip.Addr, ep affinity.Endpoint) (why string) {
+	if h, held := x.t.AtEndpoint(affinity.EndpointKey{VIP: vip, Addr: ep.Addr(), Port: ep.Port()}); held && !h.PortsOnly && h.Tunnel != next.ID {
+		return "tunnel " + h.Tunnel + " holds it"
+	}
+	seen := *next
+	seen.Endpoints = []affinity.Endpoint{ep}
+	if faults := x.t.EndpointFaults(&seen, x.d.local.reserved); len(faults) > 0 {
+		return faults[0].Problem
+	}
+	if r := x.room(old, next); r != nil {
+		return r.Error()
+	}
+	next.Header = x.header()
+	x.t.PutTunnel(next)
+	return ""
+}
+
+// takeUp makes a tunnel of a sighting that nobody announced, pinned where it is.
+func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Addr, s observe.Sighting) {
+	life, alive := x.t.LifeOf(rs.Name)
+	if !alive || !life.Alive || x.learnedFull() {
+		return
+	}
+	sum := sha256.Sum256([]byte(svc.Name + "\x00" + vip.String() + "\x00" + s.Peer))
+	ep := netip.AddrPortFrom(s.Endpoint.Addr(), 0)
+	if svc.Method == affinity.Masq || x.t.PortsAt(vip, ep.Addr()) {
+		ep = s.Endpoint
+	}
+	next := &affinity.Tunnel{ID: learnedPrefix + hex.EncodeToString(sum[:12]), Service: svc.Name, Owner: affinity.LearnedOwner,
+		Endpoints: []affinity.Endpoint{ep}, Subnets: x.freeSubnets(s.Subnets), Labels: map[string]string{"seen-at": rs.Name}}
+	if old, exists := x.t.Tunnel(next.ID); exists {
+		next.Created = old.Created
+		if why := x.putSeen(old, next, vip, ep); why != "" {
+			return
+		}
+		x.event("tunnel-put", next.ID, func(e *api.Event) { e.Why = "learned: now at " + endpointWords(ep) })
+		return
+	}
+	next.Created = x.header().Stamp
+	if why := x.putSeen(&affinity.Tunnel{}, next, vip, ep); why != "" {
+		return
+	}
+	*x.learned++
+	x.pin(affinity.Pin{Group: next.GroupID(), Primary: life.Index, Why: affinity.WhyPlaced, Note: "established there"})
+	x.backup(next.GroupID(), life.Index, affinity.WhyBackup)
+	x.event("tunnel-put", next.ID, func(e *api.Event) {
+		e.Why = fmt.Sprintf("learned: %s is established at %s", endpointWords(ep), rs.Name)
+	})
+}
+
+// freeSubnets are those of a terminator's that the default tenant covers and nobody holds.
+func (x *tx) freeSubnets(list []netip.Prefix) (out []netip.Prefix) {
+	tenant, ok := x.t.Tenant("")
+	if !ok {
+		return nil
+	}
+	for _, p := range list {
+		covered := slices.ContainsFunc(tenant.Covers, func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) })
+		_, held := x.t.AtSubnet(affinity.SubnetKey{Tenant: tenant.Num, Prefix: p})
+		if covered && !held && p == p.Masked() && len(out) < affinity.MaxSubnets {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// learnedFull tells whether there are as many learned tunnels as there may be. They are counted once in a transaction.
+func (x *tx) learnedFull() bool {
+	if x.learned == nil {
+		n := 0
+		x.eachLearned(func(*affinity.Tunnel) { n++ })
+		x.learned = &n
+	}
+	return *x.learned >= learnedMost
+}
+
+func (x *tx) eachLearned(f func(*affinity.Tunnel)) {
+	x.t.Tunnels(learnedPrefix, func(tun *affinity.Tunnel) bool {
+		if !strings.HasPrefix(tun.ID, learnedPrefix) {
+			return false
+		}
+		if tun.Learned() {
+			f(tun)
+		}
+		return true
+	})
+}
+
+// unlearn deletes learned tunnels that nobody has seen for long.
+func (d *Director) unlearn(ctx context.Context) {
+	if d.o.Agents == nil || d.o.Now().Sub(d.started) < learnedLives {
+		return
+	}
+	tx := d.begin()
+	var old []*affinity.Tunnel
+	tx.eachLearned(func(tun *affinity.Tunnel) {
+		for _, s := range d.sightings(d.work, tun, true) {
+			last := s.Gone
+			if last.IsZero() {
+				last = s.Heard
+			}
+			if a, ok := d.o.Agents.Agent(s.RealServer); ok && a.Connected && s.Gone.IsZero() || d.o.Now().Sub(last) < learnedLives {
+				return
+			}
+		}
+		if d.o.Now().Sub(tun.Header.Stamp.Time()) >= learnedLives && !d.mayBeUp(d.work, tun) {
+			old = append(old, tun)
+		}
+	})
+	for _, tun := range old[:min(len(old), maxOps/2)] {
+		tx.bury(tun, "learned, and not seen any more")
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.o.Log.Warn("forget learned tunnels", "error", err)
+	}
+}
+
+// makeWay takes from another tunnel what it only learned, for one that is announced.
+func (x *tx) makeWay(next, other *affinity.Tunnel, deleted bool) {
+	if deleted {
+		x.bury(other, "learned, and now announced as "+next.ID)
+		return
+	}
+	changed := *other
+	changed.Header = x.header()
+	x.t.PutTunnel(&changed)
+	x.event("tunnel-put", other.ID, func(e *api.Event) { e.Why = "gives an endpoint that it roamed to to tunnel " + next.ID })
+}
+
+// bury deletes a tunnel that the director itself had made.
+func (x *tx) bury(tun *affinity.Tunnel, why string) {
+	tomb := *tun
+	tomb.Header = x.header()
+	tomb.Header.Deleted = true
+	x.t.DeleteTunnel(&tomb)
+	x.event("tunnel-deleted", tun.ID, func(e *api.Event) { e.Why = why })
+}
+
+func endpointWords(ep affinity.Endpoint) string {
+	if ep.Port() == 0 {
+		return ep.Addr().String()
+	}
+	return ep.String()
+}

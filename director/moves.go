@@ -1,0 +1,131 @@
+package director
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
+)
+
+// A moved tunnel is established anew by the successor, and given up by its real server before:
+//
+//	pins moved (in the kernel) ─▶ adopt ordered at the successor ─▶ its agent says how it went, or releaseAfter ─▶ release ordered at the old one
+//
+// The pin comes first: a site that is told to dial again would else meet the old one. The release comes last, so that a
+// protocol that can make before it breaks does; where the successor cannot begin, the release is what makes the site dial.
+
+// A move is a group's change of primary, or that of one tunnel of it that was pinned apart.
+type move struct {
+	group    affinity.GroupID
+	apart    string // the tunnel's id; "": all that the group's pin holds for
+	from, to affinity.Index
+}
+
+// A release waits until the successor has the tunnel.
+type release struct {
+	from, to string // real servers
+	tunnel   agent.Inherited
+	due      time.Time
+}
+
+// releaseAfter is how long the old real server keeps a tunnel that the successor is still trying to get.
+const releaseAfter = 3 * time.Second
+
+// hand orders successors to adopt, once the planes send them the packets.
+func (d *Director) hand(moves []move) {
+	if d.o.Agents == nil || len(moves) == 0 {
+		return
+	}
+	adopt := map[string][]agent.Inherited{}
+	now := d.o.Now()
+	for _, m := range moves {
+		from, to := d.work.NameAt(m.from), d.work.NameAt(m.to)
+		pin, ok := d.work.Pin(m.group)
+		if to == "" || from == to || !ok || pin.Primary != m.to {
+			continue
+		}
+		_, speaks := d.o.Agents.Agent(to)
+		for _, tun := range d.work.PlacedBy(m.group) {
+			if m.apart != "" && m.apart != tun.ID {
+				continue
+			}
+			t, up := d.inherit(tun, from, to)
+			if !up {
+				continue
+			}
+			if speaks {
+				adopt[to] = append(adopt[to], t)
+			}
+			if from != "" {
+				d.releases = append(d.releases, release{from, to, t, now.Add(releaseAfter)})
+			}
+		}
+	}
+	for to, tunnels := range adopt {
+		d.o.Agents.Order(to, agent.OrderAdopt, tunnels)
+		d.o.Log.Info("adopt ordered", "real_server", to, "tunnels", len(tunnels))
+	}
+	d.releaseDue()
+}
+
+// inherit is what a successor has to know of a tunnel. Nothing, if the tunnel was not up, or is established at the
+// successor already.
+func (d *Director) inherit(tun *affinity.Tunnel, from, to string) (agent.Inherited, bool) {
+	out := agent.Inherited{ID: tun.ID, Subnets: tun.Subnets, Bandwidth: tun.Bandwidth}
+	for _, s := range d.sightings(d.work, tun, true) { // the newest establishment first
+		switch {
+		case s.RealServer == to && s.Gone.IsZero() && d.fresh(s):
+			return out, false
+		case s.RealServer == from && !out.Endpoint.IsValid():
+			out.Peer, out.Local, out.Endpoint = s.Peer, s.Local, s.Endpoint
+			if len(out.Subnets) == 0 {
+				out.Subnets = s.Subnets
+			}
+		}
+	}
+	if !out.Endpoint.IsValid() { // no agent told of it
+		if len(tun.Endpoints) == 0 || !d.evidence(d.work, tun).Up {
+			return out, false
+		}
+		out.Endpoint = tun.Endpoints[0]
+	}
+	if s, ok := d.work.Service(tun.Service); ok && !out.Local.IsValid() {
+		if i := slices.IndexFunc(s.VIPs, func(vip netip.Addr) bool { return vip.Is4() == out.Endpoint.Addr().Is4() }); i >= 0 {
+			out.Local = s.VIPs[i]
+		}
+	}
+	return out, true
+}
+
+// releaseDue orders the releases whose time has come.
+func (d *Director) releaseDue() {
+	if len(d.releases) == 0 {
+		return
+	}
+	now, orders := d.o.Now(), map[string][]agent.Inherited{}
+	d.releases = slices.DeleteFunc(d.releases, func(r release) bool {
+		if e, ok := d.o.Agents.Errand(r.to, agent.OrderAdopt, r.tunnel.ID); ok && !e.Final() && now.Before(r.due) {
+			return false
+		}
+		if a, ok := d.o.Agents.Agent(r.from); ok && a.Connected && d.movedOff(r) {
+			orders[r.from] = append(orders[r.from], r.tunnel)
+		}
+		return true
+	})
+	for from, tunnels := range orders {
+		d.o.Agents.Order(from, agent.OrderRelease, tunnels)
+		d.o.Log.Info("release ordered", "real_server", from, "tunnels", len(tunnels))
+	}
+}
+
+// movedOff tells whether a tunnel is still pinned elsewhere than where it is to be released.
+func (d *Director) movedOff(r release) bool {
+	tun, ok := d.work.Tunnel(r.tunnel.ID)
+	if !ok {
+		return true // deleted
+	}
+	p, _ := d.work.PinOf(tun)
+	return d.work.NameAt(d.work.Serving(p)) != r.from
+}

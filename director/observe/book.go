@@ -1,0 +1,214 @@
+package observe
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tunneldirector/director/agent"
+)
+
+// A Book is what agents say. Its methods may be called from any goroutine; none blocks for long.
+type Book struct {
+	now func() time.Time
+
+	changed chan struct{} // of one: something was noted
+
+	mu       sync.RWMutex // guards what follows
+	servers  map[string]*server
+	byAddr   map[netip.Addr][]*Sighting // by outer address
+	news     []Sighting
+	overflow bool
+	swept    time.Time
+}
+
+// A server is a real server that an agent speaks for, or spoke for.
+type server struct {
+	name        string
+	instance    string // of the agent that reported last
+	seq         uint64 // up to where its reports are known; 0: nothing
+	filling     uint64 // the Seq of a whole report that is not complete; 0: none
+	fresh       map[string]bool
+	peers       map[string]*Sighting
+	established int
+	hello       agent.Server
+	line        *line // nil: silent
+	host        string
+	since       time.Time // line came or went
+	status      agent.Status
+	statusAt    time.Time
+	orders      orders
+}
+
+// NewBook is an empty one. A nil now is time.Now.
+func NewBook(now func() time.Time) *Book {
+	if now == nil {
+		now = time.Now
+	}
+	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, byAddr: map[netip.Addr][]*Sighting{}}
+}
+
+// Changed gets a value after something was noted that a director may want to act on.
+func (b *Book) Changed() <-chan struct{} { return b.changed }
+
+func (b *Book) poke() {
+	select {
+	case b.changed <- struct{}{}:
+	default:
+	}
+}
+
+// maxNews is how many sightings wait to be taken; beyond that, all of them are to be looked at.
+const maxNews = 20_000
+
+// News are tunnels that were established, or have changed their endpoint, since the last call. all tells that there were too
+// many: look at Each.
+func (b *Book) News() (news []Sighting, all bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	news, all = b.news, b.overflow
+	b.news, b.overflow = nil, false
+	return news, all
+}
+
+// An Agent is how an agent and its terminator are.
+type Agent struct {
+	RealServer string
+	Host       string
+	Connected  bool
+	Since      time.Time // of Connected being so
+	Terminator string
+	ProbePort  uint16
+	Status     agent.Status // the last one
+	Heard      time.Time    // when; zero: never
+	Tunnels    int          // established, as far as told
+	Whole      bool         // it has told of all of them
+}
+
+// Agent tells of the agent that speaks for a real server; false if none ever did.
+func (b *Book) Agent(realServer string) (Agent, bool) {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s, ok := b.servers[realServer]
+	if !ok {
+		return Agent{}, false
+	}
+	return s.agent(), true
+}
+
+func (s *server) agent() Agent {
+	return Agent{RealServer: s.name, Host: s.host, Connected: s.line != nil, Since: s.since, Terminator: s.hello.Terminator, ProbePort: s.hello.ProbePort,
+		Status: s.status, Heard: s.statusAt, Tunnels: s.established, Whole: s.seq > 0}
+}
+
+// Agents are all that are known, by real server.
+func (b *Book) Agents() []Agent {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	var out []Agent
+	for _, name := range slices.Sorted(maps.Keys(b.servers)) {
+		out = append(out, b.servers[name].agent())
+	}
+	return out
+}
+
+// Forget drops all that is known of a real server that no agent speaks for now.
+func (b *Book) Forget(realServer string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, ok := b.servers[realServer]
+	if !ok || s.line != nil {
+		return
+	}
+	for _, x := range s.peers {
+		b.unindex(x)
+	}
+	delete(b.servers, realServer)
+}
+
+// report takes a Report in, and answers what is known then.
+func (b *Book) report(l *line, r *agent.Report) (*agent.Known, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.servers[r.RealServer]
+	if s == nil || s.line != l {
+		return nil, fmt.Errorf("report about real server %q: this agent does not speak for it", r.RealServer)
+	}
+	now := b.now()
+	switch {
+	case r.Whole && r.First:
+		s.filling, s.fresh = r.Seq, map[string]bool{}
+	case r.Whole && s.filling != r.Seq:
+		return nil, fmt.Errorf("report %d about real server %s goes on where none began", r.Seq, s.name)
+	case !r.Whole && s.seq == 0:
+		return nil, fmt.Errorf("report %d about real server %s is of changes, and nothing is known that they could be of", r.Seq, s.name)
+	case !r.Whole && r.Seq <= s.seq:
+		return &agent.Known{RealServer: s.name, Seq: s.seq}, nil // sent again
+	}
+	if r.Whole && len(s.fresh)+len(r.Up) > agent.MaxReported || s.established+len(r.Up) > 2*agent.MaxReported {
+		return nil, fmt.Errorf("real server %s has over %d tunnels established", s.name, agent.MaxReported)
+	}
+	for _, t := range r.Up {
+		if b.see(s, t, now) {
+			b.tell(*s.peers[t.Peer])
+		}
+		if r.Whole {
+			s.fresh[t.Peer] = true
+		}
+	}
+	for _, peer := range r.Down {
+		s.lose(peer, now)
+	}
+	if r.Whole && !r.Last {
+		return nil, nil
+	}
+	if r.Whole {
+		for peer := range s.peers {
+			if !s.fresh[peer] {
+				s.lose(peer, now)
+			}
+		}
+		s.filling, s.fresh = 0, nil
+	}
+	s.seq = r.Seq
+	s.settle(now)
+	b.sweep(now)
+	b.poke()
+	return &agent.Known{RealServer: s.name, Seq: s.seq}, nil
+}
+
+// tell adds to the news.
+func (b *Book) tell(s Sighting) {
+	if len(b.news) >= maxNews {
+		b.overflow = true
+		return
+	}
+	b.news = append(b.news, s)
+}
+
+// sweep forgets what is old, now and then.
+func (b *Book) sweep(now time.Time) {
+	if now.Sub(b.swept) > time.Minute {
+		b.swept = now
+		b.forget(now)
+	}
+}
+
+// note takes a Status in.
+func (b *Book) note(l *line, st *agent.Status) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s := b.servers[st.RealServer]
+	if s == nil || s.line != l {
+		return fmt.Errorf("status of real server %q: this agent does not speak for it", st.RealServer)
+	}
+	was := s.status
+	s.status, s.statusAt = *st, b.now()
+	if was.Health != st.Health || was.Load.Full != st.Load.Full || was.Closed != st.Closed {
+		b.poke()
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package director
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
+	"tunneldirector/director/api"
+	"tunneldirector/director/observe"
+)
+
+// What agents see against what is wanted, for people.
+
+// addAgents tells of the agents of real servers.
+func (v view) addAgents(list []api.RealServerStatus) {
+	if v.d.o.Agents == nil {
+		return
+	}
+	counts := map[string]api.OrderCount{}
+	for _, e := range v.d.o.Agents.Errands("") {
+		c := counts[e.RealServer]
+		switch {
+		case !e.Final():
+			c.Open++
+		case e.Outcome == agent.OutcomeDone:
+			c.Done++
+		case e.Outcome == agent.OutcomeWaiting:
+			c.Waiting++
+		default:
+			c.Failed++
+		}
+		counts[e.RealServer] = c
+	}
+	for i := range list {
+		a, ok := v.d.o.Agents.Agent(list[i].Name)
+		if !ok || a.Terminator == "" {
+			continue
+		}
+		st := &api.AgentStatus{Connected: a.Connected, Since: a.Since, Host: a.Host, Terminator: a.Terminator, Health: a.Status.Health.String(), Cause: a.Status.Cause,
+			Established: a.Tunnels, Closed: v.d.closed(list[i].Name), LoadPercent: float64(a.Status.Load.Permille) / 10, Load: []api.LoadPart{}, Orders: counts[a.RealServer]}
+		for _, p := range a.Status.Load.Parts {
+			st.Load = append(st.Load, api.LoadPart{Name: p.Name, Percent: float64(p.Permille) / 10, Says: p.Says})
+		}
+		list[i].Agent = st
+	}
+}
+
+// Orders are those of agents.
+func (v view) Orders(realServer string) []api.Order {
+	out := []api.Order{}
+	if v.d.o.Agents == nil {
+		return out
+	}
+	for _, e := range v.d.o.Agents.Errands(realServer) {
+		o := api.Order{RealServer: e.RealServer, Kind: e.Kind.String(), Tunnel: e.Tunnel.ID, Peer: e.Tunnel.Peer, Endpoint: endpointWords(e.Tunnel.Endpoint),
+			Outcome: e.Outcome.String(), Why: e.Why, Ordered: e.Ordered, Changed: e.Changed}
+		if e.Outcome == 0 {
+			o.Outcome = "unsent"
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// Seen tells what agents see, in these states.
+func (v view) Seen(ctx context.Context, states []string, f func(api.SeenTunnel) bool) error {
+	if v.d.o.Agents == nil {
+		return nil
+	}
+	var all []observe.Sighting
+	v.d.o.Agents.Each("", func(s observe.Sighting) bool { all = append(all, s); return true })
+	t := v.d.Table()
+	for i, s := range all {
+		if i%1000 == 0 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if out := v.classify(t, s); slices.Contains(states, out.State) && !f(out) {
+			return nil
+		}
+	}
+	if !slices.Contains(states, api.SeenNot) {
+		return nil
+	}
+	t.Tunnels("", func(tun *affinity.Tunnel) bool {
+		if tun.State != affinity.StateUp || !v.d.watches(t, tun) || len(v.d.sightings(t, tun, false)) > 0 {
+			return ctx.Err() == nil
+		}
+		p, _ := t.PinOf(tun)
+		out := api.SeenTunnel{State: api.SeenNot, Tunnel: tun.ID, Pinned: t.NameAt(t.Serving(p))}
+		if len(tun.Endpoints) > 0 {
+			out.Endpoint = endpointWords(tun.Endpoints[0])
+		}
+		return f(out)
+	})
+	return ctx.Err()
+}
+
+// classify says how a sighting fits the table. A tunnel that was established anew where it is pinned is right, though the
+// real server before has not noticed yet.
+func (v view) classify(t *affinity.Table, s observe.Sighting) api.SeenTunnel {
+	out := api.SeenTunnel{State: api.SeenUnknown, At: s.RealServer, Peer: s.Peer, Endpoint: endpointWords(s.Endpoint), RxBytes: s.Rx, TxBytes: s.Tx}
+	for _, p := range s.Subnets {
+		out.Subnets = append(out.Subnets, p.String())
+	}
+	at := func(when time.Time) *time.Time {
+		if when.IsZero() {
+			return nil
+		}
+		return &when
+	}
+	out.Since, out.Last = at(s.Since), at(s.Last)
+	rs, ok := t.RealServer(s.RealServer)
+	if !ok {
+		return out
+	}
+	x := &tx{d: v.d, t: t}
+	for _, vip := range x.vipsFor(rs, s) {
+		_, h, held := x.heldAt(rs, vip, s.Endpoint)
+		if !held {
+			continue
+		}
+		out.Tunnel, out.Pinned, out.State = h.Tunnel, t.NameAt(t.Serving(h.Pin)), api.SeenRight
+		if out.Pinned == s.RealServer {
+			return out
+		}
+		if tun, ok := t.Tunnel(h.Tunnel); ok {
+			list := v.d.sightings(t, tun, false)
+			if !slices.ContainsFunc(list, func(o observe.Sighting) bool { return o.RealServer == out.Pinned && !o.Since.Before(s.Since) }) {
+				out.State = api.SeenWrong
+			}
+		}
+		return out
+	}
+	return out
+}

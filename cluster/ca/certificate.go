@@ -17,7 +17,20 @@ type Certificate struct {
 	SHA256             string // of all of it, in hex
 }
 
-// Parse reads the certificates of a PEM file. What is no certificate is refused, and not repeated: it may be a key.
+// ReadCertificates reads those of a PEM file.
+func ReadCertificates(path string) ([]Certificate, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate: %w", err)
+	}
+	list, err := Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("certificate %s: %w", path, err)
+	}
+	return list, nil
+}
+
+// Parse reads the certificates of PEM. What is no certificate is refused, and not repeated: it may be a key.
 func Parse(data []byte) ([]Certificate, error) {
 	list, err := parseCertificates(data)
 	if err != nil {

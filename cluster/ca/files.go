@@ -21,7 +21,7 @@ type Files struct{ Cert, Key, CA string }
 
 // Save writes the authority into a directory, which it makes. It replaces nothing: an authority that is there stays.
 func (c CA) Save(dir string) (Files, error) {
-	files := Files{Cert: filepath.Join(dir, authorityCert), Key: filepath.Join(dir, authorityKey), CA: filepath.Join(dir, authorityCert)}
+	files := Files{Cert: filepath.Join(dir, authorityCert), Key: filepath.Join(dir, authorityKey)}
 	key, err := encodeKey(c.key)
 	if err != nil {
 		return Files{}, err
@@ -30,7 +30,7 @@ func (c CA) Save(dir string) (Files, error) {
 		return Files{}, fmt.Errorf("save the authority: %w", err)
 	}
 	if err := write(files.Key, key, 0o600, keep); err != nil {
-		return Files{}, fmt.Errorf("save the authority's key: %w", err)
+		return Files{}, fmt.Errorf("save the authority's key (one that is there stays: name another directory): %w", err)
 	}
 	if err := write(files.Cert, encodeCert(c.cert.Raw), 0o644, keep); err != nil {
 		return Files{}, errors.Join(fmt.Errorf("save the authority's certificate: %w", err), os.Remove(files.Key))

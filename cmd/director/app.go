@@ -52,6 +52,7 @@ func commands(env *Env) []*cli.Command {
 		runCommand(),
 		checkCommand(),
 		uninstallCommand(),
+		caCommand(env),
 		statusCommand(env),
 		traceCommand(env),
 		auditCommand(env),

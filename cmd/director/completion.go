@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cluster/ca"
 	"tunneldirector/director/api"
 )
 
@@ -152,7 +153,7 @@ func argumentOf(path string, n int) string {
 func (k completer) values(ctx context.Context, before []string, name, word string) []choice {
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
-		"fragment": {"first", "later"}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
+		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
 	var out []choice
 	for _, v := range fixed[name] {

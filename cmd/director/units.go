@@ -41,8 +41,10 @@ func moment(now, at time.Time) string {
 	if at.IsZero() {
 		return ""
 	}
-	return at.UTC().Format("2006-01-02 15:04:05Z") + " (" + ago(now, at) + ")"
+	return utc(at) + " (" + ago(now, at) + ")"
 }
+
+func utc(at time.Time) string { return at.UTC().Format("2006-01-02 15:04:05Z") }
 
 // ago writes how long ago something was: 3m 20s ago.
 func ago(now, at time.Time) string {

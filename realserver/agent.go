@@ -1,0 +1,131 @@
+package realserver
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"net"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/director/agent"
+)
+
+// Options are what an Agent is made of.
+type Options struct {
+	Host      string // the name in its certificate
+	Version   string
+	Instances []Instance
+	Directors []string // address:port of each
+	// Dial connects to a director; the connection's ends have proved who they are when it returns.
+	Dial func(ctx context.Context, address string) (net.Conn, error)
+	// Answer is told what a real server's probes are answered with, at each change. It must not block.
+	Answer func(realServer string, s State)
+	// Tend keeps the host as it has to be; it is called at the start and every minute. Nil: nobody does.
+	Tend  func(ctx context.Context) error
+	Look  time.Duration // between looks at a terminator; 0: 5 s
+	Adopt Pace          // also of releases; zero: 20 a second, 50 at once, asked again twice
+	Log   *slog.Logger
+}
+
+// tendEvery is how long what somebody else changes on the host stays so.
+const tendEvery = time.Minute
+
+// An Agent looks after the real servers of a host, and tells directors of them.
+type Agent struct {
+	o         Options
+	started   time.Time
+	instances []*instance
+	streams   []*stream
+}
+
+// New makes an Agent. It touches nothing before Run.
+func New(o Options) *Agent {
+	if o.Look == 0 {
+		o.Look = 5 * time.Second
+	}
+	if o.Adopt == (Pace{}) {
+		o.Adopt = Pace{Rate: 20, Burst: 50, Retries: 2}
+	}
+	a := &Agent{o: o, started: time.Now()}
+	for _, i := range o.Instances {
+		a.instances = append(a.instances, newInstance(i, &a.o, a.news, a.progress))
+	}
+	life := rand.Text()
+	for _, d := range o.Directors {
+		a.streams = append(a.streams, newStream(a, d, life))
+	}
+	return a
+}
+
+// Run looks after the real servers until ctx ends, and returns nil then. It leaves everything as it is.
+func (a *Agent) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, in := range a.instances {
+		g.Go(func() error { return in.run(ctx) })
+	}
+	for _, s := range a.streams {
+		g.Go(func() error { return s.run(ctx) })
+	}
+	if a.o.Tend != nil {
+		g.Go(func() error { return a.tend(ctx) })
+	}
+	return g.Wait()
+}
+
+// tend keeps the host in order.
+func (a *Agent) tend(ctx context.Context) error {
+	tick := time.NewTicker(tendEvery)
+	defer tick.Stop()
+	told := ""
+	for {
+		switch err := a.o.Tend(ctx); {
+		case ctx.Err() != nil:
+			return nil
+		case err == nil:
+			told = ""
+		case err.Error() != told:
+			told = err.Error()
+			a.o.Log.Warn("the host is not as it has to be", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// news tells all streams that there is something to tell.
+func (a *Agent) news() {
+	for _, s := range a.streams {
+		poke(s.wake)
+	}
+}
+
+// progress is told to every director: the one that ordered may be gone, and another one goes on.
+func (a *Agent) progress(p agent.Progress) {
+	for _, s := range a.streams {
+		s.progress(p)
+	}
+}
+
+// order hands an order to its real server, if it is one of ours.
+func (a *Agent) order(director string, o *agent.Order) {
+	for _, in := range a.instances {
+		if in.Name != o.RealServer {
+			continue
+		}
+		switch o.Kind {
+		case agent.OrderAccept, agent.OrderClose:
+			in.wantAccept(o.Kind == agent.OrderAccept)
+		case agent.OrderAdopt, agent.OrderRelease, agent.OrderForget:
+			in.queue.order(time.Now(), o)
+		default:
+			a.o.Log.Warn("an order of a kind that this agent does not know", "director", director, "realserver", o.RealServer, "kind", uint8(o.Kind))
+		}
+		return
+	}
+	a.o.Log.Warn("an order for a real server that is not here", "director", director, "realserver", o.RealServer, "kind", o.Kind.String())
+}

@@ -1,0 +1,297 @@
+package realserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
+)
+
+var errGone = fmt.Errorf("vici: %w", terminator.ErrGone)
+
+// settle lets what is under way come to rest, some time later.
+func settle(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func TestTunnelsReachEveryDirector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(5000, time.Now())}
+		l := begin(t, soft, 2, nil)
+		settle(time.Second)
+		for _, d := range l.directors {
+			if d.up() != 5000 || d.health() != "working" || d.wholes != 1 {
+				t.Fatalf("%s: %d tunnels, %s, %d times as a whole", d.name, d.up(), d.health(), d.wholes)
+			}
+			if h := d.hellos[0]; h.Version != "1.2.3" || h.Instance == "" || len(h.RealServers) != 1 || h.RealServers[0].Name != "rs1" {
+				t.Errorf("hello %+v", h)
+			}
+		}
+		soft.set(func(s *software) { s.up = s.up[:4990] })
+		settle(5 * time.Second)
+		if l.directors[0].up() != 4990 || l.directors[1].up() != 4990 || l.directors[0].wholes != 1 {
+			t.Errorf("%d and %d tunnels, told as a whole %d times", l.directors[0].up(), l.directors[1].up(), l.directors[0].wholes)
+		}
+		if s := l.agent.Status(); !s.Directors[0].Connected || s.RealServers[0].Tunnels != 4990 || s.Directors[0].Name != "d1" {
+			t.Errorf("status %+v", s)
+		}
+		if a := l.answer(); a.Health != agent.HealthWorking || a.Tunnels != 4990 {
+			t.Errorf("probes are answered with %+v", a)
+		}
+	})
+}
+
+// TestResume: a stream that breaks goes on where it was, on a director that still knows; one that does not is told all.
+func TestResume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(3000, time.Now())}
+		l := begin(t, soft, 1, nil)
+		settle(time.Second)
+		d := l.directors[0]
+		d.mu.Lock()
+		d.accept = func(*agent.Hello) agent.Message {
+			return agent.Message{Welcome: &agent.Welcome{Format: agent.Format, Director: "d1", Known: map[string]uint64{"rs1": d.known["rs1"].seq}}}
+		}
+		d.mu.Unlock()
+		d.hangUp()
+		soft.set(func(s *software) { s.up = s.up[:2900] })
+		settle(10 * time.Second)
+		if d.up() != 2900 || d.wholes != 1 || len(d.hellos) != 2 || d.hellos[0].Instance != d.hellos[1].Instance {
+			t.Errorf("%d tunnels, told as a whole %d times, %d hellos", d.up(), d.wholes, len(d.hellos))
+		}
+		d.mu.Lock()
+		d.accept = nil
+		d.mu.Unlock()
+		d.hangUp()
+		settle(10 * time.Second)
+		if d.up() != 2900 || d.wholes != 2 {
+			t.Errorf("%d tunnels, told as a whole %d times", d.up(), d.wholes)
+		}
+	})
+}
+
+// TestSilentDirectorHarmsNobody: one that reads nothing, and one that is away, hold up neither the other nor the looking.
+func TestSilentDirectorHarmsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(3000, time.Now())}
+		l := begin(t, soft, 3, func(l *lab, _ *Options) {
+			l.directors[0].mute = true
+			l.directors[1].refused = true
+		})
+		settle(time.Second)
+		good := l.directors[2]
+		for range 30 {
+			soft.set(func(s *software) { s.up = s.up[:len(s.up)-1] })
+			settle(5*time.Second + lookSoon)
+			if good.up() != len(soft.up) {
+				t.Fatalf("%d tunnels are known, %d are up", good.up(), len(soft.up))
+			}
+		}
+		if n := len(good.hellos); n != 1 {
+			t.Errorf("the good stream was begun %d times", n)
+		}
+		if n := len(l.directors[0].hellos); n < 5 {
+			t.Errorf("the silent director was dialled %d times", n)
+		}
+		s := l.agent.Status()
+		if s.Directors[1].Connected || !strings.Contains(s.Directors[1].Why, "refused") {
+			t.Errorf("status of one that is away: %+v", s.Directors[1])
+		}
+		n := 0
+		for _, line := range l.logs.list {
+			if strings.Contains(line, "no stream to the director") && strings.Contains(line, "connection refused") {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("one director being away was logged %d times", n)
+		}
+	})
+}
+
+func TestKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := begin(t, &software{}, 1, func(l *lab, _ *Options) {
+			l.directors[0].accept = func(*agent.Hello) agent.Message {
+				return agent.Message{Welcome: &agent.Welcome{Format: agent.Format, Director: "d1", Refused: map[string]string{"rs1": "its record names another host"}}}
+			}
+		})
+		settle(50 * time.Second)
+		d := l.directors[0]
+		if len(d.hellos) != 1 || d.heard > 0 || d.up() != -1 {
+			t.Errorf("%d hellos, %d statuses, %d tunnels of a real server that was refused", len(d.hellos), d.heard, d.up())
+		}
+		settle(20 * time.Second)
+		if len(d.hellos) != 2 {
+			t.Errorf("asked again %d times within 70 s", len(d.hellos)-1)
+		}
+		if s := l.agent.Status().Directors[0]; s.Refused["rs1"] == "" {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestSecondAgentOfAName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := begin(t, &software{}, 1, func(l *lab, _ *Options) {
+			l.directors[0].accept = func(*agent.Hello) agent.Message {
+				return agent.Message{Refused: &agent.Refused{Why: "another agent speaks for host node-a"}}
+			}
+		})
+		d := l.directors[0]
+		settle(2 * time.Minute)
+		if n := len(d.hellos); n < 3 || n > 5 {
+			t.Errorf("dialled %d times in 2 minutes", n)
+		}
+		if !slices.ContainsFunc(l.logs.list, func(s string) bool {
+			return strings.HasPrefix(s, "WARN") && strings.Contains(s, "another agent speaks for host node-a")
+		}) {
+			t.Errorf("logs %q", l.logs.list)
+		}
+	})
+}
+
+func TestHealth(t *testing.T) {
+	tests := []struct {
+		name    string
+		carries int // -1: the terminator cannot tell
+		fail    func(*software)
+		within  time.Duration
+		not     time.Duration // no verdict so soon
+		want    string
+		up      int // tunnels reported
+	}{
+		{"gone, and the data path with it", 0, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
+		{"gone, the data path lives", 10, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "headless", 10},
+		{"gone, a data path of its own", -1, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
+		{"hung", -1, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "dead", 0},
+		{"hung, the data path lives", 10, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "headless", 10},
+		{"nonsense", -1, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hangs*lookAgain, 0, "dead", 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				k := &kernel{carries: tt.carries}
+				k.up = sites(10, time.Now())
+				var soft terminator.Terminator = k
+				if tt.carries < 0 {
+					soft = &k.software
+				}
+				l := begin(t, soft, 1, nil)
+				d := l.directors[0]
+				settle(time.Second)
+				k.set(tt.fail)
+				settle(tt.not)
+				if tt.not > 0 && d.health() != "working" {
+					t.Errorf("%s after %s", d.health(), tt.not)
+				}
+				settle(tt.within - tt.not)
+				if d.health() != tt.want || d.up() != tt.up || l.answer().Health.String() != tt.want {
+					t.Errorf("%s with %d tunnels, probes answered by %s; want %s with %d", d.health(), d.up(), l.answer().Health, tt.want, tt.up)
+				}
+				k.set(func(s *software) { s.err, s.hung, s.up = nil, false, sites(7, time.Now()) })
+				settle(lookAgain + lookLimit)
+				if d.health() != "working" || d.up() != 7 {
+					t.Errorf("after a restart: %s with %d tunnels", d.health(), d.up())
+				}
+			})
+		})
+	}
+}
+
+// TestHangsOnce: one look that is not answered proves nothing.
+func TestHangsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(3, time.Now())}
+		l := begin(t, soft, 1, nil)
+		settle(time.Second)
+		soft.set(func(s *software) { s.hung = true })
+		settle(6 * time.Second)
+		soft.set(func(s *software) { s.hung = false })
+		settle(5 * time.Second)
+		if s := l.directors[0].status["rs1"]; s.Health != agent.HealthWorking || time.Since(s.Since) < 10*time.Second || l.directors[0].up() != 3 {
+			t.Errorf("%+v, %d tunnels", s, l.directors[0].up())
+		}
+	})
+}
+
+// TestRestartIsSeen: a terminator that restarted between two looks has other tunnels, of the same names.
+func TestRestartIsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(3, time.Now())}
+		l := begin(t, soft, 1, nil)
+		settle(time.Second)
+		soft.set(func(s *software) { s.up = sites(3, time.Now().Add(3*time.Second)) })
+		settle(5 * time.Second)
+		want := soft.up[0].Since
+		l.directors[0].mu.Lock()
+		defer l.directors[0].mu.Unlock()
+		if got := l.directors[0].known["rs1"].up["site-00000"].Since; !got.Equal(want) {
+			t.Errorf("established %s, want %s", got, want)
+		}
+	})
+}
+
+// TestChangesAreSeenAtOnce: a terminator that tells of changes is looked at soon, and not more often than that.
+func TestChangesAreSeenAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{poke: make(chan struct{})}
+		l := begin(t, k, 1, nil)
+		settle(time.Second)
+		k.set(func(s *software) { s.up, s.looks = sites(1, time.Now()), 0 })
+		for range 10 {
+			k.poke <- struct{}{}
+		}
+		settle(lookSoon)
+		if l.directors[0].up() != 1 || k.looks > 2 {
+			t.Errorf("%d tunnels after %s, %d looks", l.directors[0].up(), lookSoon, k.looks)
+		}
+	})
+}
+
+func TestUnfitTunnels(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(5, time.Now())}
+		soft.up[1].Peer = ""
+		soft.up[2].Peer = strings.Repeat("x", agent.MaxText+1)
+		soft.up[3].Peer = "\xff"
+		soft.up[4].Endpoint = netip.AddrPort{}
+		l := begin(t, soft, 1, nil)
+		settle(20 * time.Second)
+		if n := l.directors[0].up(); n != 1 || len(l.directors[0].hellos) != 1 {
+			t.Errorf("%d tunnels reported over %d streams", n, len(l.directors[0].hellos))
+		}
+		if s := l.agent.Status().RealServers[0]; s.Unreported != 4 || s.Tunnels != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestTend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls := 0
+		l := begin(t, &software{}, 0, func(_ *lab, o *Options) {
+			o.Tend = func(context.Context) error {
+				calls++
+				if calls < 4 {
+					return errors.New("rp_filter is 1")
+				}
+				return nil
+			}
+		})
+		settle(5*tendEvery + time.Second)
+		told := slices.DeleteFunc(slices.Clone(l.logs.list), func(s string) bool { return !strings.Contains(s, "the host is not as it has to be") })
+		if calls != 6 || len(told) != 1 {
+			t.Errorf("tended %d times, told %q", calls, told)
+		}
+	})
+}

@@ -1,0 +1,242 @@
+package realserver
+
+import (
+	"container/list"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"tunneldirector/director/agent"
+)
+
+const (
+	// retold is how often the counters of a tunnel are told at most.
+	retold = time.Minute
+	// sameTime is how far two readings of one establishment may lie apart: software tells it in whole seconds ago.
+	sameTime = 2 * time.Second
+	// maxGone bounds the memory of tunnels that went down. A director that missed more is told all.
+	maxGone = 20_000
+)
+
+// A book is what is established at one real server. Each change has a number, and peers are kept in the order of their last
+// change, so that what happened since any number is the end of two lists.
+type book struct {
+	mu    sync.Mutex
+	seq   uint64 // of the last change; 0: nobody has looked yet
+	floor uint64 // who knows less than this may have missed peers that were forgotten since
+	round uint64 // of update, to find out what is not there any more
+	peers map[string]*list.Element
+	up    list.List // of *entry
+	gone  list.List // of *entry whose tunnel is down
+}
+
+// An entry is a peer. Its tunnel is not changed but replaced: reports share it.
+type entry struct {
+	tunnel *agent.Tunnel
+	down   bool
+	seq    uint64
+	round  uint64    // of the update that found it last
+	pick   int       // which of that update's tunnels it is, if several have its name: the newest
+	born   time.Time // when it was first seen as it was established last; zero: it was when the agent came
+	told   time.Time // when the counters were told
+	active time.Time // when packets of the site were seen last; zero: never
+}
+
+func newBook() *book { return &book{peers: map[string]*list.Element{}} }
+
+// update makes tunnels the ones that are established, and tells whether that changed anything that is told. step is by how much
+// the wall clock was set since the update before: times of establishment that moved with it are the same times.
+func (b *book) update(now time.Time, step time.Duration, tunnels []agent.Tunnel) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	before := b.seq
+	first := before == 0
+	b.round++
+	for i := range tunnels {
+		x := b.entryOf(tunnels[i].Peer)
+		if x.round != b.round || tunnels[i].Since.After(tunnels[x.pick].Since) {
+			x.round, x.pick = b.round, i
+		}
+	}
+	for i := range tunnels {
+		if e := b.peers[tunnels[i].Peer]; e.Value.(*entry).pick == i {
+			b.seen(now, step, &tunnels[i], e, first)
+		}
+	}
+	for e := b.up.Front(); e != nil; {
+		next := e.Next()
+		if x := e.Value.(*entry); x.round != b.round {
+			b.leave(e, x)
+		}
+		e = next
+	}
+	if first && b.seq == 0 {
+		b.seq = 1 // that there is nothing is a fact, too
+	}
+	return b.seq != before
+}
+
+// entryOf is that of a peer that is up; a new one has no tunnel yet.
+func (b *book) entryOf(peer string) *entry {
+	e := b.peers[peer]
+	if e != nil && !e.Value.(*entry).down {
+		return e.Value.(*entry)
+	}
+	if e != nil {
+		b.gone.Remove(e)
+	}
+	x := &entry{}
+	b.peers[peer] = b.up.PushBack(x)
+	return x
+}
+
+// seen takes in a tunnel as it is now.
+func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.Element, first bool) {
+	x := e.Value.(*entry)
+	if x.tunnel == nil {
+		b.seq++
+		x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
+		b.up.MoveToBack(e)
+		if first {
+			x.born = time.Time{}
+		}
+		if first && !lately(now, t) {
+			x.active = time.Time{}
+		}
+		return
+	}
+	old := x.tunnel
+	same := near(t.Since, old.Since)
+	moved := !same && step != 0 && near(t.Since, old.Since.Add(step))
+	if moved {
+		x.told = time.Time{} // it is told as counters are, soon
+	}
+	if t.Rx > old.Rx || t.Last.After(old.Last) && !moved || lately(now, t) {
+		x.active = now
+	}
+	anew := !same && !moved
+	identity := anew || t.Endpoint != old.Endpoint || t.Local != old.Local || !slices.Equal(t.Subnets, old.Subnets)
+	counters := moved || t.Rx != old.Rx || t.Tx != old.Tx || !t.Last.Equal(old.Last)
+	if !identity && !counters {
+		return
+	}
+	x.tunnel = clone(t)
+	if same {
+		x.tunnel.Since = old.Since
+	}
+	if anew {
+		x.born, x.active = now, now
+	}
+	if identity || now.Sub(x.told) >= retold {
+		b.seq++
+		x.seq, x.told = b.seq, now
+		b.up.MoveToBack(e)
+	}
+}
+
+// leave makes a tunnel one that is down.
+func (b *book) leave(e *list.Element, x *entry) {
+	b.up.Remove(e)
+	b.seq++
+	b.peers[x.tunnel.Peer] = b.gone.PushBack(&entry{tunnel: &agent.Tunnel{Peer: x.tunnel.Peer}, down: true, seq: b.seq})
+	for b.gone.Len() > maxGone {
+		oldest := b.gone.Remove(b.gone.Front()).(*entry)
+		b.floor = oldest.seq
+		delete(b.peers, oldest.tunnel.Peer)
+	}
+}
+
+// empty makes all tunnels down; a book that nobody has looked for stays so.
+func (b *book) empty(now time.Time) bool {
+	b.mu.Lock()
+	looked := b.seq > 0
+	b.mu.Unlock()
+	return looked && b.update(now, 0, nil)
+}
+
+// count is how many are established.
+func (b *book) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.up.Len()
+}
+
+// find returns the established tunnel that an order means: by its peer's name, or else by where its packets come from.
+func (b *book) find(t agent.Inherited) (entry, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.peers[t.Peer]; e != nil && !e.Value.(*entry).down {
+		return *e.Value.(*entry), true
+	}
+	if t.Peer != "" {
+		return entry{}, false
+	}
+	for e := b.up.Back(); e != nil; e = e.Prev() {
+		if x := e.Value.(*entry); means(t, x.tunnel) {
+			return *x, true
+		}
+	}
+	return entry{}, false
+}
+
+// changed returns the tunnels that are up and changed after seq, and the number to ask with next.
+func (b *book) changed(seq uint64) ([]entry, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []entry
+	for e := since(&b.up, seq); e != nil; e = e.Next() {
+		out = append(out, *e.Value.(*entry))
+	}
+	return out, b.seq
+}
+
+// since is the first element of a list that changed after seq.
+func since(l *list.List, seq uint64) (first *list.Element) {
+	for e := l.Back(); e != nil && e.Value.(*entry).seq > seq; e = e.Prev() {
+		first = e
+	}
+	return first
+}
+
+// means tells whether a tunnel is the one of an order: by name where the order has one. Sites behind one address are told apart by
+// ports, where both sides know them, and by subnets.
+func means(t agent.Inherited, x *agent.Tunnel) bool {
+	switch {
+	case t.Peer != "":
+		return t.Peer == x.Peer
+	case t.Endpoint.Addr() != x.Endpoint.Addr(), t.Endpoint.Port() != 0 && x.Endpoint.Port() != 0 && t.Endpoint.Port() != x.Endpoint.Port():
+		return false
+	case t.Local.IsValid() && x.Local.IsValid() && t.Local != x.Local:
+		return false
+	}
+	return len(t.Subnets) == 0 || len(x.Subnets) == 0 || slices.ContainsFunc(t.Subnets, func(p netip.Prefix) bool {
+		return slices.ContainsFunc(x.Subnets, p.Overlaps)
+	})
+}
+
+// The two ways to tell that an established tunnel is more than what a site left behind.
+const (
+	fresh = 30 * time.Second // since it was established
+	alive = 15 * time.Second // since its last packet
+)
+
+// lately tells whether the software says that the site sent a packet just now; both times are of this machine's clock.
+func lately(now time.Time, t *agent.Tunnel) bool {
+	return !t.Last.IsZero() && now.Round(0).Sub(t.Last).Abs() < alive
+}
+
+// lives tells whether a tunnel was up in truth at a moment: established not long before it, or not silent, or of software that tells
+// nothing of packets.
+func (x *entry) lives(at time.Time) bool {
+	t := x.tunnel
+	return x.born.After(at.Add(-fresh)) || x.active.After(at.Add(-alive)) || t.Rx == 0 && t.Tx == 0 && t.Last.IsZero()
+}
+
+func near(a, b time.Time) bool { return a.Sub(b).Abs() <= sameTime }
+
+func clone(t *agent.Tunnel) *agent.Tunnel {
+	c := *t
+	c.Subnets = slices.Clone(t.Subnets)
+	return &c
+}

@@ -1,0 +1,194 @@
+package realserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
+)
+
+const (
+	// lookLimit is how long the software may take to say what is established.
+	lookLimit = 2 * time.Second
+	// lookAgain is the pause between looks at software that does not work.
+	lookAgain = 100 * time.Millisecond
+	// lookSoon gathers the changes that the software tells one by one.
+	lookSoon = 50 * time.Millisecond
+	// lookTrying is the pause between looks while tunnels are asked for.
+	lookTrying = time.Second
+	// lookShare is the share of its time, one in so many, that the loop looks at the most when changes never end.
+	lookShare = 5
+	// hangs is how many looks in a row must go unanswered before software that is there counts as not working.
+	hangs = 3
+)
+
+// lookAfter looks at the terminator again and again. It owns the verdict about its health.
+func (in *instance) lookAfter(ctx context.Context) error {
+	var clock wall
+	misses := 0
+	for ctx.Err() == nil {
+		began := time.Now()
+		misses = in.look(ctx, began, clock.step(began), misses)
+		took := time.Since(began)
+		in.asked.open(began)
+		pause := in.o.Look
+		switch {
+		case misses > 0:
+			pause = lookAgain
+		case in.queue.trying():
+			pause = min(pause, lookTrying)
+		}
+		in.rest(ctx, pause, max(lookSoon, (lookShare-1)*took))
+	}
+	return nil
+}
+
+// rest waits for the next look. Changes cut it short, but to no less than soon.
+func (in *instance) rest(ctx context.Context, pause, soon time.Duration) {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-in.urgent:
+	case <-in.changed:
+		timer.Reset(min(soon, pause))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-in.urgent:
+		}
+		select {
+		case <-in.changed: // by now it is about the same changes
+		default:
+		}
+	}
+}
+
+// look asks the terminator once. It returns how many looks in a row failed.
+func (in *instance) look(ctx context.Context, now time.Time, step time.Duration, misses int) int {
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	list, err := in.Terminator.Tunnels(limited)
+	cancel()
+	if ctx.Err() != nil {
+		return misses
+	}
+	if err == nil {
+		in.seen(now, step, list)
+		return 0
+	}
+	misses++
+	if errors.Is(err, terminator.ErrGone) || misses >= hangs {
+		in.fails(ctx, now, err)
+	}
+	in.queue.look(now)
+	return misses
+}
+
+// seen takes in what is established.
+func (in *instance) seen(now time.Time, step time.Duration, list []agent.Tunnel) {
+	list, odd, why := reportable(list)
+	news := in.book.update(now, step, list)
+	in.mu.Lock()
+	if odd != in.odd && odd > 0 {
+		in.log.Warn("tunnels cannot be reported", "tunnels", odd, "one", why)
+	}
+	in.odd, in.looked = odd, now
+	in.mu.Unlock()
+	in.verdict(agent.HealthWorking, "", uint32(len(list)))
+	if news {
+		in.news()
+	}
+	in.queue.look(now)
+}
+
+// fails finds out what software still carries whose control process does not answer.
+func (in *instance) fails(ctx context.Context, now time.Time, why error) {
+	d, ok := in.Terminator.(terminator.DataPath)
+	if !ok {
+		in.dies(now, why.Error())
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	switch n, err := d.Carries(limited); {
+	case ctx.Err() != nil:
+	case err != nil: // not known to be dead
+		in.verdict(agent.HealthHeadless, fmt.Sprintf("%v; what the kernel still carries is not known: %v", why, err), uint32(in.book.count()))
+	case n == 0:
+		in.dies(now, why.Error()+"; the kernel carries nothing either")
+	default:
+		in.verdict(agent.HealthHeadless, why.Error()+"; the kernel carries what was established", uint32(n))
+	}
+}
+
+func (in *instance) dies(now time.Time, why string) {
+	news := in.book.empty(now)
+	in.verdict(agent.HealthDead, why, 0)
+	if news {
+		in.news()
+	}
+}
+
+// verdict tells a health. A cause that changes while the health stays is told too.
+func (in *instance) verdict(h agent.Health, cause string, tunnels uint32) {
+	var before agent.Health
+	in.change(func(s *agent.Status) {
+		before = s.Health
+		if s.Health != h {
+			s.Health, s.Since = h, time.Now()
+		}
+		s.Cause, s.Tunnels = short(cause), tunnels
+	})
+	if before == h {
+		return
+	}
+	if h == agent.HealthWorking {
+		in.log.Info("terminator works", "before", before.String(), "tunnels", tunnels)
+		for _, c := range in.queue.wake {
+			poke(c)
+		}
+		return
+	}
+	in.log.Warn("terminator is "+h.String(), "before", before.String(), "cause", cause)
+}
+
+// reportable leaves out what a director would refuse, and with it all the others in the same report. The list is not changed.
+func reportable(list []agent.Tunnel) (out []agent.Tunnel, odd int, why string) {
+	for i := range list {
+		w := unfit(&list[i])
+		switch {
+		case w == "" && i >= agent.MaxReported:
+			w = fmt.Sprintf("at most %d tunnels of a real server", agent.MaxReported)
+			fallthrough
+		case w != "" && odd == 0:
+			out = append(make([]agent.Tunnel, 0, len(list)), list[:i]...)
+			fallthrough
+		case w != "":
+			odd, why = odd+1, w
+		case odd > 0:
+			out = append(out, list[i])
+		}
+	}
+	if odd == 0 {
+		return list, 0, ""
+	}
+	return out, odd, why
+}
+
+// unfit says why a tunnel cannot be reported; "" if it can.
+func unfit(t *agent.Tunnel) string {
+	switch {
+	case t.Peer == "" || len(t.Peer) > agent.MaxText || !utf8.ValidString(t.Peer):
+		return fmt.Sprintf("%.80q is no name of a peer: 1 to %d bytes of UTF-8", t.Peer, agent.MaxText)
+	case !t.Endpoint.Addr().IsValid():
+		return fmt.Sprintf("peer %.80q has no endpoint", t.Peer)
+	case len(t.Subnets) > agent.MaxSubnets:
+		return fmt.Sprintf("peer %.80q has %d subnets: at most %d", t.Peer, len(t.Subnets), agent.MaxSubnets)
+	}
+	return ""
+}

@@ -1,0 +1,80 @@
+package realserver
+
+import (
+	"container/list"
+
+	"tunneldirector/director/agent"
+)
+
+// maxReport bounds a report by a guess at its bytes, well below what a frame may have.
+const maxReport = agent.MaxFrame / 2
+
+// reports tells a director, who knows what happened up to seq, what a real server has now, and up to where it knows then. What
+// changed since is told if the book still has it, else everything. There are none if there is no news.
+func (b *book) reports(realServer string, seq uint64) ([]agent.Report, uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.seq == 0 || seq == b.seq:
+		return nil, seq
+	case seq == 0 || seq < b.floor || seq > b.seq:
+		return b.whole(realServer), b.seq
+	}
+	p := parts{of: agent.Report{RealServer: realServer}}
+	up, down := since(&b.up, seq), since(&b.gone, seq)
+	for up != nil || down != nil {
+		if down == nil || up != nil && seqOf(up) < seqOf(down) {
+			p.up(seqOf(up), up.Value.(*entry).tunnel)
+			up = up.Next()
+			continue
+		}
+		p.down(seqOf(down), down.Value.(*entry).tunnel.Peer)
+		down = down.Next()
+	}
+	return p.list, b.seq
+}
+
+func seqOf(e *list.Element) uint64 { return e.Value.(*entry).seq }
+
+func (b *book) whole(realServer string) []agent.Report {
+	p := parts{of: agent.Report{RealServer: realServer, Whole: true}}
+	p.last(b.seq) // one, even if there is nothing
+	for e := b.up.Front(); e != nil; e = e.Next() {
+		p.up(b.seq, e.Value.(*entry).tunnel)
+	}
+	p.list[0].First, p.list[len(p.list)-1].Last = true, true
+	return p.list
+}
+
+// parts cuts what is to be reported into reports within their bounds.
+type parts struct {
+	of    agent.Report // what all have
+	list  []agent.Report
+	items int // of the last one
+	bytes int
+}
+
+func (p *parts) up(seq uint64, t *agent.Tunnel) {
+	r := p.last(seq)
+	r.Up = append(r.Up, *t)
+	p.items++
+	p.bytes += 128 + len(t.Peer) + 24*len(t.Subnets)
+}
+
+func (p *parts) down(seq uint64, peer string) {
+	r := p.last(seq)
+	r.Down = append(r.Down, peer)
+	p.items++
+	p.bytes += 8 + len(peer)
+}
+
+// last is the report that the next tunnel goes into; it is of seq then.
+func (p *parts) last(seq uint64) *agent.Report {
+	if len(p.list) == 0 || p.items >= agent.MaxTunnels || p.bytes >= maxReport {
+		p.list = append(p.list, p.of)
+		p.items, p.bytes = 0, 0
+	}
+	r := &p.list[len(p.list)-1]
+	r.Seq = seq
+	return r
+}

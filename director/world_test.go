@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
 )
@@ -115,6 +116,7 @@ type world struct {
 	plane    *mem.Plane
 	over     plane.Plane // nil: plane itself
 	supplant func(context.Context) (bool, error)
+	agents   *observe.Book
 	skew     atomic.Int64 // of the director's clock, nanoseconds
 	stop     func()
 }
@@ -125,6 +127,7 @@ var operator = affinity.Actor{Name: "op", Any: true}
 func inWorld(t *testing.T, f func(w *world)) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{t: t, disk: &disk{records: map[string]affinity.Change{}}, host: &machine{answering: 9}, plane: mem.New(interfaces)}
+		w.agents = observe.NewBook(func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) })
 		w.start()
 		f(w)
 		w.stop()
@@ -152,7 +155,7 @@ func (w *world) open(ctx context.Context) {
 	if over == nil {
 		over = w.plane
 	}
-	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host,
+	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host, Agents: w.agents,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)

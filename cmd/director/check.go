@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/urfave/cli/v2"
 
@@ -13,7 +14,7 @@ func checkCommand() *cli.Command {
 		Name:  "check",
 		Usage: "check the node's file, the tokens and this machine, and change nothing",
 		Description: "Reads the node's file as `director run` would, with all faults at once, then looks at this machine: token file,\n" +
-			"certificate, interfaces, data directory, rights, bpffs or IPVS (whose module the kernel may load for it), and\n" +
+			"certificates, interfaces, data directory, rights, bpffs or IPVS (whose module the kernel may load for it), and\n" +
 			"what of the kernel's settings works against the director. Says what it found; exit code 1 if the director\n" +
 			"could not run. Which plane `plane: auto` means depends on the records too, which are not read here.\n\n" +
 			"Example: director check --config /etc/tunneldirector/director.yaml",
@@ -37,6 +38,10 @@ func checkCommand() *cli.Command {
 				for _, f := range found {
 					fmt.Fprintln(c.App.Writer, "finding:", f)
 				}
+			}
+			// One that has expired keeps no director from running, and is no fault: agents stay away.
+			if own, err := credential(cfg, slog.New(slog.DiscardHandler)); err == nil && own != nil && own.Alarm() != "" {
+				fmt.Fprintln(c.App.Writer, "finding: agents.tls:", own.Alarm())
 			}
 			if err := machineError(cfg, plane.kind); err != nil {
 				return err

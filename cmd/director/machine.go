@@ -4,10 +4,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os/user"
 	"slices"
 
+	"tunneldirector/cluster/ca"
 	"tunneldirector/director/config"
 )
 
@@ -26,6 +28,9 @@ func machineFaults(cfg config.Config, kind string) config.Faults {
 			add("api.tls", "read the certificate: %v", err)
 		}
 	}
+	if _, err := credential(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		add("agents.tls", "%v", err)
+	}
 	if g := cfg.API.Socket.Group; cfg.API.Socket.Path != "" && g != "" {
 		if _, err := user.LookupGroup(g); err != nil {
 			add("api.socket.group", "%q is not a group of this machine; groupadd %s, or name another one", g, g)
@@ -39,6 +44,14 @@ func machineFaults(cfg config.Config, kind string) config.Faults {
 		}
 	}
 	return append(out, hostFaults(cfg, kind)...)
+}
+
+// credential is by what agents know the director, and it them; nil where none dial in.
+func credential(cfg config.Config, log *slog.Logger) (*ca.Credential, error) {
+	if len(cfg.Agents.Listen) == 0 {
+		return nil, nil
+	}
+	return ca.Open(ca.Files(cfg.Agents.TLS), ca.RoleDirector, cfg.Name, log)
 }
 
 // machineError is nil if a director can run by the configuration with a plane.

@@ -14,6 +14,7 @@ func (r *reader) check(c *Config) {
 	r.checkInterfaces(c)
 	r.checkIPVS(c)
 	r.checkAPI(c)
+	r.checkAgents(c)
 	if c.Probe.Timeout > c.Probe.Interval {
 		r.faultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
 	}
@@ -104,6 +105,40 @@ func (r *reader) checkAPI(c *Config) {
 	}
 	if c.Metrics.Listen != "" && !isLoopback(c.Metrics.Listen) {
 		r.faultAt("metrics.listen", "%s is not loopback: %s", c.Metrics.Listen, remedy)
+	}
+}
+
+// checkAgents: who listens for agents knows them by certificates, and has one.
+func (r *reader) checkAgents(c *Config) {
+	a := &c.Agents
+	for i, s := range a.Listen {
+		path := fmt.Sprintf("agents.listen[%d]", i)
+		switch {
+		case s == "": // said already
+		case slices.Contains(a.Listen[:i], s):
+			r.faultAt(path, "%q stands twice", s)
+		case slices.Contains(c.API.Listen, s):
+			r.faultAt(path, "%q is in api.listen already; agents need a port of their own", s)
+		case s == c.Metrics.Listen:
+			r.faultAt(path, "%q is metrics.listen already; agents need a port of their own", s)
+		}
+	}
+	if !r.quiet("agents") {
+		return
+	}
+	named := 0
+	for _, f := range []string{a.TLS.Cert, a.TLS.Key, a.TLS.CA} {
+		if f != "" {
+			named++
+		}
+	}
+	switch {
+	case named > 0 && named < 3:
+		r.faultAt("agents.tls", "needs cert, key and ca, all three; director ca issue makes them")
+	case named == 0 && len(a.Listen) > 0:
+		r.faultAt("agents.listen", "agents are known by certificates; set agents.tls (director ca issue makes the files), or listen nowhere")
+	case named > 0 && len(a.Listen) == 0:
+		r.faultAt("agents.tls", "is for nothing without agents.listen; set that, or leave it out")
 	}
 }
 

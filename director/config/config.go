@@ -19,6 +19,7 @@ type Config struct {
 	Interfaces []Interface
 	API        API
 	Metrics    Metrics
+	Agents     Agents
 	Probe      Probe
 	Limits     Limits
 	IPVS       IPVS
@@ -73,6 +74,16 @@ type TLS struct{ Cert, Key string }
 
 // Metrics is a listener of its own for /metrics, without tokens.
 type Metrics struct{ Listen string } // address:port; "": none
+
+// Agents says where the agents on real servers are listened for: nowhere, or with all of TLS.
+type Agents struct {
+	Listen []string // address:port
+	TLS    MutualTLS
+}
+
+// MutualTLS names the files by which a director proves who it is and knows the others: its certificate and key, and the
+// certificate of the cluster's authority; all or none.
+type MutualTLS struct{ Cert, Key, CA string }
 
 // A Probe says how real servers are measured.
 type Probe struct {

@@ -60,6 +60,9 @@ api:
   tls: {cert: /a.crt, key: /a.key}
   tokens_file: /t.yaml
 metrics: {listen: 192.0.2.1:9480}
+agents:
+  listen: [192.0.2.1:7460, "[2001:db8::5]:7460"]
+  tls: {cert: /d1.crt, key: /d1.key, ca: /ca.crt}
 probe: {interval: 1s, timeout: 300ms, dead_after: 3, alive_after: 1}
 limits: {max_delete: 25%, max_pins: 2_000_000, max_subnets: 5000}
 ipvs: {pairs: ["fd00:1::/96", 10.255.0.0/18], timeout: 90m, set_sysctls: true}
@@ -80,6 +83,7 @@ log: {level: warn, format: json}
 			TLS: TLS{"/a.crt", "/a.key"}, TokensFile: "/t.yaml",
 		},
 		Metrics: Metrics{"192.0.2.1:9480"},
+		Agents:  Agents{[]string{"192.0.2.1:7460", "[2001:db8::5]:7460"}, MutualTLS{"/d1.crt", "/d1.key", "/ca.crt"}},
 		Probe:   Probe{time.Second, 300 * time.Millisecond, 3, 1},
 		Limits:  Limits{25, 2_000_000, 5000},
 		IPVS:    IPVS{netip.MustParsePrefix("10.255.0.0/18"), netip.MustParsePrefix("fd00:1::/96"), 90 * time.Minute, true},
@@ -103,7 +107,7 @@ func TestParseFaults(t *testing.T) {
 		{"not YAML", "!name: [d1\n", []string{"not YAML: sequence end token ']' not found (line 1, column 7)"}},
 		{"a list", "![a]", []string{"is a list, not a mapping (key: value) (line 1)"}},
 		{"two documents", "---\nname: d2\n", []string{"is a second document; a node's file has one (line 6)"}},
-		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, probe, limits, ipvs, store, log (line 5, column 1)"}},
+		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, agents, probe, limits, ipvs, store, log (line 5, column 1)"}},
 		{"key twice", "name: d2\n", []string{"name: stands twice, first in line 2 (line 5, column 1)"}},
 		{"anchors", "store: &s {reserve: 1GiB}\n", []string{"store: is an anchor or alias (not read here: write it out), not a mapping (key: value) (line 5)"}},
 		{"name", "!name: a b\nplane: mem\n", []string{`name: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 1)`}},
@@ -146,6 +150,17 @@ func TestParseFaults(t *testing.T) {
 		{"metrics on the API's socket", "api:\n  listen: [127.0.0.1:80]\nmetrics:\n  listen: 127.0.0.1:80\n",
 			[]string{`metrics.listen: "127.0.0.1:80" is in api.listen already, and /metrics is served there too (line 8)`}},
 		{"half of TLS", "api:\n  tls: {cert: /a}\n", []string{"api.tls: needs both cert and key, or neither (line 6)"}},
+		{"agents without TLS", "agents:\n  listen: [192.0.2.1:7460]\n", []string{"agents.listen: agents are known by certificates; set agents.tls (director ca issue makes the files), or listen nowhere (line 6)"}},
+		{"agents' TLS for nothing", "agents:\n  tls: {cert: /a, key: /b, ca: /c}\n", []string{"agents.tls: is for nothing without agents.listen; set that, or leave it out (line 6)"}},
+		{"a part of agents' TLS", "agents:\n  listen: [192.0.2.1:7460]\n  tls: {cert: /a, key: /b}\n", []string{"agents.tls: needs cert, key and ca, all three; director ca issue makes them (line 7)"}},
+		{"agents' TLS and nothing else", "agents:\n  tls: {ca: /c}\n", []string{"agents.tls: needs cert, key and ca, all three; director ca issue makes them (line 6)"}},
+		{"agents", "agents:\n  listen: [':7460', 127.0.0.1:1, 127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3]\n  tls: {cert: a, key: /b, ca: 7, name: x}\napi:\n  listen: [127.0.0.1:2]\nmetrics: {listen: 127.0.0.1:3}\n", []string{
+			`agents.listen[0]: ":7460" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
+			`agents.listen[2]: "127.0.0.1:1" stands twice (line 6)`,
+			`agents.listen[3]: "127.0.0.1:2" is in api.listen already; agents need a port of their own (line 6)`,
+			`agents.listen[4]: "127.0.0.1:3" is metrics.listen already; agents need a port of their own (line 6)`,
+			`agents.tls.cert: "a" is not an absolute path (line 7)`, "agents.tls.ca: is a number, not text; put it in quotes (line 7)",
+			"agents.tls.name: unknown key; known here are cert, key, ca (line 7, column 34)"}},
 		{"probe", "probe: {interval: 1ms, timeout: 5, dead_after: 1, alive_after: many}\n", []string{
 			"probe.interval: 1ms is not between 10ms and 1m0s (line 5)", "probe.timeout: 5 lacks a unit; write 200ms or 5s (line 5)",
 			"probe.dead_after: 1 is not between 2 and 100 (line 5)", "probe.alive_after: is text, not a whole number between 1 and 1000 (line 5)"}},

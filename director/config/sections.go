@@ -19,6 +19,7 @@ func (v value) config(c *Config) {
 		}},
 		field{"api", func(v value) { v.section(func(v value) { v.api(&c.API) }) }},
 		field{"metrics", func(v value) { v.section(func(v value) { v.metrics(&c.Metrics) }) }},
+		field{"agents", func(v value) { v.section(func(v value) { v.agents(&c.Agents) }) }},
 		field{"probe", func(v value) { v.section(func(v value) { v.probe(&c.Probe) }) }},
 		field{"limits", func(v value) { v.section(func(v value) { v.limits(&c.Limits) }) }},
 		field{"ipvs", func(v value) { v.section(func(v value) { v.ipvs(&c.IPVS) }) }},
@@ -132,6 +133,26 @@ func (v value) metrics(m *Metrics) {
 			m.Listen = s
 		}
 	}})
+}
+
+func (v value) agents(a *Agents) {
+	v.fields(
+		field{"listen", func(v value) {
+			v.list(func(v value) {
+				s, _ := v.hostPort()
+				a.Listen = append(a.Listen, s) // a faulty one, too: the others keep their places
+			})
+		}},
+		field{"tls", func(v value) {
+			v.section(func(v value) {
+				v.fields(
+					field{"cert", func(v value) { v.file(&a.TLS.Cert) }},
+					field{"key", func(v value) { v.file(&a.TLS.Key) }},
+					field{"ca", func(v value) { v.file(&a.TLS.CA) }},
+				)
+			})
+		}},
+	)
 }
 
 func (v value) probe(p *Probe) {

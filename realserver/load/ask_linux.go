@@ -89,7 +89,7 @@ func readDevices(ctx context.Context, names []string) ([]device, error) {
 			errs = append(errs, fmt.Errorf("read device %s: %w", name, err))
 			continue
 		}
-		d := device{name: name, index: l.Attrs().Index, tun: l.Type() == "tuntap" || l.Type() == "tun"}
+		d := device{name: name, index: l.Attrs().Index, tun: isTUN(l)}
 		if s := l.Attrs().Statistics; s != nil {
 			d.drops = s.TxDropped
 		}

@@ -22,13 +22,14 @@ func (c *counter) add(at time.Time, value uint64) {
 	*c = trim(append(p, point{at, value}), at, func(p point) time.Time { return p.at })
 }
 
-// rate is the growth a second; 0 as long as there are no two values.
+// rate is the growth a second, over no less than the span: before the first value it is taken not to have grown. So the first second of a
+// process, or of the agent, is no overload.
 func (c counter) rate() float64 {
 	if len(c) < 2 {
 		return 0
 	}
 	first, last := c[0], c[len(c)-1]
-	return float64(last.value-first.value) / last.at.Sub(first.at).Seconds()
+	return float64(last.value-first.value) / max(span, last.at.Sub(first.at)).Seconds()
 }
 
 // An average is a level, over the span.
@@ -47,15 +48,16 @@ func (a *average) add(at time.Time, level float64) {
 	*a = trim(append(l, levelAt{at, level}), at, func(l levelAt) time.Time { return l.at })
 }
 
+// mean is that of the span, in which each level held since the one before; before the first it was 0.
 func (a average) mean() float64 {
-	if len(a) == 0 {
+	if len(a) < 2 {
 		return 0
 	}
 	var sum float64
-	for _, l := range a {
-		sum += l.level
+	for i, l := range a[1:] {
+		sum += l.level * l.at.Sub(a[i].at).Seconds()
 	}
-	return sum / float64(len(a))
+	return sum / max(span, a[len(a)-1].at.Sub(a[0].at)).Seconds()
 }
 
 // trim drops what is older than the span, but for the newest of that, which is where the span begins; and that, too, if it is

@@ -39,7 +39,7 @@ type Meter struct {
 	above     time.Time // when a part was last above OpenAt
 }
 
-// New makes a Meter. Rates are there from its second sample on.
+// New makes a Meter. Rates are complete five seconds after its first sample.
 func New(o Options) *Meter {
 	if o.CPUCeiling == 0 {
 		o.CPUCeiling = 0.80
@@ -61,7 +61,7 @@ func New(o Options) *Meter {
 // some microseconds for each thread, port and device. What cannot be read is an error, and the Load is of the rest. What is gone meanwhile, or not
 // there yet, is none: a process that died is a matter of health.
 func (m *Meter) Sample(ctx context.Context, work terminator.Work, tunnels uint32) (agent.Load, error) {
-	r, err := read(ctx, m.o.Space, m.part(work))
+	r, err := read(ctx, m.o.Space, m.part(work), m.threads)
 	r.at = m.o.Now()
 	return m.fold(r, work, tunnels), err
 }

@@ -248,11 +248,12 @@ func TestReceiveQueue(t *testing.T) {
 	w := newWorld(t, Options{}, 1)
 	w.work.Sockets = []netip.AddrPort{vip}
 	w.r.sockets = []socket{{cookie: 1, local: vip, buffer: 1000, queue: 1000}}
-	l := w.sample(time.Second)
-	w.want(l, "receive queue", 2000, true, "100 % of 1000 bytes on average, limit 50 %")
+	w.want(w.sample(time.Second), "receive queue", 0, false, "0 % of 1000 bytes")
+	w.want(w.sample(time.Second), "receive queue", 400, false, "20 % of 1000 bytes on average, limit 50 %")
+	w.want(w.seconds(2, nil), "receive queue", 1200, true, "60 %")
+	w.r.sockets[0].queue = 250 // the kernel's delay
+	w.want(w.seconds(6, nil), "receive queue", 500, true, "25 %")
 	w.r.sockets[0].queue = 0
-	l = w.sample(time.Second)
-	w.want(l, "receive queue", 1000, true, "50 %")
 	w.want(w.seconds(6, nil), "receive queue", 0, true, "0 %")
 }
 
@@ -305,12 +306,13 @@ func TestClockJumps(t *testing.T) {
 	w.r.at = w.r.at.Add(-24 * time.Hour)
 	half()
 	w.want(w.sample(time.Second), "cpu", 0, true, "0 % of a core")
-	w.want(w.seconds(6, half), "cpu", 500, true, "40 % of a core")
+	w.want(w.seconds(1, half), "cpu", 100, true, "8 % of a core")
+	w.want(w.seconds(5, half), "cpu", 500, true, "40 % of a core")
 	w.want(w.seconds(30, half), "cpu", 500, false, "40 % of a core") // a day is not waited for
 	w.r.at = w.r.at.Add(24 * time.Hour)
 	half()
 	w.sample(time.Second)
-	w.want(w.seconds(2, half), "cpu", 500, false, "40 % of a core")
+	w.want(w.seconds(6, half), "cpu", 500, false, "40 % of a core")
 }
 
 func TestDevicesInTurn(t *testing.T) {

@@ -14,8 +14,9 @@ import (
 	"tunneldirector/realserver/terminator"
 )
 
-// read asks the kernel for all that work is about. What is gone is left out.
-func read(ctx context.Context, in space.Space, work terminator.Work) (r reading, err error) {
+// read asks the kernel for all that work is about. What is gone is left out. known are the threads as they were: one that did not run
+// since is not asked how long it waited.
+func read(ctx context.Context, in space.Space, work terminator.Work, known map[taskID]*thread) (r reading, err error) {
 	var f files
 	b, err := f.read("/proc/stat")
 	if err == nil {
@@ -28,7 +29,7 @@ func read(ctx context.Context, in space.Space, work terminator.Work) (r reading,
 		if ctx.Err() != nil {
 			return r, errors.Join(append(errs, ctx.Err())...)
 		}
-		errs = append(errs, f.readProcess(&r, pid, &allowed))
+		errs = append(errs, f.readProcess(&r, pid, &allowed, known))
 	}
 	r.allowed = allowed.Count()
 	if len(work.Sockets) > 0 || len(work.Devices) > 0 {
@@ -75,7 +76,7 @@ func (f *files) read(path string) ([]byte, error) {
 // gone tells whether an error says that a process or thread is not there any more.
 func gone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 
-func (f *files) readProcess(r *reading, pid int, allowed *unix.CPUSet) error {
+func (f *files) readProcess(r *reading, pid int, allowed *unix.CPUSet, known map[taskID]*thread) error {
 	dir := "/proc/" + strconv.Itoa(pid)
 	process, err := f.task(dir)
 	if gone(err) {
@@ -91,27 +92,38 @@ func (f *files) readProcess(r *reading, pid int, allowed *unix.CPUSet) error {
 			allowed[i] |= set[i]
 		}
 	}
-	tids, err := threadIDs(dir + "/task")
-	for _, tid := range tids {
-		path := dir + "/task/" + strconv.Itoa(tid)
-		t, terr := f.task(path)
-		if terr != nil {
-			if !gone(terr) {
-				err = errors.Join(err, terr)
-			}
-			continue
-		}
-		now := threadNow{task: t}
-		if b, werr := f.read(path + "/schedstat"); werr == nil { // a kernel without CONFIG_SCHED_INFO has none
-			now.wait, werr = parseWait(b)
-			err = errors.Join(err, werr)
-		}
-		r.threads[taskID{pid: pid, tid: tid, start: t.start}] = now
-	}
-	if err != nil && !gone(err) {
+	if err := f.readThreads(r, pid, dir+"/task/", known); err != nil && !gone(err) {
 		return fmt.Errorf("read threads of process %d: %w", pid, err)
 	}
 	return nil
+}
+
+func (f *files) readThreads(r *reading, pid int, dir string, known map[taskID]*thread) error {
+	tids, err := threadIDs(dir)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, tid := range tids {
+		path := dir + strconv.Itoa(tid)
+		t, err := f.task(path)
+		if err != nil {
+			if !gone(err) {
+				errs = append(errs, err)
+			}
+			continue
+		}
+		id, now := taskID{pid: pid, tid: tid, start: t.start}, threadNow{task: t}
+		if k := known[id]; k != nil && k.last.ticks == t.ticks {
+			now.wait = k.last.wait
+		} else if b, err := f.read(path + "/schedstat"); err == nil { // a kernel without CONFIG_SCHED_INFO has none
+			if now.wait, err = parseWait(b); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		r.threads[id] = now
+	}
+	return errors.Join(errs...)
 }
 
 func (f *files) task(dir string) (task, error) {

@@ -10,6 +10,6 @@ import (
 	"tunneldirector/realserver/terminator"
 )
 
-func read(context.Context, space.Space, terminator.Work) (reading, error) {
+func read(context.Context, space.Space, terminator.Work, map[taskID]*thread) (reading, error) {
 	return reading{}, errors.ErrUnsupported
 }

@@ -1,0 +1,233 @@
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/realserver/space"
+	"tunneldirector/realserver/terminator"
+)
+
+var ike = netip.MustParseAddrPort("127.0.0.1:4500")
+
+// buffer is the receive buffer of the one socket at an address.
+func buffer(t *testing.T, s space.Space, at netip.AddrPort) (bytes int) {
+	t.Helper()
+	in(t, s, func() error {
+		all, err := readSockets(t.Context(), []netip.AddrPort{at})
+		if err == nil && len(all) != 1 {
+			err = fmt.Errorf("%d sockets at %s", len(all), at)
+		}
+		if err == nil {
+			bytes = int(all[0].buffer)
+		}
+		return err
+	})
+	return bytes
+}
+
+func queueOf(t *testing.T, s space.Space, name string) (packets int) {
+	t.Helper()
+	in(t, s, func() error {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			packets = l.Attrs().TxQLen
+		}
+		return err
+	})
+	return packets
+}
+
+func TestRaiseAndLower(t *testing.T) {
+	s := newSpace(t)
+	pid := start(t, s, "deaf "+ike.String())
+	openTUN(t, s, "tun7")
+	work := terminator.Work{Processes: []int{pid}, Sockets: []netip.AddrPort{ike}, Devices: []string{"tun7"}}
+	want := Want{ReceiveBuffer: 8 << 20, Queue: 5000}
+	bytes, packets := buffer(t, s, ike), queueOf(t, s, "tun7")
+
+	r := Room{Space: s}
+	did, err := r.Raise(t.Context(), work, want)
+	if err != nil || len(did) != 2 {
+		t.Fatalf("raised %q, %v", did, err)
+	}
+	if b, q := buffer(t, s, ike), queueOf(t, s, "tun7"); b != 16<<20 || q != 5000 {
+		t.Errorf("%d bytes and %d packets, want %d and %d; it says %q", b, q, 16<<20, 5000, did)
+	}
+	if did, err = r.Raise(t.Context(), work, want); err != nil || len(did) != 0 {
+		t.Errorf("again: %q, %v", did, err)
+	}
+	if did, err = r.Raise(t.Context(), work, Want{ReceiveBuffer: 9 << 20, Queue: 6000}); err != nil || len(did) != 2 {
+		t.Errorf("more: %q, %v", did, err)
+	}
+
+	// Another run of the agent puts back what was before the first.
+	stored, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var next Room
+	if err := json.Unmarshal(stored, &next); err != nil {
+		t.Fatal(err)
+	}
+	if did, err = next.Lower(t.Context(), work); err != nil || len(did) != 2 {
+		t.Errorf("lowered %q, %v", did, err)
+	}
+	if b, q := buffer(t, s, ike), queueOf(t, s, "tun7"); b != bytes || q != packets {
+		t.Errorf("%d bytes and %d packets, were %d and %d", b, q, bytes, packets)
+	}
+	if len(next.Sockets)+len(next.Devices) != 0 {
+		t.Errorf("it remembers %+v after all was put back", next)
+	}
+	if did, err = next.Lower(t.Context(), work); err != nil || len(did) != 0 {
+		t.Errorf("lowered again: %q, %v", did, err)
+	}
+}
+
+// What somebody else set since is left.
+func TestLowerLeavesWhatOthersSet(t *testing.T) {
+	s := newSpace(t)
+	pid := start(t, s, "deaf "+ike.String())
+	openTUN(t, s, "tun7")
+	work := terminator.Work{Processes: []int{pid}, Sockets: []netip.AddrPort{ike}, Devices: []string{"tun7"}}
+	r := Room{Space: s}
+	if _, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 1 << 20, Queue: 5000}); err != nil {
+		t.Fatal(err)
+	}
+	other := Room{Space: s}
+	if _, err := other.Raise(t.Context(), work, Want{ReceiveBuffer: 2 << 20, Queue: 7000}); err != nil {
+		t.Fatal(err)
+	}
+	did, err := r.Lower(t.Context(), work)
+	if err != nil || len(did) != 2 || !strings.HasSuffix(did[0], ": left") || !strings.HasSuffix(did[1], ": left") {
+		t.Errorf("lowered %q, %v", did, err)
+	}
+	if b, q := buffer(t, s, ike), queueOf(t, s, "tun7"); b != 4<<20 || q != 7000 {
+		t.Errorf("%d bytes and %d packets", b, q)
+	}
+}
+
+// A terminator that was restarted has a new socket, and is raised again.
+func TestRaiseAfterRestart(t *testing.T) {
+	s := newSpace(t)
+	r := Room{Space: s}
+	for range 2 {
+		t.Run("life", func(t *testing.T) {
+			work := terminator.Work{Processes: []int{start(t, s, "deaf "+ike.String())}, Sockets: []netip.AddrPort{ike}}
+			if did, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 1 << 20}); err != nil || len(did) != 1 || len(r.Sockets) != 1 {
+				t.Errorf("raised %q, %v, remembers %+v", did, err, r.Sockets)
+			}
+		})
+	}
+	if did, err := r.Lower(t.Context(), terminator.Work{}); err != nil || len(did) != 0 || len(r.Sockets) != 0 {
+		t.Errorf("lowered %q, %v, when all is gone; remembers %+v", did, err, r.Sockets)
+	}
+}
+
+func TestRaiseNamesWhatItMayNot(t *testing.T) {
+	s := newSpace(t)
+	start(t, s, "deaf "+ike.String())
+	want := Want{ReceiveBuffer: 1 << 20, Queue: 5000}
+	r := Room{Space: s}
+	// Nobody's that the terminator names, as WireGuard's own socket is; a device that is no TUN; one that is not there.
+	work := terminator.Work{Processes: []int{os.Getpid(), 1 << 30}, Sockets: []netip.AddrPort{ike}, Devices: []string{"lo", "tun9"}}
+	did, err := r.Raise(t.Context(), work, want)
+	if len(did) != 0 || err == nil {
+		t.Fatalf("raised %q, %v", did, err)
+	}
+	for _, says := range []string{"socket 127.0.0.1:4500: no process of the terminator holds it: it is the kernel's own", "device lo longer: it is a device device", "device tun9 longer: Link not found"} {
+		if !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not in: %v", says, err)
+		}
+	}
+	if len(r.Sockets)+len(r.Devices) != 0 {
+		t.Errorf("it remembers %+v", r)
+	}
+}
+
+// raiseAsChild is Raise by a process without rights.
+func raiseAsChild(argument string) {
+	var pid int
+	_, _ = fmt.Sscan(argument, &pid)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	var r Room
+	did, err := r.Raise(ctx, terminator.Work{Processes: []int{pid}, Sockets: []netip.AddrPort{ike}}, Want{ReceiveBuffer: 1 << 28})
+	fmt.Printf("%q %v", did, err)
+	os.Exit(0)
+}
+
+func TestRaiseWithoutRights(t *testing.T) {
+	nobody := &syscall.Credential{Uid: 65534, Gid: 65534}
+	for _, tt := range []struct {
+		name string
+		of   *syscall.Credential // whose the terminator is
+		says string
+		more bool
+	}{
+		{"another user's process", nil, "which takes CAP_SYS_PTRACE", false},
+		{"its own user's process", nobody, "what net.core.rmem_max allows without CAP_NET_ADMIN", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSpace(t)
+			pid := startAs(t, s, "deaf "+ike.String(), tt.of)
+			was := buffer(t, s, ike)
+			c := exec.Command("/proc/self/exe")
+			c.Env = append(os.Environ(), fmt.Sprintf("%s=raise %d", childEnv, pid))
+			c.SysProcAttr = &syscall.SysProcAttr{Credential: nobody}
+			var out []byte
+			in(t, s, func() (err error) {
+				out, err = c.Output()
+				return err
+			})
+			if !strings.Contains(string(out), tt.says) {
+				t.Errorf("it says %s, want %q", out, tt.says)
+			}
+			if is := buffer(t, s, ike); (is > was) != tt.more || is >= 2<<28 {
+				t.Errorf("%d bytes, were %d", is, was)
+			}
+		})
+	}
+}
+
+// A longer queue holds more of a burst.
+func TestLongerQueueDropsLess(t *testing.T) {
+	s := newSpace(t)
+	send := openTUN(t, s, "tun7")
+	drops := func() (n uint64) {
+		in(t, s, func() error {
+			d, err := readDevices(t.Context(), []string{"tun7"})
+			n = d[0].drops
+			return err
+		})
+		return n
+	}
+	r := Room{Space: s}
+	if _, err := r.Raise(t.Context(), terminator.Work{Devices: []string{"tun7"}}, Want{Queue: 2000}); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		send() // 900 packets, where it had room for 500
+	}
+	if n := drops(); n != 0 {
+		t.Errorf("%d drops of 900 in a queue of 2000", n)
+	}
+	if _, err := r.Lower(t.Context(), terminator.Work{}); err != nil {
+		t.Fatal(err)
+	}
+	before := drops()
+	send()
+	if n := drops(); n < before+300 {
+		t.Errorf("%d drops more of 300 in a queue that is full", n-before)
+	}
+}

@@ -3,10 +3,12 @@ package host
 import (
 	"context"
 	"errors"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -121,5 +123,204 @@ func TestRevertKilled(t *testing.T) {
 	must(t, err)
 	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
 		t.Fatalf("Revert left:\n%s", diff)
+	}
+}
+
+// Nobody hears of the VIP: no answer to a request for it, no request with it as the sender, while its packets are taken.
+func TestApplySilence(t *testing.T) {
+	s := newSite(t)
+	in := s.instance()
+	in.Via = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}
+	ask := func(vip netip.Addr) (n int) {
+		s.router.in(func(v *view) error {
+			sender := netip.MustParseAddr("192.0.2.1")
+			if vip.Is6() {
+				sender = netip.MustParseAddr("2001:db8::1")
+			}
+			macs, err := whoHas(t.Context(), "rs0", vip, sender, 200*time.Millisecond)
+			n = len(macs)
+			return err
+		})
+		return n
+	}
+	s.rs.ip("address add 192.0.2.100/32 dev lo\naddress add 2001:db8::100/128 dev eth0 nodad\n")
+	if ask(vip4) != 1 || ask(vip6) != 1 {
+		t.Fatal("an unprepared host does not answer: the test shows nothing")
+	}
+	s.rs.ip("address del 192.0.2.100/32 dev lo\naddress del 2001:db8::100/128 dev eth0\n")
+	h := s.host(t, in)
+	_, err := h.Apply(t.Context())
+	must(t, err)
+	for _, vip := range in.VIPs {
+		if n := ask(vip); n > 0 {
+			t.Errorf("%v: %d answers", vip, n)
+		}
+		s.reaches(t, vip)
+	}
+	if out := s.router.ip("neigh show dev rs0"); strings.Contains(out, vip4.String()) || strings.Contains(out, vip6.String()) {
+		t.Errorf("the router knows a VIP as its neighbour:\n%s", out)
+	}
+}
+
+// reaches sends a datagram as the director does, to the host's MAC, and hears the reply.
+func (s site) reaches(t *testing.T, vip netip.Addr) {
+	t.Helper()
+	var server, client *net.UDPConn
+	s.rs.in(func(*view) (err error) {
+		server, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(vip, 4500)))
+		return err
+	})
+	defer server.Close()
+	// The router stands for the director: it has a route to the VIP by the real server's own address.
+	own := "192.0.2.10"
+	if vip.Is6() {
+		own = "2001:db8::10"
+	}
+	s.router.ip("route replace " + vip.String() + " via " + own + " dev rs0\n")
+	s.router.in(func(*view) (err error) {
+		client, err = net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(vip, 4500)))
+		return err
+	})
+	defer client.Close()
+	end := time.Now().Add(5 * time.Second)
+	must(t, errors.Join(server.SetDeadline(end), client.SetDeadline(end)))
+	_, err := client.Write([]byte("x"))
+	must(t, err)
+	b := make([]byte, 9)
+	n, from, err := server.ReadFromUDPAddrPort(b)
+	if err != nil {
+		t.Fatalf("%v: %v", vip, err)
+	}
+	_, err = server.WriteToUDPAddrPort(b[:n], from)
+	must(t, err)
+	if _, err := client.Read(b); err != nil {
+		t.Errorf("%v: no reply: %v", vip, err)
+	}
+}
+
+// What was there before, or was changed by somebody else, is not ours.
+func TestOthersStay(t *testing.T) {
+	s := newSite(t)
+	s.rs.ip("address add 192.0.2.100/32 dev lo\n")
+	before := s.rs.snapshot()
+	h := s.host(t, s.instance())
+	changes, err := h.Apply(t.Context())
+	must(t, err)
+	if left := only(changes, true); len(left) != 1 || left[0].Object != "address 192.0.2.100 on lo" {
+		t.Errorf("left: %v", left)
+	}
+	s.rs.set("net/ipv4/conf/eth0/arp_announce", "1")
+	changes, err = h.Revert(t.Context())
+	must(t, err)
+	left := only(changes, true)
+	if len(left) != 1 || left[0].Object != "sysctl net.ipv4.conf.eth0.arp_announce" || !strings.Contains(left[0].Why, `"0" before`) {
+		t.Errorf("left: %v", left)
+	}
+	if got := s.rs.get("net/ipv4/conf/eth0/arp_announce"); got != "1" {
+		t.Errorf("what somebody set is %s", got)
+	}
+	s.rs.set("net/ipv4/conf/eth0/arp_announce", "0")
+	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
+	}
+}
+
+// Apply mends what somebody broke; the value from before the first Apply is the one to go back to.
+func TestApplyMends(t *testing.T) {
+	s := newSite(t)
+	before := s.rs.snapshot()
+	in := s.instance()
+	h := s.host(t, in)
+	_, err := h.Apply(t.Context())
+	must(t, err)
+	s.rs.ip("address del 192.0.2.100/32 dev lo\n")
+	s.rs.set("net/ipv4/conf/eth0/arp_ignore", "0")
+	changes, err := h.Apply(t.Context())
+	if err != nil || len(changes) != 2 {
+		t.Errorf("mended: %v, %v", changes, err)
+	}
+	in.Method, in.VIPs = DR, []netip.Addr{vip4, netip.MustParseAddr("192.0.2.101")} // not vip6
+	changes, err = s.host(t, in).Apply(t.Context())
+	must(t, err)
+	if out := s.rs.ip("address show dev lo"); strings.Contains(out, vip6.String()) || !strings.Contains(out, "192.0.2.101/32") {
+		t.Errorf("after another configuration: %v\n%s", changes, out)
+	}
+	_, err = h.Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
+	}
+}
+
+// Two real servers, each in a namespace; one namespace goes and comes back.
+func TestSpaces(t *testing.T) {
+	s := newSite(t)
+	a, b := s.instance(), s.instance()
+	b.Name, b.Space, b.Interface = "rs2", s.inner.ns, "rs1"
+	b.VIPs = []netip.Addr{vip4}
+	beforeA, beforeB := s.rs.snapshot(), s.inner.snapshot()
+	_, err := s.host(t, a, b).Apply(t.Context())
+	must(t, err)
+	if got := s.inner.get("net/ipv4/conf/rs1/arp_ignore"); got != "1" {
+		t.Errorf("arp_ignore in the other namespace: %s", got)
+	}
+	b.Interface = "absent"
+	if _, err := s.host(t, a, b).Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "real server rs2: there is no interface absent") {
+		t.Errorf("with an interface that is not there: %v", err)
+	}
+	if got := s.inner.get("net/ipv4/conf/rs1/arp_ignore"); got != "1" {
+		t.Errorf("what was set for a real server that cannot be planned now was put back: %s", got)
+	}
+	_, err = s.host(t).Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff([][]string{beforeA, beforeB}, [][]string{s.rs.snapshot(), s.inner.snapshot()}); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
+	}
+	b.Interface = "lo0"
+	b.Space = "tdhost-absent"
+	if _, err := s.host(t, b).Plan(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a namespace that is not there: %v", err)
+	}
+}
+
+// What a namespace's earlier life was like says nothing of this one.
+func TestNewLife(t *testing.T) {
+	s := newSite(t)
+	_, err := s.host(t, s.instance()).Apply(t.Context())
+	must(t, err)
+	st, err := loadState(s.file)
+	must(t, err)
+	st.Lives[string(s.rs.ns)] = "another"
+	must(t, st.save(s.file))
+	if changes, err := s.host(t).Revert(t.Context()); err != nil || len(changes) > 0 {
+		t.Errorf("Revert of another life: %v, %v", changes, err)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	s := newSite(t)
+	h := s.host(t, s.instance())
+	must(t, os.WriteFile(s.file, []byte("{"), 0o600))
+	for name, f := range map[string]func(context.Context) ([]Change, error){"plan": h.Plan, "apply": h.Apply, "revert": h.Revert} {
+		if _, err := f(t.Context()); err == nil || !strings.Contains(err.Error(), s.file) {
+			t.Errorf("%s with a state file that cannot be read: %v", name, err)
+		}
+	}
+	must(t, os.Remove(s.file))
+	_, err := h.locked(func(*state) ([]Change, error) {
+		_, err := h.Apply(t.Context())
+		return nil, err
+	})
+	if err == nil || !strings.Contains(err.Error(), "another program") {
+		t.Errorf("two at once: %v", err)
+	}
+	in := s.instance()
+	in.Holder = "eth1"
+	_, err = s.host(t, in).Apply(t.Context())
+	must(t, err) // a device that is there will do
+	_, err = s.host(t).Revert(t.Context())
+	must(t, err)
+	if out := s.rs.ip("link show"); !strings.Contains(out, "eth1") {
+		t.Error("Revert removed a device that it had not made")
 	}
 }

@@ -44,7 +44,7 @@ type Instance struct {
 	// answered only by the interface that the answer's packets would leave by.
 	ShareL2 bool
 
-	MTU int // of packets on the way from the directors; 0: Interface's
+	MTU int // of the largest packets that sites send to the VIPs; 0: 1500
 	// MSS is the largest TCP segment (IPv4; 20 bytes less in IPv6) that forwarded connections are let agree on. 0: worked out
 	// for Tunnel, none for DR. -1: none.
 	MSS int

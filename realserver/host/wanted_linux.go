@@ -104,7 +104,10 @@ func (p *plan) instance() (err error) {
 			return err
 		}
 	}
-	return p.hold()
+	if err := p.hold(); err != nil {
+		return err
+	}
+	return errors.Join(p.marked(false), p.marked(true))
 }
 
 // segment are the interfaces that hear ARP requests where the directors are: the instance's, those with an address of its
@@ -116,7 +119,7 @@ func (p *plan) segment() []string {
 			continue
 		}
 		for _, h := range p.all {
-			if h.device != "lo" && h.prefix.Addr().Is4() && h.prefix.Overlaps(own.prefix) && !slices.Contains(list, h.device) {
+			if h.device != "lo" && h.prefix.Addr().Is4() && !slices.Contains(p.in.VIPs, h.prefix.Addr()) && h.prefix.Overlaps(own.prefix) && !slices.Contains(list, h.device) {
 				list = append(list, h.device)
 			}
 		}
@@ -287,8 +290,9 @@ func (p *plan) replies(v6 bool) error {
 		}
 	}
 	sources := slices.DeleteFunc(slices.Clone(p.in.VIPs), func(a netip.Addr) bool { return a.Is6() != v6 })
-	none := netip.PrefixFrom(sources[0], 0).Masked()
-	p.want(want{piece: route{none, p.table}, value: way(device, gw, netip.Addr{}), why: why})
+	if p.in.Mark == 0 {
+		p.want(want{piece: p.byDefault(v6), value: way(device, gw, netip.Addr{}), why: why})
+	}
 	if p.in.ShareL2 {
 		own, err := p.own(v6)
 		if err != nil {
@@ -303,7 +307,30 @@ func (p *plan) replies(v6 bool) error {
 	return nil
 }
 
-// hold is the last step: nobody is to answer for a VIP before.
+func (p *plan) byDefault(v6 bool) route {
+	if v6 {
+		return route{netip.PrefixFrom(netip.IPv6Unspecified(), 0), p.table}
+	}
+	return route{netip.PrefixFrom(netip.IPv4Unspecified(), 0), p.table}
+}
+
+// marked makes the VIP the source of what is marked. The kernel takes it for a route's only when it is there.
+func (p *plan) marked(v6 bool) error {
+	gw := of(p.in.Via, v6)
+	if p.in.Mark == 0 || !gw.IsValid() || !p.in.has(v6) {
+		return nil
+	}
+	device, err := p.toward(gw)
+	if err != nil {
+		return err
+	}
+	p.want(want{piece: p.byDefault(v6), value: way(device, gw, of(p.in.VIPs, v6)), why: "replies leave by the gateway that was given for them"})
+	r := rule{fmt.Sprintf("mark:%d", p.in.Mark), v6, p.table}
+	p.want(want{piece: r, value: r.want(), why: "marked packets, whose sender left the source open, have the VIP for it"})
+	return nil
+}
+
+// hold comes last: nobody is to answer for a VIP before.
 func (p *plan) hold() error {
 	holder := "lo"
 	if p.in.Holder != "" {

@@ -57,7 +57,9 @@ type Options struct {
 	// PlaneDetail describes the plane's interfaces; may be nil.
 	PlaneDetail func() []string
 	// PlaneWarnings are sentences on what keeps the plane from forwarding as it should; may be nil.
-	PlaneWarnings            func() []string
+	PlaneWarnings func() []string
+	// Alarms are what else needs a person, in sentences; may be nil.
+	Alarms                   func() []string
 	Host                     Host
 	Prober                   Prober        // nil: real servers count as alive
 	Agents                   *observe.Book // what agents on real servers say; nil: there are none

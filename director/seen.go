@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -132,6 +133,28 @@ func (v view) classify(t *affinity.Table, s observe.Sighting) api.SeenTunnel {
 			}
 		}
 		return out
+	}
+	return out
+}
+
+// silentFor is how long an agent may be away before people are told.
+const silentFor = time.Minute
+
+// agentAlarms are what agents say, or fail to say, that needs a person.
+func agentAlarms(list []api.RealServerStatus, now time.Time) (out []string) {
+	for _, r := range list {
+		if r.Drain != nil && r.Drain.Stuck != "" {
+			out = append(out, fmt.Sprintf("real server %s: %d tunnels cannot be drained: %s", r.Name, r.Drain.Left, r.Drain.Stuck))
+		}
+		switch a := r.Agent; {
+		case a == nil:
+		case !a.Connected && now.Sub(a.Since) >= silentFor:
+			out = append(out, fmt.Sprintf("real server %s: its agent is silent since %s; it is checked as if it had none", r.Name, a.Since.Format(time.RFC3339)))
+		case a.Connected && a.Health == agent.HealthHeadless.String():
+			out = append(out, fmt.Sprintf("real server %s: the control process of its terminator is gone, established tunnels go on: %s", r.Name, a.Cause))
+		case a.Connected && a.Health == agent.HealthDead.String() && r.State == "alive":
+			out = append(out, fmt.Sprintf("real server %s: its agent says that the terminator is dead, and the probes do not: %s", r.Name, a.Cause))
+		}
 	}
 	return out
 }

@@ -66,6 +66,10 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 		Placed: uint64(t.Len()) - uint64(t.Unplaced()), NoBackup: uint64(t.Alone()), Contested: uint64(t.ContestedCount()), Split: uint64(t.SplitCount())}
 	s.NPlusOne = nPlusOne(t)
 	addAlarms(&s, h, d.o.Now())
+	s.Alarms = append(s.Alarms, agentAlarms(s.RealServers, d.o.Now())...)
+	if d.o.Alarms != nil {
+		s.Alarms = append(s.Alarms, d.o.Alarms()...)
+	}
 	if d.o.PlaneWarnings != nil {
 		s.Alarms = append(s.Alarms, d.o.PlaneWarnings()...)
 	}

@@ -25,6 +25,7 @@ import (
 	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
+	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 )
 
@@ -104,7 +105,15 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
-	d, err := loop.Open(ctx, stored, loop.Options{Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+	own, err := credential(cfg, log)
+	if err != nil {
+		return err
+	}
+	var book *observe.Book
+	if own != nil {
+		book = observe.NewBook(nil)
+	}
+	d, err := loop.Open(ctx, stored, loop.Options{Agents: book, Alarms: certificateAlarm(own), Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err
@@ -115,12 +124,19 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if err != nil {
 		return err
 	}
+	toAgents, err := listenAgents(cfg.Agents)
+	if err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return disk.Run(ctx) })
 	g.Go(func() error { return kernel.run(ctx) })
 	g.Go(func() error { return d.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listeners) })
 	g.Go(func() error { return tidy(ctx, d) })
+	if own != nil {
+		g.Go(func() error { return serveAgents(ctx, book, d, own, toAgents, log) })
+	}
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}

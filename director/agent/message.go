@@ -8,6 +8,9 @@ import (
 // Format is the version of the messages. Each side speaks the lower one of the two; there is one so far.
 const Format = 1
 
+// Protocol is the stream's name in TLS (ALPN). It changes only if a Hello of one format is not one of another.
+const Protocol = "tunneldirector-agent/1"
+
 // Bounds of what is accepted from the other side.
 const (
 	MaxFrame     = 1 << 20 // bytes of a message

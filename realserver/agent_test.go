@@ -218,7 +218,7 @@ func TestHangsOnce(t *testing.T) {
 		settle(6 * time.Second)
 		soft.set(func(s *software) { s.hung = false })
 		settle(5 * time.Second)
-		if s := l.directors[0].status["rs1"]; s.Health != agent.HealthWorking || time.Since(s.Since) < 10*time.Second || l.directors[0].up() != 3 {
+		if s := l.directors[0].last(); s.Health != agent.HealthWorking || time.Since(s.Since) < 10*time.Second || l.directors[0].up() != 3 {
 			t.Errorf("%+v, %d tunnels", s, l.directors[0].up())
 		}
 	})
@@ -252,8 +252,8 @@ func TestChangesAreSeenAtOnce(t *testing.T) {
 			k.poke <- struct{}{}
 		}
 		settle(lookSoon)
-		if l.directors[0].up() != 1 || k.looks > 2 {
-			t.Errorf("%d tunnels after %s, %d looks", l.directors[0].up(), lookSoon, k.looks)
+		if l.directors[0].up() != 1 || k.lookCount() > 2 {
+			t.Errorf("%d tunnels after %s, %d looks", l.directors[0].up(), lookSoon, k.lookCount())
 		}
 	})
 }

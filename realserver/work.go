@@ -102,13 +102,15 @@ func (in *instance) wantAccept(on bool) {
 // obeyAccept makes the software take new tunnels or not, as far as it can.
 func (in *instance) obeyAccept(ctx context.Context) error {
 	again := newBackoff(time.Second, time.Minute)
-	wait := time.Hour
+	var retry <-chan time.Time
 	for {
-		await(ctx, in.accept, wait)
-		if ctx.Err() != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-in.accept:
+		case <-retry:
 		}
-		wait = time.Hour
+		retry = nil
 		in.mu.Lock()
 		on := !in.closed
 		in.mu.Unlock()
@@ -121,7 +123,8 @@ func (in *instance) obeyAccept(ctx context.Context) error {
 		case errors.Is(err, terminator.ErrCannot):
 			in.log.Info("the software goes on taking new tunnels; the directors send it none", "says", err)
 		case ctx.Err() == nil:
-			wait = again.NextBackOff()
+			wait := again.NextBackOff()
+			retry = time.After(wait)
 			in.log.Warn("cannot say whether new tunnels are taken", "taken", on, "error", err, "again", wait)
 		}
 	}

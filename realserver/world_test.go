@@ -68,6 +68,22 @@ func (s *software) Adopt(_ context.Context, t agent.Inherited) error {
 	return nil
 }
 
+func (s *software) asked() []string { return copied(s, &s.adopted) }
+func (s *software) gave() []string  { return copied(s, &s.released) }
+func (s *software) taken() []bool   { return copied(s, &s.accept) }
+
+func (s *software) lookCount() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
+}
+
+func copied[T any](s *software, of *[]T) []T {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(*of)
+}
+
 // establish makes a tunnel up after the delay. The caller holds mu.
 func (s *software) establish(t agent.Tunnel) {
 	time.AfterFunc(s.delay, func() {
@@ -214,11 +230,13 @@ func (d *director) hangUp() {
 	_ = d.conns[len(d.conns)-1].Close()
 }
 
-func (d *director) health() string {
+func (d *director) last() agent.Status {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.status["rs1"].Health.String()
+	return d.status["rs1"]
 }
+
+func (d *director) health() string { return d.last().Health.String() }
 
 func (d *director) up() int {
 	d.mu.Lock()

@@ -1,6 +1,7 @@
 package strongswan
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -16,9 +17,11 @@ import (
 // A client is one connection to charon, for one command or to listen.
 type client struct {
 	c      net.Conn
+	r      *bufio.Reader
 	ctx    context.Context
 	idle   time.Duration
 	unhook func() bool
+	head   [4]byte
 	buffer []byte
 }
 
@@ -33,7 +36,7 @@ func (d *Driver) dial(ctx context.Context) (*client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to charon: %w", err)
 	}
-	k := &client{c: c, ctx: ctx, idle: d.o.Timeout}
+	k := &client{c: c, r: bufio.NewReaderSize(c, 32<<10), ctx: ctx, idle: d.o.Timeout}
 	k.unhook = context.AfterFunc(ctx, func() { c.Close() })
 	return k, nil
 }
@@ -78,11 +81,10 @@ func (k *client) receive(patience time.Duration) (kind byte, name string, m mess
 	if err := k.c.SetReadDeadline(until); err != nil {
 		return 0, "", nil, k.why(err)
 	}
-	var head [4]byte
-	if _, err := io.ReadFull(k.c, head[:]); err != nil {
+	if _, err := io.ReadFull(k.r, k.head[:]); err != nil {
 		return 0, "", nil, k.why(err)
 	}
-	n := int(binary.BigEndian.Uint32(head[:]))
+	n := int(binary.BigEndian.Uint32(k.head[:]))
 	if n == 0 || n > maxPacket {
 		return 0, "", nil, fmt.Errorf("%w: a packet of %d bytes", errNonsense, n)
 	}
@@ -90,7 +92,7 @@ func (k *client) receive(patience time.Duration) (kind byte, name string, m mess
 		k.buffer = make([]byte, max(n, 8<<10))
 	}
 	b := k.buffer[:n]
-	if _, err := io.ReadFull(k.c, b); err != nil {
+	if _, err := io.ReadFull(k.r, b); err != nil {
 		return 0, "", nil, k.why(err)
 	}
 	if b[0] == event {

@@ -125,12 +125,17 @@ func readPacket(c net.Conn) (kind byte, name string, m message, err error) {
 }
 
 func (f *fake) write(c net.Conn, kind byte, name string, m message) {
+	_, _ = c.Write(packet(kind, name, m)) // the client may be gone
+}
+
+// packet is the server's way to write.
+func packet(kind byte, name string, m message) []byte {
 	b := []byte{kind}
 	if kind == event {
 		b = append(append(b, byte(len(name))), name...)
 	}
 	b = append(b, m...)
-	_, _ = c.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)) // the client may be gone
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 }
 
 // emit is an event for whoever asked for it.

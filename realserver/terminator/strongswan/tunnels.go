@@ -24,7 +24,7 @@ type look struct {
 // a CHILD_SA stays or the IKE SA does, it is the same tunnel.
 type life struct {
 	ike      uint64
-	children []uint64 // by SPI
+	children []uint64  // by SPI
 	keyed    time.Time // since when the IKE SA is
 	since    time.Time // since when the tunnel is
 }

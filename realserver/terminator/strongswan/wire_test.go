@@ -30,7 +30,9 @@ func TestMessage(t *testing.T) {
 func TestAsOthersSpeak(t *testing.T) {
 	f := startFake(t)
 	f.sas = []fakeSA{known("sites", "1", "site-1", "203.0.113.11 4500", installed("net", "c0000001", true, "100.64.1.0/28", "100.64.2.0/28"))}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return (&net.Dialer{}).DialContext(ctx, "unix", f.socket) }
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", f.socket)
+	}
 	s, err := vici.NewSession(vici.WithDialContext(dial))
 	if err != nil {
 		t.Fatal(err)

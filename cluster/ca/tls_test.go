@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,7 +48,7 @@ func shake(t testing.TB, client, server *tls.Config) (seenByServer Identity, cli
 	// A pipe has no buffer: who refuses in the midst of the other's words waits for ever.
 	for _, end := range []net.Conn{a, b} {
 		if err := end.SetDeadline(time.Now().Add(time.Second)); err != nil {
-			t.Fatal(err)
+			t.Error(err)
 		}
 	}
 	done := make(chan error, 1)
@@ -360,6 +361,45 @@ func TestRenewal(t *testing.T) {
 		}
 		works(true)
 		alarms("")
+	})
+}
+
+// No handshake fails while files are replaced, one after another as they have to be.
+func TestRenewalUnderUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := authority(t, "prod", time.Now())
+		d, _ := open(t, issue(t, c, RoleDirector, "d1", time.Now(), day))
+		a, _ := open(t, issue(t, c, RoleAgent, "node-a", time.Now(), day))
+		server, client := d.ServerConfig(RoleAgent, protocol), a.ClientConfig(RoleDirector, protocol)
+		renewed := make(chan struct{})
+		var users sync.WaitGroup
+		for range 4 {
+			users.Go(func() {
+				for {
+					if _, err1, err2 := shake(t, client, server); err1 != nil || err2 != nil {
+						t.Errorf("client %v, server %v", err1, err2)
+						return
+					}
+					select {
+					case <-renewed:
+						return
+					default:
+					}
+				}
+			})
+		}
+		for n := range 20 {
+			for of, role := range map[*Credential]Role{d: RoleDirector, a: RoleAgent} {
+				if _, err := issue(t, c, role, of.name, time.Now(), time.Duration(n+2)*day).Save(filepath.Dir(of.files.Cert)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		close(renewed)
+		users.Wait()
+		if want := time.Now().Add(21 * day); d.Expires().Before(want.Add(-time.Minute)) || a.Expires().Before(want.Add(-time.Minute)) {
+			t.Errorf("valid until %s and %s, want %s", d.Expires(), a.Expires(), want)
+		}
 	})
 }
 

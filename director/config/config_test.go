@@ -154,8 +154,9 @@ func TestParseFaults(t *testing.T) {
 		{"agents' TLS for nothing", "agents:\n  tls: {cert: /a, key: /b, ca: /c}\n", []string{"agents.tls: is for nothing without agents.listen; set that, or leave it out (line 6)"}},
 		{"a part of agents' TLS", "agents:\n  listen: [192.0.2.1:7460]\n  tls: {cert: /a, key: /b}\n", []string{"agents.tls: needs cert, key and ca, all three; director ca issue makes them (line 7)"}},
 		{"agents' TLS and nothing else", "agents:\n  tls: {ca: /c}\n", []string{"agents.tls: needs cert, key and ca, all three; director ca issue makes them (line 6)"}},
-		{"agents", "agents:\n  listen: [':7460', 127.0.0.1:1, 127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3]\n  tls: {cert: a, key: /b, ca: 7, name: x}\napi:\n  listen: [127.0.0.1:2]\nmetrics: {listen: 127.0.0.1:3}\n", []string{
+		{"agents", "agents:\n  listen: [':7460', 127.0.0.1:1, 127.0.0.1:1, 127.0.0.1:2, 127.0.0.1:3, node-a]\n  tls: {cert: a, key: /b, ca: 7, name: x}\napi:\n  listen: [127.0.0.1:2]\nmetrics: {listen: 127.0.0.1:3}\n", []string{
 			`agents.listen[0]: ":7460" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
+			`agents.listen[5]: "node-a" is not ADDRESS:PORT; write 127.0.0.1:8480, [::1]:8480, or [::]:8480 for all addresses (line 6)`,
 			`agents.listen[2]: "127.0.0.1:1" stands twice (line 6)`,
 			`agents.listen[3]: "127.0.0.1:2" is in api.listen already; agents need a port of their own (line 6)`,
 			`agents.listen[4]: "127.0.0.1:3" is metrics.listen already; agents need a port of their own (line 6)`,

@@ -78,11 +78,11 @@ func (t *thread) total() uint64 {
 	return t.taken[len(t.taken)-1].value
 }
 
-// taken is what interrupts and the hypervisor took of the thread's core since the last sample. Some kernels charge an interrupt to
+// taken is what interrupts and the hypervisor took of the thread's core since the last sample, if it ran at all. Some kernels charge an interrupt to
 // the thread that it interrupts, so it is at most what the thread leaves of the core's busy time.
 func (m *Meter) taken(t *thread, now threadNow) uint64 {
 	core, elapsed := m.lately(now.core)
-	if core.total == 0 || now.ticks < t.last.ticks {
+	if core.total == 0 || now.ticks <= t.last.ticks {
 		return 0
 	}
 	own := min(1, float64(now.ticks-t.last.ticks)/ticks/elapsed.Seconds())

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -66,7 +65,7 @@ func (m *Meter) Sample(ctx context.Context, work terminator.Work, tunnels uint32
 	return m.fold(r, work, tunnels), err
 }
 
-// at once, devices of one sample
+// atOnce is how many devices a sample reads: fastd may have one for each site.
 const atOnce = 64
 
 // part is work with the devices that have their turn.
@@ -75,10 +74,12 @@ func (m *Meter) part(work terminator.Work) terminator.Work {
 	if n <= atOnce {
 		return work
 	}
-	m.turn %= n
-	from := slices.Concat(work.Devices[m.turn:], work.Devices[:m.turn])
-	m.turn += atOnce
-	work.Devices = from[:atOnce]
+	all := work.Devices
+	work.Devices = make([]string, atOnce)
+	for i := range work.Devices {
+		work.Devices[i] = all[(m.turn+i)%n]
+	}
+	m.turn = (m.turn + atOnce) % n
 	return work
 }
 

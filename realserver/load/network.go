@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -91,7 +92,9 @@ func (m *Meter) queues(r reading, names []string) []agent.Part {
 		}
 		l.drops.add(r.at, d.drops)
 	}
-	m.forgetDevices(names)
+	if len(m.devices) > len(names) {
+		maps.DeleteFunc(m.devices, func(name string, _ *deviceLoad) bool { return !slices.Contains(names, name) })
+	}
 	p, worst := agent.Part{Name: "tun drops"}, -1.0
 	for _, name := range names {
 		l := m.devices[name]
@@ -108,17 +111,4 @@ func (m *Meter) queues(r reading, names []string) []agent.Part {
 		return nil
 	}
 	return []agent.Part{p}
-}
-
-func (m *Meter) forgetDevices(names []string) {
-	if len(m.devices) == 0 {
-		return
-	}
-	named := slices.Clone(names)
-	slices.Sort(named)
-	for name := range m.devices {
-		if _, ok := slices.BinarySearch(named, name); !ok {
-			delete(m.devices, name)
-		}
-	}
 }

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/realserver/space"
 	"tunneldirector/realserver/terminator"
@@ -229,5 +231,44 @@ func TestLongerQueueDropsLess(t *testing.T) {
 	send()
 	if n := drops(); n < before+300 {
 		t.Errorf("%d drops more of 300 in a queue that is full", n-before)
+	}
+}
+
+// A socket of the kernel's own is measured, and said to be out of reach.
+func TestKernelsSocket(t *testing.T) {
+	s := newSpace(t)
+	var at netip.AddrPort
+	err := s.Do(func() error {
+		wg := &netlink.Wireguard{LinkAttrs: netlink.LinkAttrs{Name: "wg0"}}
+		if err := netlink.LinkAdd(wg); err != nil {
+			return err
+		}
+		if err := netlink.LinkSetUp(wg); err != nil {
+			return err
+		}
+		all, err := readSockets(t.Context(), []netip.AddrPort{{}}) // at any port
+		if err == nil && len(all) == 0 {
+			err = errors.New("an interface that is up has no socket")
+		}
+		if err == nil {
+			at = all[0].local
+		}
+		return err
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) && os.Getenv("TUNNELDIRECTOR_VM") != "1" {
+		t.Skip("needs the kernel's WireGuard (module wireguard)")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	work := terminator.Work{Sockets: []netip.AddrPort{at}, Devices: []string{"wg0"}}
+	l, err := New(Options{Space: s}).Sample(t.Context(), work, 0)
+	if p := part(t, l, "receive queue"); err != nil || !strings.HasPrefix(p.Says, "socket ") {
+		t.Errorf("%+v, %v", p, err)
+	}
+	r := Room{Space: s}
+	did, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 8 << 20, Queue: 5000})
+	if len(did) != 0 || !errors.Is(err, errKernels) || !strings.Contains(err.Error(), "device wg0 longer: it is a wireguard device") {
+		t.Errorf("raised %q, %v", did, err)
 	}
 }

@@ -66,6 +66,7 @@ var importRules = map[string][]string{
 	"cmd":                   {anything},
 	"integration":           {anything},
 	"integration/lab":       {}, // it does not know the director's code
+	"integration/spaces":    {}, // for tests of any package
 	"examples":              {anything},
 }
 
@@ -85,9 +86,12 @@ var owners = map[string][]string{
 // testsMay are what test files import beyond the rule of their package.
 var testsMay = map[string][]string{
 	"director":                   {"director/plane/mem"},
+	"director/vip":               {"integration/spaces"},
 	"director/plane/xdp":         {"director/plane/mem", "director/plane/planetest"},
-	"director/plane/ipvs":        {"director/plane/planetest", "director/plane/frame"},
+	"director/plane/ipvs":        {"director/plane/planetest", "director/plane/frame", "integration/spaces"},
+	"director/plane/ipvs/gate":   {"integration/spaces"},
 	"director/plane/ipvs/inject": {"director/plane/ipvs/conntab"},
+	"director/plane/ipvs/route":  {"integration/spaces"},
 }
 
 // TestImports reads the imports of every file, whatever system it is for.
@@ -195,6 +199,8 @@ func TestImportRules(t *testing.T) {
 		{"director/plane/mem", module + "/director/plane/xdp", false, true},
 		{"director/plane/xdp", module + "/director/plane/xdp/bpf", false, true},
 		{"integration/lab", module + "/director/api", false, true},
+		{"director/vip", module + "/integration/spaces", true, false},
+		{"director/vip", module + "/integration/spaces", false, true},
 		{"cmd/director", module + "/affinity/badgerstore", false, false},
 		{"director", "github.com/dgraph-io/badger/v4", false, true},
 		{"affinity/badgerstore", "github.com/dgraph-io/badger/v4", false, false},

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/net/ipv4"
 	"golang.org/x/net/ipv6"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 var (
@@ -35,7 +37,7 @@ func prefixes(s ...string) (out []netip.Prefix) {
 }
 
 func TestFilterReconciles(t *testing.T) {
-	newSpaces(t, 1)
+	spaces.New(t, 1)
 	f := openFilter(t)
 	w := Wanted{VIPs: []netip.Addr{vip4, vip6}, Routed: []string{"rs0"}, SubnetInterfaces: map[string][]netip.Prefix{
 		"in0": prefixes("100.64.0.0/10", "100.64.1.0/24", "2001:db8:5::/48"), "in1": prefixes("100.64.0.0/10")}}
@@ -62,7 +64,7 @@ func TestFilterReconciles(t *testing.T) {
 }
 
 func TestFilterTakesManyCovers(t *testing.T) {
-	newSpaces(t, 1)
+	spaces.New(t, 1)
 	f := openFilter(t)
 	var ps []netip.Prefix
 	for i := range 5000 {
@@ -78,7 +80,7 @@ func TestFilterTakesManyCovers(t *testing.T) {
 }
 
 func TestFilterRefuses(t *testing.T) {
-	newSpaces(t, 1)
+	spaces.New(t, 1)
 	f := openFilter(t)
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -102,50 +104,50 @@ func TestFilterRefuses(t *testing.T) {
 
 // The lab: site --tun0-- director --in0-- target; the director routes, and the site has an address that the target's
 // packets would reach by the default route.
-func filterLab(t *testing.T) (dir, site, target space, f *Filter) {
-	s := newSpaces(t, 3)
+func filterLab(t *testing.T) (dir, site, target spaces.Space, f *Filter) {
+	s := spaces.New(t, 3)
 	dir, site, target = s[0], s[1], s[2]
-	wire(t, dir, "tun0", site, "eth0")
-	wire(t, dir, "in0", target, "eth0")
+	spaces.Wire(dir, "tun0", site, "eth0")
+	spaces.Wire(dir, "in0", target, "eth0")
 	for _, a := range []struct {
-		s        space
+		s        spaces.Space
 		dev, pfx string
 	}{{dir, "tun0", "192.0.2.1/24"}, {dir, "tun0", "2001:db8::1/64"}, {site, "eth0", "192.0.2.2/24"}, {site, "eth0", "2001:db8::2/64"},
 		{dir, "in0", "203.0.113.1/24"}, {dir, "in0", "2001:db8:9::1/64"}, {target, "eth0", "203.0.113.2/24"}, {target, "eth0", "2001:db8:9::2/64"},
 		{site, "lo", "100.64.0.1/32"}, {site, "lo", "100.127.0.1/32"}, {site, "lo", "100.200.0.1/32"}, {site, "lo", "2001:db8:5::1/128"}, {site, "lo", "2001:db8:6::1/128"}} {
-		a.s.give(a.dev, a.pfx)
+		a.s.Give(a.dev, a.pfx)
 	}
 	for _, path := range []string{"net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"} {
-		dir.sysctl(path, "1")
+		dir.Sysctl(path, "1")
 	}
-	dir.route("0.0.0.0/0", "192.0.2.2")
-	dir.route("::/0", "2001:db8::2")
-	site.route("0.0.0.0/0", "192.0.2.1")
-	site.route("::/0", "2001:db8::1")
-	target.route("0.0.0.0/0", "203.0.113.1")
-	target.route("::/0", "2001:db8:9::1")
+	dir.Route("0.0.0.0/0", "192.0.2.2")
+	dir.Route("::/0", "2001:db8::2")
+	site.Route("0.0.0.0/0", "192.0.2.1")
+	site.Route("::/0", "2001:db8::1")
+	target.Route("0.0.0.0/0", "203.0.113.1")
+	target.Route("::/0", "2001:db8:9::1")
 	return dir, site, target, openFilter(t)
 }
 
 // echo asks dst from s; n tries of 100 ms.
-func (s space) echo(dst string, tries int) bool {
-	s.t.Helper()
+func echo(s spaces.Space, dst string, tries int) bool {
+	s.T.Helper()
 	var answered bool
-	s.do(func() {
+	s.Do(func() {
 		network, src, proto := "ip4:icmp", "0.0.0.0", 1
 		var kind, reply icmp.Type = ipv4.ICMPTypeEcho, ipv4.ICMPTypeEchoReply
 		if netip.MustParseAddr(dst).Is6() {
 			network, src, proto, kind, reply = "ip6:ipv6-icmp", "::", 58, ipv6.ICMPTypeEchoRequest, ipv6.ICMPTypeEchoReply
 		}
 		c, err := icmp.ListenPacket(network, src)
-		must(s.t, err)
+		must(s.T, err)
 		defer c.Close()
 		for try := 0; try < tries && !answered; try++ {
 			b, err := (&icmp.Message{Type: kind, Body: &icmp.Echo{ID: 7, Seq: try, Data: []byte("?")}}).Marshal(nil)
-			must(s.t, err)
+			must(s.T, err)
 			_, err = c.WriteTo(b, &net.IPAddr{IP: net.ParseIP(dst)})
-			must(s.t, err)
-			must(s.t, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
+			must(s.T, err)
+			must(s.T, c.SetReadDeadline(time.Now().Add(100*time.Millisecond)))
 			for buf := make([]byte, 1500); !answered; {
 				n, _, err := c.ReadFrom(buf)
 				if err != nil {
@@ -160,16 +162,16 @@ func (s space) echo(dst string, tries int) bool {
 }
 
 // refused tells whether something answered a UDP packet to dst with an ICMP error.
-func (s space) refused(dst string) bool {
-	s.t.Helper()
+func refused(s spaces.Space, dst string) bool {
+	s.T.Helper()
 	var err error
-	s.do(func() {
+	s.Do(func() {
 		c, derr := net.Dial("udp", net.JoinHostPort(dst, "500"))
-		must(s.t, derr)
+		must(s.T, derr)
 		defer c.Close()
 		_, werr := c.Write([]byte("?"))
-		must(s.t, werr)
-		must(s.t, c.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
+		must(s.T, werr)
+		must(s.T, c.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
 		_, err = c.Read(make([]byte, 1))
 	})
 	return errors.Is(err, unix.ECONNREFUSED)
@@ -178,24 +180,24 @@ func (s space) refused(dst string) bool {
 func TestFilterClosesVIP(t *testing.T) {
 	dir, site, _, f := filterLab(t)
 	for _, v := range []string{vip4.String() + "/32", vip6.String() + "/128"} {
-		dir.give("lo", v)
+		dir.Give("lo", v)
 	}
 	for _, v := range []string{vip4.String(), vip6.String()} {
-		if !site.echo(v, 20) || !site.refused(v) {
+		if !echo(site, v, 20) || !refused(site, v) {
 			t.Fatalf("without the filter the lab does not answer at %s", v)
 		}
 	}
 	_, err := f.Set(t.Context(), Wanted{VIPs: []netip.Addr{vip4, vip6}})
 	must(t, err)
 	for _, v := range []string{vip4.String(), vip6.String()} {
-		if site.refused(v) {
+		if refused(site, v) {
 			t.Errorf("the director's own stack answered UDP to %s", v)
 		}
-		if !site.echo(v, 5) {
+		if !echo(site, v, 5) {
 			t.Errorf("no echo from %s", v)
 		}
 	}
-	if !site.refused("192.0.2.1") {
+	if !refused(site, "192.0.2.1") {
 		t.Error("the director's own address was closed too")
 	}
 	if d, err := f.Dropped(); err != nil || d != (Dropped{Input: 2}) {
@@ -205,10 +207,10 @@ func TestFilterClosesVIP(t *testing.T) {
 
 func TestFilterForward(t *testing.T) {
 	_, site, target, f := filterLab(t)
-	site.give("lo", vip4.String()+"/32") // where a VIP that is not local here would be routed on to
+	site.Give("lo", vip4.String()+"/32") // where a VIP that is not local here would be routed on to
 	all := []string{vip4.String(), "100.64.0.1", "100.127.0.1", "100.200.0.1", "2001:db8:5::1", "2001:db8:6::1"}
 	for _, a := range all {
-		if !target.echo(a, 20) {
+		if !echo(target, a, 20) {
 			t.Fatalf("the lab does not route to %s", a)
 		}
 	}
@@ -217,7 +219,7 @@ func TestFilterForward(t *testing.T) {
 	must(t, err)
 	for _, a := range all {
 		want := a == "100.200.0.1" || a == "2001:db8:6::1"
-		if got := target.echo(a, map[bool]int{true: 5, false: 1}[want]); got != want {
+		if got := echo(target, a, map[bool]int{true: 5, false: 1}[want]); got != want {
 			t.Errorf("%s: routed %v, want %v", a, got, want)
 		}
 	}
@@ -230,7 +232,7 @@ func TestFilterForward(t *testing.T) {
 		_, err = f.Set(t.Context(), w)
 		must(t, err)
 		for a, want := range map[string]bool{"100.64.0.1": routed == "tun0", "2001:db8:5::1": routed == "tun0", vip4.String(): false} {
-			if got := target.echo(a, map[bool]int{true: 5, false: 1}[want]); got != want {
+			if got := echo(target, a, map[bool]int{true: 5, false: 1}[want]); got != want {
 				t.Errorf("%s, real servers by %s: routed %v, want %v", a, routed, got, want)
 			}
 		}
@@ -239,7 +241,7 @@ func TestFilterForward(t *testing.T) {
 	w.SubnetInterfaces = map[string][]netip.Prefix{"in1": prefixes("100.64.0.0/10")}
 	_, err = f.Set(t.Context(), w)
 	must(t, err)
-	if !target.echo("100.64.0.1", 5) {
+	if !echo(target, "100.64.0.1", 5) {
 		t.Error("a cover of another interface closed in0")
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 func openHolder(t *testing.T, f *Filter) *Holder {
@@ -30,11 +32,11 @@ func TestHold(t *testing.T) {
 	h := openHolder(t, f)
 	both := []netip.Addr{vip4, vip6}
 	w := Wanted{VIPs: both}
-	site.onLink("198.51.100.1/32")
-	site.onLink("2001:db8:1::1/128")
+	onLink(site, "198.51.100.1/32")
+	onLink(site, "2001:db8:1::1/128")
 
 	var heard chan [][]byte
-	site.do(func() { heard = listen(t, "eth0") })
+	site.Do(func() { heard = listen(t, "eth0") })
 	ch, err := h.Hold(t.Context(), w, both)
 	want := []Address{{vip4, "lo"}, {vip6, "tun0"}}
 	if err != nil || !ch.Built || ch.FilterAdded != 2 || !slices.Equal(ch.AddressesAdded, want) {
@@ -49,10 +51,10 @@ func TestHold(t *testing.T) {
 		if !slices.ContainsFunc(frames, func(x []byte) bool { return bytes.HasPrefix(x, b) }) {
 			t.Errorf("%v was not announced", v)
 		}
-		if !site.echo(v.String(), 10) {
+		if !echo(site, v.String(), 10) {
 			t.Errorf("%v does not answer echo", v)
 		}
-		if site.refused(v.String()) {
+		if refused(site, v.String()) {
 			t.Errorf("%v is open", v)
 		}
 	}
@@ -67,10 +69,10 @@ func TestHold(t *testing.T) {
 	if err != nil || !slices.Equal(ch.AddressesAdded, []Address{{vip4, "tun0"}}) || !slices.Equal(ch.AddressesRemoved, []Address{{vip4, "lo"}}) || ch.FilterAdded+ch.FilterRemoved > 0 {
 		t.Fatalf("to another device: changed %+v (%v)", ch, err)
 	}
-	if src := dir.source("192.0.2.2"); src != "192.0.2.1" {
+	if src := source(dir, "192.0.2.2"); src != "192.0.2.1" {
 		t.Errorf("the director's own traffic leaves from %s", src)
 	}
-	if src := dir.source("2001:db8::2"); src != "2001:db8::1" {
+	if src := source(dir, "2001:db8::2"); src != "2001:db8::1" {
 		t.Errorf("the director's own traffic leaves from %s", src)
 	}
 	ch, err = h2.Hold(t.Context(), Wanted{VIPs: both}, []netip.Addr{vip6})
@@ -89,10 +91,10 @@ func TestHold(t *testing.T) {
 }
 
 // source is the address that the node's own traffic to dst has.
-func (s space) source(dst string) (src string) {
-	s.do(func() {
+func source(s spaces.Space, dst string) (src string) {
+	s.Do(func() {
 		c, err := net.Dial("udp", net.JoinHostPort(dst, "9"))
-		must(s.t, err)
+		must(s.T, err)
 		defer c.Close()
 		src, _, _ = net.SplitHostPort(c.LocalAddr().String())
 	})
@@ -127,38 +129,38 @@ func listen(t *testing.T, ifname string) chan [][]byte {
 // Why IPv6 VIPs are not on lo: nobody would answer for them.
 func TestKernelAnswersOnLink(t *testing.T) {
 	dir, site, _, _ := filterLab(t)
-	site.onLink("198.51.100.1/32")
-	site.onLink("2001:db8:1::1/128")
-	dir.give("lo", "198.51.100.1/32")
-	dir.give("lo", "2001:db8:1::1/128")
-	if !site.echo(vip4.String(), 10) {
+	onLink(site, "198.51.100.1/32")
+	onLink(site, "2001:db8:1::1/128")
+	dir.Give("lo", "198.51.100.1/32")
+	dir.Give("lo", "2001:db8:1::1/128")
+	if !echo(site, vip4.String(), 10) {
 		t.Error("no answer to ARP for an address on lo")
 	}
-	if site.echo(vip6.String(), 5) {
+	if echo(site, vip6.String(), 5) {
 		t.Error("neighbour solicitations are answered for addresses on lo: IPv6 VIPs could be there")
 	}
-	dir.give("tun0", "2001:db8:1::1/128")
-	if !site.echo(vip6.String(), 20) {
+	dir.Give("tun0", "2001:db8:1::1/128")
+	if !echo(site, vip6.String(), 20) {
 		t.Error("no answer to neighbour solicitations for an address on the interface")
 	}
 }
 
 // onLink makes s look for an address among its neighbours on eth0.
-func (s space) onLink(prefix string) {
-	s.t.Helper()
-	s.do(func() {
+func onLink(s spaces.Space, prefix string) {
+	s.T.Helper()
+	s.Do(func() {
 		dst, err := netlink.ParseIPNet(prefix)
-		must(s.t, err)
+		must(s.T, err)
 		l, err := netlink.LinkByName("eth0")
-		must(s.t, err)
-		must(s.t, netlink.RouteAdd(&netlink.Route{Dst: dst, LinkIndex: l.Attrs().Index}))
+		must(s.T, err)
+		must(s.T, netlink.RouteAdd(&netlink.Route{Dst: dst, LinkIndex: l.Attrs().Index}))
 	})
 }
 
 func TestHoldRefusesForeign(t *testing.T) {
 	dir, site, _, f := filterLab(t)
 	h := openHolder(t, f)
-	dir.give("in0", vip4.String()+"/24")
+	dir.Give("in0", vip4.String()+"/24")
 	both := []netip.Addr{vip4, vip6}
 	ch, err := h.Hold(t.Context(), Wanted{VIPs: both}, both)
 	if err == nil || !strings.Contains(err.Error(), vip4.String()) || !strings.Contains(err.Error(), "interface in0") {
@@ -167,15 +169,15 @@ func TestHoldRefusesForeign(t *testing.T) {
 	if !slices.Equal(ch.AddressesAdded, []Address{{vip6, "tun0"}}) {
 		t.Errorf("added %v, want the other VIP", ch.AddressesAdded)
 	}
-	if !site.refused(vip4.String()) {
+	if !refused(site, vip4.String()) {
 		t.Error("an address of somebody else was closed")
 	}
 	// The other way round: what we hold stays closed when somebody adds it a second time.
-	dir.give("in0", vip6.String()+"/64")
+	dir.Give("in0", vip6.String()+"/64")
 	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, both); err == nil {
 		t.Error("the second address was not reported")
 	}
-	if site.refused(vip6.String()) || !site.echo(vip6.String(), 10) {
+	if refused(site, vip6.String()) || !echo(site, vip6.String(), 10) {
 		t.Error("a VIP that we hold was opened or lost")
 	}
 }
@@ -204,7 +206,7 @@ func TestHoldMissingInterface(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "interface gone") || len(ch.AddressesAdded) != 2 {
 		t.Errorf("changed %+v, error %v; want the two possible places and an error naming the other", ch, err)
 	}
-	dir.sysctl("net/ipv6/conf/tun0/disable_ipv6", "1") // takes the addresses away, and others cannot be added
+	dir.Sysctl("net/ipv6/conf/tun0/disable_ipv6", "1") // takes the addresses away, and others cannot be added
 	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, both); !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), "disable_ipv6") {
 		t.Errorf("error %v; want the remedy", err)
 	}
@@ -214,5 +216,12 @@ func TestCheckReadsThisKernel(t *testing.T) {
 	filterLab(t)
 	if _, err := Check(os.DirFS("/proc/sys"), Config{}, labInterfaces, []netip.Addr{vip4, vip6}); err != nil {
 		t.Error(err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -54,7 +54,7 @@ func newCrowd(t testing.TB, size uint32) *crowd {
 	t.Cleanup(func() { must(t, p.Close()) })
 	c := &crowd{t: t, r: r, p: p, rng: rand.New(rand.NewPCG(7, 11)), alive: map[affinity.Index]bool{}, pins: map[uint32]plane.Target{},
 		removed: map[uint32]time.Duration{}, began: time.Now()}
-	r.address("lo", "192.0.2.10/32")
+	r.near.Give("lo", "192.0.2.10/32")
 	for i := range crowdHosts() {
 		c.alive[affinity.Index(i+1)] = true
 	}

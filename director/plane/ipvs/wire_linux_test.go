@@ -10,27 +10,26 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/frame"
 	"tunneldirector/director/plane/planetest"
+	"tunneldirector/integration/spaces"
 )
 
 // A rig is a director's namespace with one veth pair per interface; the far ends are in another, where frames are put in and taken
 // out. All real servers are beyond rs0, as neighbours that do not have to be asked.
 type rig struct {
 	t    testing.TB
-	near netns.NsHandle
+	near spaces.Space
 	ends map[string]*packet.Conn
 	macs map[string]net.HardwareAddr // of the director's interfaces
 	mark netip.Addr                  // where marker frames go
@@ -50,23 +49,17 @@ func newRig(t testing.TB) *rig {
 		}
 		t.Skipf("%v; the test runs in the virtual machine: make test-vm", err)
 	}
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	far, err := netns.New()
-	must(t, err)
-	near, err := netns.New()
-	must(t, err)
-	t.Cleanup(func() { must(t, errors.Join(near.Close(), far.Close())) })
+	s := spaces.New(t, 2)
+	near, far := s[0], s[1]
 	r := &rig{t: t, near: near, ends: map[string]*packet.Conn{}, macs: map[string]net.HardwareAddr{}, mark: netip.MustParseAddr("10.9.0.200")}
-	for path, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", "ipv6/conf/default/accept_dad": "0",
+	for path, value := range map[string]string{"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1",
 		"ipv4/conf/all/rp_filter": "0", "ipv4/conf/default/rp_filter": "0", "ipv4/icmp_ratelimit": "0"} {
-		must(t, os.WriteFile("/proc/sys/net/"+path, []byte(value), 0o644))
+		near.Sysctl("net/"+path, value)
 	}
-	r.up("lo")
 	for _, i := range testInterfaces() {
 		r.wire(i.Name, far)
 	}
-	r.address("rs0", "10.9.0.254/24")
-	r.address("rs0", "2001:db8:9::254/64")
+	near.Give("rs0", "10.9.0.254/24", "2001:db8:9::254/64")
 	for _, h := range testHosts() {
 		for _, a := range h.Addrs {
 			r.neighbour(a, h.MAC)
@@ -78,40 +71,23 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-func (r *rig) link(name string) netlink.Link {
-	l, err := netlink.LinkByName(name)
-	must(r.t, err)
-	return l
-}
-
-func (r *rig) up(name string) { must(r.t, netlink.LinkSetUp(r.link(name))) }
-
-func (r *rig) address(name, prefix string) {
-	a, err := netlink.ParseAddr(prefix)
-	must(r.t, err)
-	a.Flags |= unix.IFA_F_NODAD
-	must(r.t, netlink.AddrAdd(r.link(name), a))
-}
-
 func (r *rig) neighbour(a netip.Addr, mac net.HardwareAddr) {
-	must(r.t, netlink.NeighSet(&netlink.Neigh{LinkIndex: r.link(rigServers).Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac}))
+	must(r.t, netlink.NeighSet(&netlink.Neigh{LinkIndex: r.near.Link(rigServers).Attrs().Index, State: netlink.NUD_PERMANENT, IP: a.AsSlice(), HardwareAddr: mac}))
 }
 
 // wire makes an interface, and listens at its far end.
-func (r *rig) wire(name string, far netns.NsHandle) {
-	must(r.t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: name, PeerNamespace: netlink.NsFd(far)}))
-	r.up(name)
-	r.macs[name] = r.link(name).Attrs().HardwareAddr
-	must(r.t, netns.Set(far))
-	defer func() { must(r.t, netns.Set(r.near)) }()
-	r.up(name)
-	i, err := net.InterfaceByName(name)
-	must(r.t, err)
-	c, err := packet.Listen(i, packet.Raw, unix.ETH_P_ALL, nil)
-	must(r.t, err)
-	must(r.t, c.SetPromiscuous(true))
-	r.t.Cleanup(func() { c.Close() })
-	r.ends[name] = c
+func (r *rig) wire(name string, far spaces.Space) {
+	spaces.Wire(r.near, name, far, name)
+	r.macs[name] = r.near.Link(name).Attrs().HardwareAddr
+	far.Do(func() {
+		i, err := net.InterfaceByName(name)
+		must(r.t, err)
+		c, err := packet.Listen(i, packet.Raw, unix.ETH_P_ALL, nil)
+		must(r.t, err)
+		must(r.t, c.SetPromiscuous(true))
+		r.t.Cleanup(func() { c.Close() })
+		r.ends[name] = c
+	})
 }
 
 func must(t testing.TB, err error) {
@@ -208,12 +184,12 @@ func (s settled) hold(c *plane.Config) {
 	}
 	for a := range want {
 		if !s.local[a] {
-			s.r.address("lo", netip.PrefixFrom(a, a.BitLen()).String())
+			s.r.near.Give("lo", netip.PrefixFrom(a, a.BitLen()).String())
 		}
 	}
 	for a := range s.local {
 		if !want[a] {
-			must(s.r.t, netlink.AddrDel(s.r.link("lo"), &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}))
+			must(s.r.t, netlink.AddrDel(s.r.near.Link("lo"), &netlink.Addr{IPNet: &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}}))
 		}
 		delete(s.local, a)
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/vip/ruleset"
+	"tunneldirector/integration/spaces"
 )
 
 // large is 64 services at 8 VIPs each, with IKE, NAT-T, ESP and AH.
@@ -33,7 +34,7 @@ func large() Wanted {
 }
 
 func BenchmarkSet(b *testing.B) {
-	newSpaces(b, 1)
+	spaces.New(b, 1)
 	g := openGate(b)
 	w := large()
 	b.Run("new", func(b *testing.B) {
@@ -87,17 +88,17 @@ func BenchmarkSet(b *testing.B) {
 // without the gate and through it, in turns, the fastest turn of each.
 func BenchmarkPacket(b *testing.B) {
 	const turns = 16
-	s := newSpaces(b, 2)
+	s := spaces.New(b, 2)
 	dir, site := s[0], s[1]
-	wire(dir, "tun0", site, "eth0")
-	dir.give("tun0", "192.0.2.1/24", "2001:db8::1/64")
+	spaces.Wire(dir, "tun0", site, "eth0")
+	dir.Give("tun0", "192.0.2.1/24", "2001:db8::1/64")
 	w := large()
 	vip4, vip6 := w.VIPs[300].String(), w.VIPs[301].String()
-	dir.give("lo", vip4+"/32", vip6+"/128")
+	dir.Give("lo", vip4+"/32", vip6+"/128")
 	take(b, vip4, vip6)
 	g := openGate(b)
-	site.give("eth0", "192.0.2.2/24", "2001:db8::2/64")
-	dir.route("203.0.113.0/24", "192.0.2.2")
+	site.Give("eth0", "192.0.2.2/24", "2001:db8::2/64")
+	dir.Route("203.0.113.0/24", "192.0.2.2")
 	for _, ike := range [][]byte{from500(known4, vip4), from500(known6, vip6)} { // ESP follows it
 		flood(b, site, dir, ike)()
 	}
@@ -148,19 +149,19 @@ func take(b *testing.B, vip4, vip6 string) {
 }
 
 // flood makes a function that sends a packet many times and tells how long one took.
-func flood(b *testing.B, site, dir space, packet []byte) func() time.Duration {
+func flood(b *testing.B, site, dir spaces.Space, packet []byte) func() time.Duration {
 	const many = 2000
 	to := &unix.SockaddrLinklayer{Halen: 6, Protocol: swap(unix.ETH_P_IP)}
 	if packet[0]>>4 == 6 {
 		to.Protocol = swap(unix.ETH_P_IPV6)
 	}
-	dir.do(func() {
+	dir.Do(func() {
 		l, err := netlink.LinkByName("tun0")
 		must(b, err)
 		copy(to.Addr[:], l.Attrs().HardwareAddr)
 	})
 	var fd int
-	site.do(func() {
+	site.Do(func() {
 		l, err := netlink.LinkByName("eth0")
 		must(b, err)
 		to.Ifindex = l.Attrs().Index

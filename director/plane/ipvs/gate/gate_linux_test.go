@@ -16,6 +16,7 @@ import (
 
 	"tunneldirector/director/plane"
 	"tunneldirector/director/vip/ruleset"
+	"tunneldirector/integration/spaces"
 )
 
 const (
@@ -40,7 +41,7 @@ var wanted = Wanted{
 
 // A lab: site --tun0-- director --in0-- target, director --rs0-- rs.
 type lab struct {
-	dir, site, target, rs space
+	dir, site, target, rs spaces.Space
 	gate                  *Gate
 	standIn               *ruleset.Keeper
 }
@@ -54,26 +55,26 @@ func openGate(t testing.TB) *Gate {
 }
 
 func newLab(t *testing.T) *lab {
-	s := newSpaces(t, 4)
+	s := spaces.New(t, 4)
 	l := &lab{dir: s[0], site: s[1], target: s[2], rs: s[3]}
-	wire(l.dir, "tun0", l.site, "eth0")
-	wire(l.dir, "in0", l.target, "eth0")
-	wire(l.dir, "rs0", l.rs, "eth0")
-	l.dir.give("tun0", "192.0.2.1/24", "2001:db8::1/64")
-	l.site.give("eth0", site4+"/24", site6+"/64")
-	l.dir.give("in0", "10.1.0.1/24", "2001:db8:a::1/64")
-	l.target.give("eth0", "10.1.0.2/24", "2001:db8:a::2/64")
-	l.dir.give("rs0", "10.2.0.1/24", "2001:db8:b::1/64")
-	l.rs.give("eth0", "10.2.0.2/24", "2001:db8:b::2/64")
-	l.dir.give("lo", vip4+"/32", vip6+"/128", bare4+"/32")
+	spaces.Wire(l.dir, "tun0", l.site, "eth0")
+	spaces.Wire(l.dir, "in0", l.target, "eth0")
+	spaces.Wire(l.dir, "rs0", l.rs, "eth0")
+	l.dir.Give("tun0", "192.0.2.1/24", "2001:db8::1/64")
+	l.site.Give("eth0", site4+"/24", site6+"/64")
+	l.dir.Give("in0", "10.1.0.1/24", "2001:db8:a::1/64")
+	l.target.Give("eth0", "10.1.0.2/24", "2001:db8:a::2/64")
+	l.dir.Give("rs0", "10.2.0.1/24", "2001:db8:b::1/64")
+	l.rs.Give("eth0", "10.2.0.2/24", "2001:db8:b::2/64")
+	l.dir.Give("lo", vip4+"/32", vip6+"/128", bare4+"/32")
 	for _, path := range []string{"ip_forward", "conf/all/route_localnet"} {
-		l.dir.sysctl("net/ipv4/"+path, "1")
+		l.dir.Sysctl("net/ipv4/"+path, "1")
 	}
-	l.dir.sysctl("net/ipv6/conf/all/forwarding", "1")
-	l.dir.route("100.64.0.0/10", "10.2.0.2")
-	l.dir.route("2001:db8:5::/48", "2001:db8:b::2")
-	l.dir.route("203.0.113.0/24", site4)
-	l.dir.route("2001:db8:7::/48", site6)
+	l.dir.Sysctl("net/ipv6/conf/all/forwarding", "1")
+	l.dir.Route("100.64.0.0/10", "10.2.0.2")
+	l.dir.Route("2001:db8:5::/48", "2001:db8:b::2")
+	l.dir.Route("203.0.113.0/24", site4)
+	l.dir.Route("2001:db8:7::/48", site6)
 	isLocal := func() bool {
 		r, err := netlink.RouteGet(addr(vip6).AsSlice())
 		return err == nil && r[0].Type == unix.RTN_LOCAL
@@ -126,11 +127,11 @@ func (l *lab) counts(t *testing.T) map[string]uint64 {
 }
 
 // count is what counters rise by until a marker that is sent after the packets has come through the same wire.
-func (l *lab) count(t *testing.T, from space, toName string, packets ...[]byte) string {
+func (l *lab) count(t *testing.T, from spaces.Space, toName string, packets ...[]byte) string {
 	t.Helper()
 	before := l.counts(t)
 	marker := map[string][]byte{"tun0": udp(site4, "192.0.2.1", 9), "in0": udp("10.1.0.2", "10.1.0.1", 9), "rs0": udp("10.2.0.2", "10.2.0.1", 9)}[toName]
-	from.send("eth0", l.dir, toName, append(packets, marker)...)
+	send(from, "eth0", l.dir, toName, append(packets, marker)...)
 	after := l.counts(t)
 	for deadline := time.Now().Add(2 * time.Second); after["marker"] == before["marker"]; after = l.counts(t) {
 		if time.Now().After(deadline) {
@@ -211,7 +212,7 @@ func TestSubnetSide(t *testing.T) {
 	must(t, err)
 	tests := []struct {
 		name   string
-		from   space
+		from   spaces.Space
 		by     string
 		packet [][]byte
 		want   string
@@ -229,5 +230,12 @@ func TestSubnetSide(t *testing.T) {
 	}
 	if _, subnet, err := l.gate.Counters(); err != nil || subnet != (plane.Traffic{Packets: 3, Bytes: 32 + 64 + 20}) {
 		t.Errorf("forwarded %+v (%v), want 3 packets, 116 bytes", subnet, err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
 	}
 }

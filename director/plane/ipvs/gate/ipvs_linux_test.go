@@ -45,12 +45,12 @@ func serve(t testing.TB, h *ipvs.Handle, vip string, port uint16, rs string) {
 // arrived counts the packets of a protocol that come to the real server while f runs.
 func (l *lab) arrived(t *testing.T, proto byte, f func()) (n int) {
 	t.Helper()
-	l.rs.do(func() {
+	l.rs.Do(func() {
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(swap(unix.ETH_P_ALL)))
 		must(t, err)
 		defer unix.Close(fd)
 		must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 300_000}))
-		l.dir.do(f)
+		l.dir.Do(f)
 		for b := make([]byte, 2000); ; {
 			if _, _, err := unix.Recvfrom(fd, b, 0); err != nil {
 				if !errors.Is(err, unix.EAGAIN) {
@@ -99,7 +99,7 @@ func TestAroundIPVS(t *testing.T) {
 		var drops map[string]uint64
 		got := l.arrived(t, tt.proto, func() {
 			before := l.drops(t)
-			l.site.send("eth0", l.dir, "tun0", tt.packet)
+			send(l.site, "eth0", l.dir, "tun0", tt.packet)
 			drops = l.drops(t)
 			for name, n := range before {
 				if drops[name] -= n; drops[name] == 0 {

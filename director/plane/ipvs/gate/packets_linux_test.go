@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
@@ -63,19 +65,19 @@ func ah(src, dst string) []byte {
 }
 
 // send sends packets from s to the MAC address of one's interface.
-func (s space) send(ifname string, to space, toName string, packets ...[]byte) {
-	s.t.Helper()
+func send(s spaces.Space, ifname string, to spaces.Space, toName string, packets ...[]byte) {
+	s.T.Helper()
 	var mac net.HardwareAddr
-	to.do(func() {
+	to.Do(func() {
 		l, err := netlink.LinkByName(toName)
-		must(s.t, err)
+		must(s.T, err)
 		mac = l.Attrs().HardwareAddr
 	})
-	s.do(func() {
+	s.Do(func() {
 		l, err := netlink.LinkByName(ifname)
-		must(s.t, err)
+		must(s.T, err)
 		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, 0)
-		must(s.t, err)
+		must(s.T, err)
 		defer unix.Close(fd)
 		for _, p := range packets {
 			ll := &unix.SockaddrLinklayer{Ifindex: l.Attrs().Index, Halen: 6, Protocol: swap(unix.ETH_P_IP)}
@@ -83,7 +85,7 @@ func (s space) send(ifname string, to space, toName string, packets ...[]byte) {
 				ll.Protocol = swap(unix.ETH_P_IPV6)
 			}
 			copy(ll.Addr[:], mac)
-			must(s.t, unix.Sendto(fd, p, 0, ll))
+			must(s.T, unix.Sendto(fd, p, 0, ll))
 		}
 	})
 }

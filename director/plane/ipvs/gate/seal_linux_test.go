@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 const sync = "td-sync"
@@ -86,10 +88,10 @@ func forge(t *testing.T) {
 }
 
 func TestSeal(t *testing.T) {
-	s := newSpaces(t, 2)
+	s := spaces.New(t, 2)
 	dir, far := s[0], s[1]
-	wire(dir, sync, far, "far")
-	dir.give(sync, "169.254.1.1/30")
+	spaces.Wire(dir, sync, far, "far")
+	dir.Give(sync, "169.254.1.1/30")
 	fd := daemon(t)
 	forge(t)
 	if got := hears(t, fd); got != "forged" {
@@ -115,7 +117,7 @@ func TestSeal(t *testing.T) {
 	}
 	closed("sealed alone")
 	packet := udp("169.254.1.2", net.IP(group[:]).String(), 8848)
-	far.send("far", dir, sync, packet)
+	send(far, "far", dir, sync, packet)
 	if got := hears(t, fd); got != "pins" {
 		t.Errorf("from the far end the daemon heard %q", got)
 	}

@@ -14,10 +14,10 @@ import (
 func TestSilentToUnknown(t *testing.T) {
 	l := newLab(t)
 	l.standIn = standIn(t)
-	l.dir.sysctl("net/ipv4/icmp_ratelimit", "0")
-	l.dir.sysctl("net/ipv6/icmp/ratelimit", "0")
+	l.dir.Sysctl("net/ipv4/icmp_ratelimit", "0")
+	l.dir.Sysctl("net/ipv6/icmp/ratelimit", "0")
 	refused := func(dst string, tries int) (refused bool) {
-		l.site.do(func() {
+		l.site.Do(func() {
 			c, err := net.Dial("udp", net.JoinHostPort(dst, "500"))
 			must(t, err)
 			defer c.Close()
@@ -31,8 +31,8 @@ func TestSilentToUnknown(t *testing.T) {
 		})
 		return refused
 	}
-	l.site.route(vip4+"/32", "192.0.2.1")
-	l.site.route(vip6+"/128", "2001:db8::1")
+	l.site.Route(vip4+"/32", "192.0.2.1")
+	l.site.Route(vip6+"/128", "2001:db8::1")
 	if !refused(vip4, 20) || !refused(vip6, 20) {
 		t.Fatal("without the gate nobody refuses: this test cannot fail")
 	}
@@ -53,9 +53,9 @@ func TestSilentToUnknown(t *testing.T) {
 func TestNoRedirects(t *testing.T) {
 	l := newLab(t)
 	l.standIn = standIn(t)
-	l.dir.route("100.65.0.0/16", "10.1.0.99")
+	l.dir.Route("100.65.0.0/16", "10.1.0.99")
 	// In IPv6 only a link-local router is told of.
-	l.dir.do(func() {
+	l.dir.Do(func() {
 		in0, err := netlink.LinkByName("in0")
 		must(t, err)
 		dst, err := netlink.ParseIPNet("2001:db8:6::/48")
@@ -66,13 +66,13 @@ func TestNoRedirects(t *testing.T) {
 	w.RealServers = []string{"in0"}
 	redirects := func(tries int) map[byte]bool { // by IP version
 		heard := map[byte]bool{}
-		l.target.do(func() {
+		l.target.Do(func() {
 			fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM, int(swap(unix.ETH_P_ALL)))
 			must(t, err)
 			defer unix.Close(fd)
 			must(t, unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 200_000}))
 			for ; tries > 0 && len(heard) < 2; tries-- {
-				l.target.send("eth0", l.dir, "in0", icmp("2001:db8:a::2", "2001:db8:6::1", 128), icmp("10.1.0.2", "100.65.0.1", 8))
+				send(l.target, "eth0", l.dir, "in0", icmp("2001:db8:a::2", "2001:db8:6::1", 128), icmp("10.1.0.2", "100.65.0.1", 8))
 				for b := make([]byte, 1600); err == nil; {
 					if _, _, err = unix.Recvfrom(fd, b, 0); err == nil && (b[0]>>4 == 6 && b[6] == unix.IPPROTO_ICMPV6 && b[40] == 137 ||
 						b[0]>>4 == 4 && b[9] == unix.IPPROTO_ICMP && b[20] == 5) {
@@ -89,7 +89,7 @@ func TestNoRedirects(t *testing.T) {
 	}
 	_, err := l.gate.Set(t.Context(), w)
 	must(t, err)
-	l.dir.sysctl("net/ipv6/icmp/ratelimit", "0")
+	l.dir.Sysctl("net/ipv6/icmp/ratelimit", "0")
 	if heard := redirects(2); len(heard) != 0 {
 		t.Errorf("the target was redirected: %v", heard)
 	}

@@ -88,9 +88,9 @@ func BenchmarkSetNexthop(b *testing.B) {
 		for _, compat := range []string{"0", "1"} {
 			for _, heard := range []bool{false, true} {
 				b.Run(fmt.Sprintf("compat_mode=%s/heard=%t", compat, heard), func(b *testing.B) {
-					l.director.sysctl("net/ipv4/nexthop_compat_mode", compat)
+					l.director.Sysctl("net/ipv4/nexthop_compat_mode", compat)
 					if heard {
-						c, err := dial(int(l.director.ns), 1<<(unix.RTNLGRP_IPV4_ROUTE-1)|1<<(unix.RTNLGRP_IPV6_ROUTE-1))
+						c, err := dial(int(l.director.NS), 1<<(unix.RTNLGRP_IPV4_ROUTE-1)|1<<(unix.RTNLGRP_IPV6_ROUTE-1))
 						must(b, err)
 						defer c.close()
 					}
@@ -138,18 +138,18 @@ func BenchmarkRoutes(b *testing.B) {
 func BenchmarkHeal(b *testing.B) {
 	l := newLab(b)
 	nexthops, _ := l.fill(b, many)
-	l.rs[0].give("lo", inside[0].String()+"/32")
-	send, at := l.target.dial(inside[0]), l.rs[0].catch(inside[0])
+	l.rs[0].Give("lo", inside[0].String()+"/32")
+	send, at := connect(l.target, inside[0]), catch(l.rs[0], inside[0])
 	for _, compat := range []string{"0", "1"} {
 		b.Run("compat_mode="+compat, func(b *testing.B) {
-			l.director.sysctl("net/ipv4/nexthop_compat_mode", compat)
+			l.director.Sysctl("net/ipv4/nexthop_compat_mode", compat)
 			var put, set time.Duration
 			for b.Loop() {
-				l.wires.down("d")
+				l.wires.Down("d")
 				l.lost(b)
 				start := time.Now()
-				l.wires.up("d")
-				l.director.waitCarrier("rs0", true)
+				l.wires.Up("d")
+				waitCarrier(l.director, "rs0", true)
 				told := time.Now()
 				must(b, l.t.SetNexthops(b.Context(), nexthops))
 				set += time.Since(told)

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 // subnets are n canonical /24 prefixes out of 10.0.0.0/8, or /64 out of 2001:db8::/32.
@@ -62,28 +64,28 @@ func (l *lab) fill(t testing.TB, n int) (nexthops []Nexthop, routes []Route) {
 const pairs = 64
 
 // catch listens on port 4500 of an address in s.
-func (s space) catch(a netip.Addr) *net.UDPConn {
-	s.t.Helper()
+func catch(s spaces.Space, a netip.Addr) *net.UDPConn {
+	s.T.Helper()
 	var c *net.UDPConn
-	s.do(func() {
+	s.Do(func() {
 		var err error
 		c, err = net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, 4500)))
-		must(s.t, err)
+		must(s.T, err)
 	})
-	s.t.Cleanup(func() { c.Close() })
+	s.T.Cleanup(func() { c.Close() })
 	return c
 }
 
 // dial opens a socket in s that sends to port 4500 of a.
-func (s space) dial(a netip.Addr) net.Conn {
-	s.t.Helper()
+func connect(s spaces.Space, a netip.Addr) net.Conn {
+	s.T.Helper()
 	var c net.Conn
-	s.do(func() {
+	s.Do(func() {
 		var err error
 		c, err = net.Dial("udp", netip.AddrPortFrom(a, 4500).String())
-		must(s.t, err)
+		must(s.T, err)
 	})
-	s.t.Cleanup(func() { c.Close() })
+	s.T.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -157,24 +159,24 @@ func TestHeal(t *testing.T) {
 	var send []net.Conn
 	var rs, leak []*net.UDPConn
 	for i, a := range inside {
-		l.rs[0].give("lo", netip.PrefixFrom(a, a.BitLen()).String())
-		world.give("lo", netip.PrefixFrom(a, a.BitLen()).String(), netip.PrefixFrom(outside[i], a.BitLen()).String())
-		send, rs, leak = append(send, l.target.dial(a)), append(rs, l.rs[0].catch(a)), append(leak, world.catch(a))
-		if !arrives(t, l.target.dial(outside[i]), world.catch(outside[i]), 5*time.Second) {
+		l.rs[0].Give("lo", netip.PrefixFrom(a, a.BitLen()).String())
+		world.Give("lo", netip.PrefixFrom(a, a.BitLen()).String(), netip.PrefixFrom(outside[i], a.BitLen()).String())
+		send, rs, leak = append(send, connect(l.target, a)), append(rs, catch(l.rs[0], a)), append(leak, catch(world, a))
+		if !arrives(t, connect(l.target, outside[i]), catch(world, outside[i]), 5*time.Second) {
 			t.Fatalf("%v is not reached by the default route", outside[i])
 		}
 		if !arrives(t, send[i], rs[i], 5*time.Second) {
 			t.Fatalf("%v is not reached", a)
 		}
 	}
-	l.director.sysctl("net/ipv6/conf/rs0/keep_addr_on_down", "1")
+	l.director.Sysctl("net/ipv6/conf/rs0/keep_addr_on_down", "1")
 	l.heal(t, nexthops)
 	for _, pull := range []struct {
 		name      string
 		out, back func()
 	}{
-		{"a cable", func() { l.wires.down("d") }, func() { l.wires.up("d") }},
-		{"the link set down", func() { l.director.down("rs0") }, func() { l.director.up("rs0") }},
+		{"a cable", func() { l.wires.Down("d") }, func() { l.wires.Up("d") }},
+		{"the link set down", func() { l.director.Down("rs0") }, func() { l.director.Up("rs0") }},
 	} {
 		pull.out()
 		l.lost(t)
@@ -207,14 +209,14 @@ func TestReplaceReachesCachedRoutes(t *testing.T) {
 		v6 := i == 1
 		var at []*net.UDPConn
 		for _, rs := range l.rs {
-			rs.give("lo", netip.PrefixFrom(a, a.BitLen()).String())
-			at = append(at, rs.catch(a))
+			rs.Give("lo", netip.PrefixFrom(a, a.BitLen()).String())
+			at = append(at, catch(rs, a))
 		}
 		id := uint32(i + 1)
 		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 0)}))
 		must(t, l.t.SetRoutes(t.Context(), []Route{{table, netip.PrefixFrom(a, a.BitLen()), id, 10}}))
 		must(t, l.t.SetRules(t.Context(), []Rule{{Priority: 7400, V6: v6, IIF: "lo", To: netip.PrefixFrom(a, a.BitLen()), Table: table}}))
-		send := l.director.dial(a)
+		send := connect(l.director, a)
 		for _, rs := range []int{0, 1, 0, 1} {
 			must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, rs)}))
 			if !arrives(t, send, at[rs], time.Second) || drain(t, at[1-rs]) > 0 {
@@ -226,13 +228,13 @@ func TestReplaceReachesCachedRoutes(t *testing.T) {
 			t.Errorf("%v: a packet came through a blackhole", a)
 		}
 		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 1)}))
-		l.wires.down("d")
+		l.wires.Down("d")
 		l.lost(t)
 		if arrives(t, send, at[1], 100*time.Millisecond) {
 			t.Errorf("%v: a packet came through a cut wire", a)
 		}
-		l.wires.up("d")
-		l.director.waitCarrier("rs0", true)
+		l.wires.Up("d")
+		waitCarrier(l.director, "rs0", true)
 		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(id, v6, 0)}))
 		if !arrives(t, send, at[0], 2*time.Second) || drain(t, at[1]) > 0 {
 			t.Errorf("%v: not reached after the wire was mended", a)
@@ -246,21 +248,21 @@ func TestManyDestinations(t *testing.T) {
 	l := newLab(t)
 	const n = 5000
 	l.fill(t, n)
-	l.rs[0].do(func() {
+	l.rs[0].Do(func() {
 		dst, err := netlink.ParseIPNet("2001:db8::/32")
 		must(t, err)
-		lo := l.rs[0].link("lo").Attrs().Index
+		lo := l.rs[0].Link("lo").Attrs().Index
 		must(t, netlink.RouteAdd(&netlink.Route{LinkIndex: lo, Dst: dst, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Priority: 1 << 20}))
 	})
-	at := l.rs[0].catch(netip.IPv6Unspecified())
+	at := catch(l.rs[0], netip.IPv6Unspecified())
 	var send *net.UDPConn
-	l.target.do(func() {
+	l.target.Do(func() {
 		var err error
 		send, err = net.ListenUDP("udp6", nil)
 		must(t, err)
 	})
 	defer send.Close()
-	first := l.target.dial(netip.MustParseAddr("2001:db8::7"))
+	first := connect(l.target, netip.MustParseAddr("2001:db8::7"))
 	if !arrives(t, first, at, 5*time.Second) {
 		t.Fatal("the first subnet is not reached")
 	}

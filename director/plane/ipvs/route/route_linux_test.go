@@ -10,6 +10,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
 var equal = cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })
@@ -78,13 +80,13 @@ func TestNexthops(t *testing.T) {
 // A nexthop that is set touches no route of another that has the same hop.
 func TestNexthopsShareHops(t *testing.T) {
 	l := newLab(t)
-	l.director.sysctl("net/ipv4/nexthop_compat_mode", "1") // a route that is touched is announced
+	l.director.Sysctl("net/ipv4/nexthop_compat_mode", "1") // a route that is touched is announced
 	for i, p := range []netip.Prefix{prefix("10.0.0.0/8"), prefix("2001:db8::/32")} {
 		v6 := i == 1
 		r := Route{table, p, 1, 10}
 		must(t, l.t.SetNexthops(t.Context(), []Nexthop{nexthop(1, v6, 0)}))
 		must(t, l.t.SetRoutes(t.Context(), []Route{r}))
-		c, err := dial(int(l.director.ns), 1<<(unix.RTNLGRP_IPV4_ROUTE-1)|1<<(unix.RTNLGRP_IPV6_ROUTE-1))
+		c, err := dial(int(l.director.NS), 1<<(unix.RTNLGRP_IPV4_ROUTE-1)|1<<(unix.RTNLGRP_IPV6_ROUTE-1))
 		must(t, err)
 		defer c.close()
 		marker := Route{table + 1, p, 0, 10}
@@ -111,16 +113,16 @@ func TestNexthopsFollowName(t *testing.T) {
 	l := newLab(t)
 	want := []Nexthop{nexthop(1, false, 0)}
 	must(t, l.t.SetNexthops(t.Context(), want))
-	was := l.director.link("rs0")
+	was := l.director.Link("rs0")
 	if netlink.LinkSetName(was, "rs1") != nil { // older kernels rename only what is down, and take its nexthops away then
-		l.director.down("rs0")
+		l.director.Down("rs0")
 		must(t, netlink.LinkSetName(was, "rs1"))
 	}
 	a, err := netlink.ParseAddr("192.0.2.1/24")
 	must(t, err)
 	must(t, netlink.AddrDel(was, a))
-	wire(l.director, "rs0", l.target, "eth1")
-	l.director.give("rs0", "192.0.2.1/24")
+	spaces.Wire(l.director, "rs0", l.target, "eth1")
+	l.director.Give("rs0", "192.0.2.1/24")
 	must(t, l.t.SetNexthops(t.Context(), want))
 	if got := l.nexthops(t); got[0] != want[0] {
 		t.Errorf("%v is there, want %v", got[0], want[0])

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/integration/spaces"
 )
 
 // A way is one family's part of the tunnel tests.
@@ -62,16 +63,16 @@ func (l *lab) lead(t testing.TB, w way, i int) {
 }
 
 // listen captures what comes in by an interface of s.
-func (s space) listen(name string) *packet.Conn {
-	s.t.Helper()
+func listen(s spaces.Space, name string) *packet.Conn {
+	s.T.Helper()
 	var c *packet.Conn
-	s.do(func() {
+	s.Do(func() {
 		i, err := net.InterfaceByName(name)
-		must(s.t, err)
+		must(s.T, err)
 		c, err = packet.Listen(i, packet.Raw, unix.ETH_P_ALL, nil)
-		must(s.t, err)
+		must(s.T, err)
 	})
-	s.t.Cleanup(func() { c.Close() })
+	s.T.Cleanup(func() { c.Close() })
 	return c
 }
 
@@ -108,7 +109,7 @@ func option(t testing.TB, c net.Conn, f func(fd int) error) {
 func TestTunnel(t *testing.T) {
 	l := newTunnelLab(t)
 	for _, w := range ways {
-		send := l.target.dial(w.inner)
+		send := connect(l.target, w.inner)
 		const tos = 0xb9 // DSCP EF, ECN ECT(1)
 		option(t, send, func(fd int) error {
 			if w.v6 {
@@ -117,7 +118,7 @@ func TestTunnel(t *testing.T) {
 			return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TOS, tos), unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_TTL, 33))
 		})
 		for i, rs := range l.rs {
-			at := rs.listen("eth0")
+			at := listen(rs, "eth0")
 			l.lead(t, w, i)
 			send.Write([]byte("x"))
 			got := wrapped(t, at, w)
@@ -189,31 +190,31 @@ func (w way) mtu(t testing.TB, c net.Conn, want, n int) {
 // forget has the target forget the path's MTU.
 func (l *lab) forget(w way) {
 	if w.v6 {
-		l.target.sysctl("net/ipv6/route/flush", "1")
+		l.target.Sysctl("net/ipv6/route/flush", "1")
 	} else {
-		l.target.sysctl("net/ipv4/route/flush", "1")
+		l.target.Sysctl("net/ipv4/route/flush", "1")
 	}
 }
 
 // What is too big for the way to the real server gives the sender an ICMP error, or comes in parts.
 func TestTunnelTooBig(t *testing.T) {
 	l := newTunnelLab(t)
-	at := l.rs[0].listen("eth0")
+	at := listen(l.rs[0], "eth0")
 	for _, w := range ways {
 		for _, link := range []int{1500, 1400} {
-			must(t, netlink.LinkSetMTU(l.director.link("rs0"), link))
+			must(t, netlink.LinkSetMTU(l.director.Link("rs0"), link))
 			l.lead(t, w, 0)
 			for _, n := range []int{1, 3} {
-				w.mtu(t, l.target.dial(w.inner), link-w.header, n)
+				w.mtu(t, connect(l.target, w.inner), link-w.header, n)
 				l.forget(w)
 			}
 		}
-		must(t, netlink.LinkSetMTU(l.director.link("rs0"), 1500))
+		must(t, netlink.LinkSetMTU(l.director.Link("rs0"), 1500))
 		l.lead(t, w, 0)
 		if w.v6 {
 			continue
 		}
-		whole := l.target.dial(w.inner)
+		whole := connect(l.target, w.inner)
 		option(t, whole, func(fd int) error {
 			return unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_INTERFACE)
 		})
@@ -249,10 +250,10 @@ func (w way) wrap(t testing.TB) []byte {
 func TestTunnelTakesNothingIn(t *testing.T) {
 	l := newTunnelLab(t)
 	for _, w := range ways {
-		at := l.target.catch(w.target)
+		at := catch(l.target, w.target)
 		came := func() (n int) {
 			var c net.Conn
-			l.rs[0].do(func() {
+			l.rs[0].Do(func() {
 				var err error
 				c, err = net.Dial(w.proto, w.own.String())
 				must(t, err)
@@ -270,7 +271,7 @@ func TestTunnelTakesNothingIn(t *testing.T) {
 		if came() > 0 {
 			t.Errorf("%s: a wrapped packet was forwarded", w.name)
 		}
-		device := l.director.link(tunnelName(w.v6))
+		device := l.director.Link(tunnelName(w.v6))
 		must(t, netlink.QdiscDel(&netlink.Ingress{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: device.Attrs().Index, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_INGRESS}}))
 		if came() == 0 {
 			t.Errorf("%s: without the guard nothing is forwarded either: the test shows nothing", w.name)

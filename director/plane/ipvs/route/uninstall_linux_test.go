@@ -18,7 +18,7 @@ func TestUninstall(t *testing.T) {
 	must(t, netlink.RuleAdd(foreign))
 	dst, err := netlink.ParseIPNet("10.1.0.0/16")
 	must(t, err)
-	must(t, netlink.RouteAdd(&netlink.Route{Table: table, Dst: dst, LinkIndex: l.director.link("rs0").Attrs().Index}))
+	must(t, netlink.RouteAdd(&netlink.Route{Table: table, Dst: dst, LinkIndex: l.director.Link("rs0").Attrs().Index}))
 	tunnels := l.t.EnsureTunnel(false) == nil // where the kernel can
 	for range 2 {
 		must(t, l.t.Uninstall(ctx))

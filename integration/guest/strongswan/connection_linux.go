@@ -8,10 +8,11 @@ import (
 	"github.com/strongswan/govici/vici"
 )
 
-// An Identity is who a peer is: its name and, in PEM, the certificate and key that prove it, and who vouches for others.
+// An Identity is who a peer is: its name and, in PEM, the certificate and key that prove it, and who vouches for others; or a secret.
 type Identity struct {
 	Name                       string
 	Certificate, Key, Vouching []byte
+	Secret                     string // pre-shared with everybody; then there are no certificates
 }
 
 // A Connection is what charon knows of one peer, or of all that call.
@@ -23,6 +24,7 @@ type Connection struct {
 	Near, Far []netip.Prefix
 	Fragments bool          // IKE messages in parts of their own (RFC 7383); else IP has to cut them
 	Liveness  time.Duration // whole seconds; so long without a sign of life it asks for one; 0: never
+	ESP       []string      // proposals for packets; none: AES-128-GCM
 	Calls     bool          // it calls at once, and again whenever the tunnel ends; else it waits
 }
 
@@ -68,6 +70,9 @@ func (c Connection) wire(i Identity) wire {
 		Local:  wireAuth{Auth: "pubkey", ID: i.Name, Certs: []string{string(i.Certificate)}},
 		Remote: wireAuth{Auth: "pubkey", ID: c.Peer, CAs: []string{string(i.Vouching)}},
 	}
+	if i.Secret != "" {
+		w.Local, w.Remote = wireAuth{Auth: "psk", ID: i.Name}, wireAuth{Auth: "psk", ID: c.Peer}
+	}
 	if c.Remote.IsValid() {
 		w.RemoteAddrs = []string{c.Remote.String()}
 	}
@@ -78,6 +83,9 @@ func (c Connection) wire(i Identity) wire {
 		w.DPD = fmt.Sprintf("%ds", c.Liveness/time.Second)
 	}
 	k := child{LocalTS: words(c.Near), RemoteTS: words(c.Far), Proposals: []string{"aes128gcm16"}, DPDAction: "clear"}
+	if len(c.ESP) > 0 {
+		k.Proposals = c.ESP
+	}
 	if c.Calls {
 		w.Tries = "0"
 		k.StartAction, k.DPDAction, k.CloseAction = "start", "restart", "start"
@@ -96,14 +104,18 @@ func words(ps []netip.Prefix) []string {
 
 // Load makes a connection known, and who this end is. One that Calls is begun at once.
 func (d *Daemon) Load(c Connection, i Identity) error {
-	for _, step := range []struct {
+	type step struct {
 		command string
 		what    any
-	}{
+	}
+	steps := []step{
 		{"load-cert", map[string]string{"type": "x509", "flag": "ca", "data": string(i.Vouching)}},
 		{"load-key", map[string]string{"type": "any", "data": string(i.Key)}},
-		{"load-conn", map[string]wire{c.Name: c.wire(i)}},
-	} {
+	}
+	if i.Secret != "" {
+		steps = []step{{"load-shared", map[string]string{"id": "all", "type": "IKE", "data": i.Secret}}}
+	}
+	for _, step := range append(steps, step{"load-conn", map[string]wire{c.Name: c.wire(i)}}) {
 		if err := d.command(step.command, step.what); err != nil {
 			return fmt.Errorf("load connection %s: %w", c.Name, err)
 		}

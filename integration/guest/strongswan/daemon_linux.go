@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -40,9 +42,21 @@ type Daemon struct {
 	session *vici.Session
 }
 
-// Start starts charon on a machine and waits until it can be talked to.
+// A Software is where charon comes from and how it carries packets. The zero value is one that is installed, on a kernel with
+// IPsec.
+type Software struct {
+	Packages  []string // directories of unpacked packages, seen by charon alone
+	Userspace bool     // it carries ESP in UDP itself (kernel-libipsec)
+}
+
+// Start starts an installed charon on a machine and waits until it can be talked to.
 func Start(ctx context.Context, l *lab.Lab, ns *lab.Namespace, r Retransmits) (*Daemon, error) {
-	d := &Daemon{dir: ns.RunDir(), process: l.Command(ns, program)}
+	return Software{}.Start(ctx, l, ns, r)
+}
+
+// Start starts charon on a machine and waits until it can be talked to.
+func (s Software) Start(ctx context.Context, l *lab.Lab, ns *lab.Namespace, r Retransmits) (*Daemon, error) {
+	d := &Daemon{dir: ns.RunDir(), process: s.command(l, ns)}
 	d.process.Cmd.Env = append(os.Environ(), "STRONGSWAN_CONF=/run/strongswan.conf")
 	// What an earlier one left: a pid file keeps charon from starting.
 	for _, f := range []string{"charon.vici", "charon.pid"} {
@@ -52,7 +66,7 @@ func Start(ctx context.Context, l *lab.Lab, ns *lab.Namespace, r Retransmits) (*
 	}
 	err := os.MkdirAll(d.dir, 0o755)
 	if err == nil {
-		err = os.WriteFile(d.file("strongswan.conf"), []byte(settings(r)), 0o644)
+		err = os.WriteFile(d.file("strongswan.conf"), []byte(s.settings(r)), 0o644)
 	}
 	if err == nil {
 		err = d.process.Start()
@@ -66,6 +80,28 @@ func Start(ctx context.Context, l *lab.Lab, ns *lab.Namespace, r Retransmits) (*
 	}
 	return d, nil
 }
+
+// command lays the packages over /usr/lib in the mount namespace that the process has to itself.
+func (s Software) command(l *lab.Lab, ns *lab.Namespace) *lab.Process {
+	if len(s.Packages) == 0 {
+		return l.Command(ns, program)
+	}
+	var layers []string
+	for _, dir := range append(slices.Clone(s.Packages), "/") {
+		if at := filepath.Join(dir, "usr/lib"); isDir(at) {
+			layers = append(layers, at)
+		}
+	}
+	return l.Command(ns, "/bin/sh", "-c", `mount -t overlay packages -o "lowerdir=$1" /usr/lib && exec "$0"`, program, strings.Join(layers, ":"))
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}
+
+// Socket is charon's, of VICI.
+func (d *Daemon) Socket() string { return d.file("charon.vici") }
 
 func (d *Daemon) file(name string) string { return filepath.Join(d.dir, name) }
 
@@ -110,13 +146,17 @@ func (d *Daemon) Kill() {
 
 // settings are strongswan.conf. OpenSSL's plugin has all the cryptography but one, and certificates. What IKE messages hold is not
 // logged: the probes of a director are many.
-func settings(r Retransmits) string {
+func (s Software) settings(r Retransmits) string {
+	kernel, routes := "kernel-netlink", "no"
+	if s.Userspace { // packets come to its TUN device by routes
+		kernel, routes = "kernel-libipsec kernel-netlink", "yes"
+	}
 	return fmt.Sprintf(`charon {
-  load = random nonce openssl kdf pem pkcs8 pubkey kernel-netlink socket-default vici
+  load = random nonce openssl kdf pem pkcs8 pubkey %s socket-default vici
   retransmit_timeout = %.2f
   retransmit_base = %.2f
   retransmit_tries = %d
-  install_routes = no
+  install_routes = %s
   install_virtual_ip = no
   plugins {
     vici {
@@ -135,5 +175,5 @@ func settings(r Retransmits) string {
     }
   }
 }
-`, r.Timeout.Seconds(), r.Base, r.Tries)
+`, kernel, r.Timeout.Seconds(), r.Base, r.Tries, routes)
 }

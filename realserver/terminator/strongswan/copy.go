@@ -56,7 +56,7 @@ func (d *Driver) copy(ctx context.Context, c connection, identity string, t agen
 		return copied{}, err
 	}
 	m := kept(nil, c.settings).value("version", "2").value("mobike", "no").value("keyingtries", "1").
-		list("local_addrs", t.Local.String()).list("remote_addrs", t.Endpoint.Addr().String()).list("proposals", d.o.Proposals...)
+		list("local_addrs", t.Local.String()).list("remote_addrs", t.Endpoint.Addr().String()).list("proposals", d.proposals(c.name)...)
 	if t.Endpoint.Port() != 0 { // ESP in UDP: the site, or the box before it, lets in what comes from where it went to
 		m = m.value("local_port", "4500").value("remote_port", fmt.Sprint(t.Endpoint.Port()))
 	}
@@ -70,6 +70,22 @@ func (d *Driver) copy(ctx context.Context, c connection, identity string, t agen
 	}
 	out.load = message(nil).section(out.name, m.section("local", ours).section("remote", theirs).section("children", children))
 	return out, nil
+}
+
+// proposals begin with what other tunnels of the connection have: the site is sent a key of the first one's group, and asks for
+// another if it wants another. That is a round trip, and if the site is less than a millisecond away charon (5.9.8) drops what
+// it then answers ("ignoring request, already processing") and waits until it sends again.
+func (d *Driver) proposals(connection string) []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s, ok := d.last.suites[connection]
+	if !ok {
+		s = d.last.suites[""]
+	}
+	if p := s.proposal(); p != "" {
+		return append([]string{p}, d.o.Proposals...)
+	}
+	return d.o.Proposals
 }
 
 // child is a CHILD_SA's configuration.

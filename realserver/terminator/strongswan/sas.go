@@ -19,6 +19,7 @@ type sa struct {
 	remote      netip.AddrPort
 	identity    string
 	established int64 // seconds ago; -1: it does not say, as while new keys are made
+	suite       suite
 	children    []child
 }
 
@@ -56,6 +57,7 @@ func readSA(m message) (sa, error) {
 			case "remote-port":
 				port, err = strconv.ParseUint(string(value), 10, 16)
 			default:
+				s.suite.read(string(key), string(value))
 				err = s.read(string(key), value)
 			}
 		case len(at) == 3 && string(at[1]) == "child-sas":

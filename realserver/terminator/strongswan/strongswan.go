@@ -19,8 +19,8 @@ type Options struct {
 	Refresh     time.Duration       // how old a list may be of which no event says that it changed; 0: DefaultRefresh
 	Kernel      terminator.DataPath // what carries packets when charon is dead; nil: nothing does (kernel-libipsec)
 
-	// What charon does not tell of a connection and a copy of it has to be given: proposals in swanctl.conf's words, by default
-	// whatever is not weak; and further settings of its CHILD_SAs, such as if_id_in, mark_out or updown.
+	// What charon does not tell of a connection and a copy of it has to be given: proposals in swanctl.conf's words, best as they are
+	// there, by default whatever is not weak; and further settings of its CHILD_SAs, such as if_id_in, mark_out or updown.
 	Proposals    []string
 	ESPProposals []string
 	Child        map[string]string

@@ -18,6 +18,8 @@ type look struct {
 	sas map[string][]uint64
 	// By connection: the IKE SAs that have yet to become something.
 	begun map[string][]uint64
+	// By connection, and "" for any: what the newest IKE SA was negotiated to.
+	suites map[string]suite
 }
 
 // A life is a tunnel from establishment to its end, over as many keys as it takes. charon counts from the last keys: while
@@ -53,9 +55,13 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 func (d *Driver) look(ctx context.Context) (look, error) {
 	d.mu.Lock()
 	d.dirty = false // an event that comes while charon lists is about what it may have listed already
-	known := d.known
+	s := seen{known: d.known, best: map[string]best{}, look: look{
+		at: time.Now(), sas: map[string][]uint64{}, begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
+	}}
 	d.mu.Unlock()
-	s := seen{now: time.Now(), known: known, best: map[string]best{}, sas: map[string][]uint64{}, begun: map[string][]uint64{}}
+	if s.suites == nil {
+		s.suites = map[string]suite{}
+	}
 	err := d.call(ctx, "list-sas", nil, "list-sa", func(m message) error {
 		one, err := readSA(m)
 		if err == nil && d.ours(original(one.connection)) {
@@ -66,7 +72,8 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	if err != nil {
 		return look{}, err
 	}
-	l := look{at: s.now, sas: s.sas, begun: s.begun, tunnels: make([]agent.Tunnel, 0, len(s.best))}
+	l := s.look
+	l.tunnels = make([]agent.Tunnel, 0, len(s.best))
 	lives := make(map[string]life, len(s.best))
 	for _, peer := range slices.Sorted(maps.Keys(s.best)) {
 		b := s.best[peer]
@@ -80,11 +87,9 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 
 // seen gathers a list.
 type seen struct {
-	now   time.Time
+	look
 	known map[string]life
 	best  map[string]best
-	sas   map[string][]uint64
-	begun map[string][]uint64
 }
 
 // A best is the newest SA of a peer that carries packets.
@@ -106,10 +111,11 @@ func (s *seen) add(one sa) {
 	if b, ok := s.best[peer]; ok && b.life.ike > one.id {
 		return
 	}
-	if t, children := one.tunnel(peer, s.now); len(children) > 0 && t.Endpoint.Addr().IsValid() {
-		l := one.life(s.known[peer], children, s.now)
+	if t, children := one.tunnel(peer, s.at); len(children) > 0 && t.Endpoint.Addr().IsValid() {
+		l := one.life(s.known[peer], children, s.at)
 		t.Since = l.since
 		s.best[peer] = best{tunnel: t, life: l}
+		s.suites[original(one.connection)], s.suites[""] = one.suite, one.suite
 	}
 }
 

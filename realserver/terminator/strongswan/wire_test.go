@@ -58,8 +58,9 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(message(nil).section("c", message(nil).section("local-1", message(nil).value("class", "public key").list("certs", "CN=a")))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if one, err := readSA(b); err == nil {
-			s := seen{now: time.Now(), best: map[string]best{}, sas: map[string][]uint64{}, begun: map[string][]uint64{}}
+			s := seen{best: map[string]best{}, look: look{at: time.Now(), sas: map[string][]uint64{}, begun: map[string][]uint64{}, suites: map[string]suite{}}}
 			s.add(one)
+			_ = one.suite.proposal()
 			for peer, b := range s.best {
 				if len(peer) > agent.MaxText || len(b.tunnel.Subnets) > agent.MaxSubnets || !b.tunnel.Endpoint.Addr().IsValid() {
 					t.Errorf("a tunnel that no report may hold: %+v", b.tunnel)

@@ -1,0 +1,134 @@
+package fastd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"syscall"
+	"time"
+
+	"tunneldirector/realserver/terminator"
+)
+
+const (
+	// patience bounds a question whose context does not.
+	patience = 10 * time.Second
+	// maxStatus bounds the document: it has some 350 bytes a peer, and more for each MAC address behind it.
+	maxStatus = 64 << 20
+)
+
+// A status is what fastd writes to whoever connects, as far as it matters (fastd's src/status.c).
+type status struct {
+	Interface iface           `json:"interface"`
+	Peers     map[string]peer `json:"peers"` // by key; disabled ones are not there
+
+	pid int // who writes it; 0: not known
+}
+
+type peer struct {
+	Name       string      `json:"name"`
+	Address    string      `json:"address"`
+	Interface  iface       `json:"interface"` // where peers have one each
+	Connection *connection `json:"connection"`
+}
+
+type connection struct {
+	Established int64 `json:"established"` // ms
+	Statistics  struct {
+		Rx count `json:"rx"`
+		Tx count `json:"tx"`
+	} `json:"statistics"`
+}
+
+type count struct {
+	Bytes uint64 `json:"bytes"`
+}
+
+// An iface is a device's name, which fastd up to 22 writes as an object.
+type iface string
+
+func (i *iface) UnmarshalJSON(b []byte) error {
+	var object struct{ Name string }
+	var name string
+	if len(b) > 0 && b[0] == '{' {
+		err := json.Unmarshal(b, &object)
+		*i = iface(object.Name)
+		return err
+	}
+	err := json.Unmarshal(b, &name)
+	*i = iface(name)
+	return err
+}
+
+// endpoint is where the peer is; false if that is not known ("any").
+func (p peer) endpoint() (netip.AddrPort, bool) {
+	at, err := netip.ParseAddrPort(p.Address)
+	if err != nil || !at.IsValid() {
+		return netip.AddrPort{}, false
+	}
+	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), true
+}
+
+// devices are all that fastd has.
+func (s *status) devices() []string {
+	found := map[string]bool{}
+	for _, p := range s.Peers {
+		found[string(p.Interface)] = true
+	}
+	found[string(s.Interface)] = true
+	delete(found, "")
+	return slices.Sorted(maps.Keys(found))
+}
+
+// status asks fastd.
+func (t *Terminator) status(ctx context.Context) (*status, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", t.opts.Socket)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+			return nil, fmt.Errorf("ask fastd: %w: %w", err, terminator.ErrGone)
+		}
+		return nil, fmt.Errorf("ask fastd: %w", err)
+	}
+	defer c.Close()
+	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
+	s, err := parse(c)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // and not that a deadline passed which nobody asked for
+	}
+	if err == nil {
+		s.pid, err = listener(c.(*net.UnixConn))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask fastd at %s: %w", t.opts.Socket, err)
+	}
+	return s, nil
+}
+
+// parse reads one document and the end after it.
+func parse(r io.Reader) (*status, error) {
+	b, err := io.ReadAll(io.LimitReader(r, maxStatus+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(b) > maxStatus:
+		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
+	}
+	var s status
+	if err := json.Unmarshal(b, &s); err != nil {
+		return nil, fmt.Errorf("its status, of %d bytes, cannot be read: %w", len(b), err)
+	}
+	if s.Peers == nil {
+		return nil, errors.New("what it says is not a status: it has no peers")
+	}
+	return &s, nil
+}

@@ -20,7 +20,8 @@ type Options struct {
 	Directors []string // address:port of each
 	// Dial connects to a director; the connection's ends have proved who they are when it returns.
 	Dial func(ctx context.Context, address string) (net.Conn, error)
-	// Answer is told what a real server's probes are answered with, at each change. It must not block.
+	// Answer is told what a real server's probes are answered with, at each change and whenever the terminator was looked at: who is
+	// told nothing for longer than a few times Look knows that nobody looks. It must not block.
 	Answer func(realServer string, s State)
 	// Tend keeps the host as it has to be; it is called at the start and every minute. Nil: nobody does.
 	Tend  func(ctx context.Context) error
@@ -28,6 +29,10 @@ type Options struct {
 	Adopt Pace          // also of releases; zero: 20 a second, 50 at once, asked again twice
 	Log   *slog.Logger
 }
+
+// GCPercent is what a program that runs an Agent sets: the heap is small and seldom grows, and memory is what an agent must not take
+// from the terminators beside it.
+const GCPercent = 40
 
 // tendEvery is how long what somebody else changes on the host stays so.
 const tendEvery = time.Minute

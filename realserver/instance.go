@@ -91,13 +91,14 @@ func (in *instance) status() agent.Status {
 	return s
 }
 
-// change changes the status. Directors are told at once if what matters for pins changed, and the responder whenever its answer does.
-func (in *instance) change(f func(*agent.Status)) {
+// change changes the status. Directors are told at once if what matters for pins changed, and the responder if its answer does, or
+// if it was looked at the terminator: then what was said holds on.
+func (in *instance) change(looked bool, f func(*agent.Status)) {
 	in.mu.Lock()
 	before := stateOf(&in.now)
 	f(&in.now)
 	after := stateOf(&in.now)
-	if before != after && in.o.Answer != nil {
+	if (looked || before != after) && in.o.Answer != nil {
 		in.o.Answer(in.Name, after) // under the lock, so that the last one told is the last one
 	}
 	in.mu.Unlock()

@@ -137,7 +137,7 @@ func (in *instance) dies(now time.Time, why string) {
 // verdict tells a health. A cause that changes while the health stays is told too.
 func (in *instance) verdict(h agent.Health, cause string, tunnels uint32) {
 	var before agent.Health
-	in.change(func(s *agent.Status) {
+	in.change(true, func(s *agent.Status) {
 		before = s.Health
 		if s.Health != h {
 			s.Health, s.Since = h, time.Now()

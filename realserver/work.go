@@ -92,7 +92,7 @@ func (in *instance) wantAccept(on bool) {
 	same := in.closed == !on
 	in.closed = !on
 	in.mu.Unlock()
-	in.change(func(s *agent.Status) { s.Closed = !on })
+	in.change(false, func(s *agent.Status) { s.Closed = !on })
 	if !same {
 		in.log.Info("new tunnels", "taken", on, "by", "a director's order")
 		poke(in.accept)
@@ -148,7 +148,7 @@ func (in *instance) measure(ctx context.Context) error {
 			return nil
 		case err == nil:
 			told = ""
-			in.change(func(s *agent.Status) { s.Load = load })
+			in.change(false, func(s *agent.Status) { s.Load = load })
 		case err.Error() != told:
 			told = err.Error()
 			in.log.Warn("load is not known", "error", err)

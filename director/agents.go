@@ -80,9 +80,24 @@ func (d *Director) hearAgents(ctx context.Context) {
 			delete(d.headless, a.RealServer)
 		}
 	}
-	d.sweep.roomAppeared = true // one that was full may have room
+	d.reopen()
 	d.learn(ctx)
 	d.releaseDue()
+}
+
+// reopen looks which real servers get new pins again: the unplaced may find room there.
+func (d *Director) reopen() {
+	for _, rs := range d.work.RealServers() {
+		closed := d.closed(rs.Name) != ""
+		if d.shut[rs.Name] && !closed {
+			d.sweep.roomAppeared = true
+		}
+		if closed {
+			d.shut[rs.Name] = true
+		} else {
+			delete(d.shut, rs.Name)
+		}
+	}
 }
 
 // mayAgent tells why the agent of a host may not speak for a real server. It may be called from any goroutine.

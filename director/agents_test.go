@@ -521,3 +521,27 @@ func TestSeenAgainstWanted(t *testing.T) {
 		}
 	})
 }
+
+func TestStaleTunnelIsReleased(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(2)
+		w.pinTo(site(1), "rs1")
+		old := up(site(1))
+		one, two := w.agentOf("rs1", old), w.agentOf("rs2")
+		_ = one.conn.Close() // a cable is pulled
+		synctest.Wait()
+		w.verdict("rs1", false)
+		w.settle()
+		two.change([]agent.Tunnel{up(site(1))})
+		time.Sleep(time.Minute)
+		one.dial("instance of rs1") // and put back: nothing has changed there
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if got := one.orders(agent.OrderRelease); !slices.Equal(got, []string{"site-0001"}) {
+			t.Errorf("the real server that came back was told to release %v", got)
+		}
+		if got := two.orders(agent.OrderRelease); len(got) != 0 {
+			t.Errorf("the successor was told to release %v", got)
+		}
+	})
+}

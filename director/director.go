@@ -89,6 +89,7 @@ type Director struct {
 	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
 	alone     bool                    // no other plane is in the kernel any more
 	headless  map[string]time.Time    // real servers whose terminator's control process is gone, since when
+	shut      map[string]bool         // real servers that got no new pins by their agent's word, at the last look
 	drains    map[string]*drain       // by real server
 	releases  []release
 	targets   []Target // as the prober knows them
@@ -139,7 +140,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, drains: map[string]*drain{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, drains: map[string]*drain{}}
 	d.always = make(chan struct{})
 	close(d.always)
 	d.take(s)
@@ -336,6 +337,7 @@ func (d *Director) lookAgain(ctx context.Context) {
 	d.judgeWaiting(ctx)
 	d.joinSplit(ctx)
 	d.releaseDue()
+	d.reopen()
 	d.watchTargets() // an agent may have fallen silent
 	before := d.local
 	if err := d.refreshHost(); err != nil {

@@ -33,7 +33,8 @@ type drainable struct {
 }
 
 const (
-	drainLook   = 20_000 // pins looked at in a slice
+	drainLook   = 20_000 // pins looked at in a slice, of which
+	drainFind   = 2_000  // are looked at closely
 	drainMove   = 500    // groups moved in a slice, at most
 	drainRest   = 2 * time.Second
 	headlessPer = 20 // groups a second that are moved off a real server whose control process is gone
@@ -78,9 +79,9 @@ func (d *Director) fillDrain(x *drain, i affinity.Index) {
 	if now.Sub(x.rested) < drainRest && x.after == "" {
 		return
 	}
-	looked, more := 0, false
+	looked, more, most := 0, false, len(x.found)+drainFind
 	d.work.Pins(x.after, func(p affinity.Pin) bool {
-		if looked == drainLook {
+		if looked == drainLook || len(x.found) == most {
 			more = true
 			return false
 		}

@@ -57,6 +57,7 @@ func (x *tx) seen(s observe.Sighting) {
 		case known:
 			if tun, ok := x.t.Tunnel(h.Tunnel); ok {
 				x.backHome(tun, s)
+				x.d.releaseStale(tun)
 			}
 			return
 		case svc == nil:

@@ -129,3 +129,22 @@ func (d *Director) movedOff(r release) bool {
 	p, _ := d.work.PinOf(tun)
 	return d.work.NameAt(d.work.Serving(p)) != r.from
 }
+
+// releaseStale has a tunnel given up where it was established before it was established where it is pinned. Such a real
+// server, which was cut off perhaps and has come back, would speak to the site as if it still had the tunnel.
+func (d *Director) releaseStale(tun *affinity.Tunnel) {
+	p, _ := d.work.PinOf(tun)
+	serving := d.work.NameAt(d.work.Serving(p))
+	list := d.sightings(d.work, tun, false)
+	if len(list) < 2 || list[0].RealServer != serving {
+		return
+	}
+	for _, s := range list[1:] {
+		a, ok := d.o.Agents.Agent(s.RealServer)
+		_, ordered := d.o.Agents.Errand(s.RealServer, agent.OrderRelease, tun.ID)
+		if s.RealServer != serving && s.Since.Before(list[0].Since) && ok && a.Connected && !ordered {
+			d.o.Agents.Order(s.RealServer, agent.OrderRelease, []agent.Inherited{{ID: tun.ID, Peer: s.Peer, Local: s.Local, Endpoint: s.Endpoint, Subnets: s.Subnets}})
+			d.o.Log.Info("a stale tunnel is released", "tunnel", tun.ID, "real_server", s.RealServer, "established_at", serving)
+		}
+	}
+}

@@ -245,6 +245,11 @@ func (b *Book) join(l *line, h *agent.Hello, o Options) (*agent.Welcome, error) 
 		}
 		s.line, s.host, s.hello, s.since, s.filling, s.fresh = l, l.host, hello, now, 0, nil
 		w.Known[s.name] = s.seq
+		for _, x := range s.peers { // what was established meanwhile elsewhere is stale here
+			if x.Gone.IsZero() {
+				b.tell(*x)
+			}
+		}
 	}
 	if len(w.Known) == 0 {
 		return nil, fmt.Errorf("the agent of host %s may speak for none of its real servers: %v", l.host, w.Refused)

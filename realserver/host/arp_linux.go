@@ -16,7 +16,7 @@ import (
 )
 
 // whoHas asks an interface's segment for an address, in the namespace of the calling thread, and hears answers for a while.
-// The sender is the interface's own address; 0.0.0.0, as of a duplicate address probe, where it has none.
+// An IPv4 sender that is not valid is 0.0.0.0, as of a probe for duplicate addresses (RFC 5227).
 func whoHas(ctx context.Context, device string, a, sender netip.Addr, wait time.Duration) (macs []net.HardwareAddr, err error) {
 	defer func() {
 		if err != nil {

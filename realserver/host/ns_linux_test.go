@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -50,11 +51,13 @@ type room struct {
 	ns space.Space
 }
 
+var rooms atomic.Int32
+
 // newRoom makes a namespace with lo up.
 func newRoom(t testing.TB, name string) room {
 	t.Helper()
 	needRoot(t)
-	name = fmt.Sprintf("tdhost-%d-%s", os.Getpid(), name)
+	name = fmt.Sprintf("tdhost-%d-%d-%s", os.Getpid(), rooms.Add(1), name)
 	runtime.LockOSThread()
 	home, err := netns.Get()
 	must(t, err)

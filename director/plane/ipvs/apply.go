@@ -268,6 +268,7 @@ func (p *Plane) sweep(ctx context.Context, w *work) error {
 	if err := p.sweepServices(ctx); err != nil {
 		return err
 	}
+	p.watchCrowds()
 	if err := p.sweepPaths(ctx); err != nil {
 		return err
 	}

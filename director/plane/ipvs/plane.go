@@ -100,6 +100,7 @@ type Plane struct {
 
 	udpTimeout time.Duration // IPVS's, when it was last read
 	looks      int           // of heal
+	crowd      int           // the highest level of watchCrowds that the log has heard of
 }
 
 // parts are what a plane is made of.

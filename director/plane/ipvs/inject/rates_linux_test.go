@@ -3,6 +3,7 @@ package inject
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/moby/ipvs"
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/affinity"
 )
@@ -55,6 +57,29 @@ func TestKernelRates(t *testing.T) {
 	for end := time.Now().Add(LingerTime + 10*time.Second); os.Getenv("SOAK") != "" && lingering(t, h, s4)+lingering(t, h, s6) > 0; time.Sleep(time.Second) {
 		if time.Now().After(end) {
 			t.Fatalf("entries that lost their places are there after %v", LingerTime)
+		}
+	}
+}
+
+// TestKernelDestinations measures what a service's number of destinations costs an entry that is made (the kernel looks for its
+// destination in a list, and finds last what was added first), and one that is there.
+func TestKernelDestinations(t *testing.T) {
+	h := inKernel(t)
+	l := openKernel(t, Options{})
+	service := addService(t, h, at("198.51.100.1:500"))
+	const entries = 10_000
+	there := 0
+	for kind, n := range []int{1, 256, 1024, 4096} {
+		for ; there < n; there++ {
+			must(t, h.NewDestination(service, &ipvs.Destination{Address: []byte{10, 0, 0, 2}, Port: uint16(7 + there), ConnectionFlags: ipvs.ConnectionFlagDirectRoute, AddressFamily: unix.AF_INET}))
+		}
+		all := rated(byte(kind), entries+1, entries+1, at("10.0.0.2:7"), at("[fd00::2]:7"))[1:]
+		measure(t, l, fmt.Sprintf("new, of %d destinations the last", n), all)
+		measure(t, l, fmt.Sprintf("again, of %d destinations the last", n), all)
+		dests, err := h.GetDestinations(service)
+		must(t, err)
+		if last := dests[len(dests)-1]; len(dests) != n || last.Port != 7 || last.ActiveConnections != (kind+1)*entries {
+			t.Errorf("of %d destinations the last, port %d, has %d connections; want %d, port 7, %d", len(dests), last.Port, last.ActiveConnections, n, (kind+1)*entries)
 		}
 	}
 }

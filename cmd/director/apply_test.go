@@ -35,6 +35,23 @@ func TestApply(t *testing.T) {
 	w.run("realserver", "list", "--json").exits(exitOK, `"name":"rs1"`, `"admin":"drained"`, `"weight":300`)
 }
 
+// What a file says of a service, the service is; what it leaves out is as by default.
+func TestApplyAllOfAService(t *testing.T) {
+	w := newWorld(t)
+	const long = "services:\n- {name: a, vips: [192.0.2.1], protocols: [esp], method: tunnel, unknown: hash, placement: round-robin, learn: true, max_unavailable: 2}\n"
+	w.feed(long, "apply", "-").exits(exitOK, "created    service a")
+	w.run("service", "list", "--json").exits(exitOK, `"method":"tunnel","unknown":"hash","placement":"round-robin","learn":true,"max_unavailable":2,`)
+	w.run("service", "list").exits(exitOK, "LEARNS  MAX UNAVAILABLE", "yes                   2")
+	w.feed(long, "apply", "-").exits(exitOK, "unchanged  service a")
+	for _, less := range []string{", learn: true", ", max_unavailable: 2"} {
+		w.feed(strings.Replace(long, less, "", 1), "apply", "-", "--dry-run").exits(exitOK, "changed    service a")
+	}
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n", "apply", "-").exits(exitOK, "changed    service a")
+	if r := w.run("service", "list", "--json").exits(exitOK); strings.Contains(r.out, "learn") || strings.Contains(r.out, "max_unavailable") {
+		t.Errorf("it stayed: %s", r.out)
+	}
+}
+
 // A VIP may move from one service to another in one file, whatever their order.
 func TestApplyMovesVIPs(t *testing.T) {
 	w := newWorld(t)

@@ -62,7 +62,8 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 }
 
 func wireService(s affinity.Service) api.Service {
-	return api.Service{Name: s.Name, VIPs: texts(s.VIPs), Protocols: texts(s.Match), Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String()}
+	return api.Service{Name: s.Name, VIPs: texts(s.VIPs), Protocols: texts(s.Match), Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String(),
+		Learn: s.Learn, MaxUnavailable: s.MaxUnavailable}
 }
 
 func wireRealServer(s affinity.RealServer) api.RealServer {

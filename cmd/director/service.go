@@ -54,9 +54,10 @@ func listServices(ctx context.Context, t *talk) error {
 		}
 		var rows [][]string
 		for _, s := range list {
-			rows = append(rows, []string{s.Name, strings.Join(s.VIPs, " "), strings.Join(s.Protocols, " "), s.Method, s.Unknown, s.Policy, number(s.Tunnels)})
+			rows = append(rows, []string{s.Name, strings.Join(s.VIPs, " "), strings.Join(s.Protocols, " "), s.Method, s.Unknown, s.Policy, map[bool]string{true: "yes"}[s.Learn],
+				unlessZero(uint64(s.MaxUnavailable)), number(s.Tunnels)})
 		}
 		p.table([]column{{name: "name"}, {name: "virtual ips"}, {name: "protocols"}, {name: "method"}, {name: "unknown endpoints"}, {name: "placement"},
-			{name: "tunnels", right: true}}, rows)
+			{name: "learns"}, {name: "max unavailable", right: true}, {name: "tunnels", right: true}}, rows)
 	})
 }

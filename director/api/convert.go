@@ -141,7 +141,7 @@ func tenantWord(name string) string {
 
 func (w *Service) record() (*affinity.Service, faults) {
 	var f faults
-	s := &affinity.Service{Name: w.Name}
+	s := &affinity.Service{Name: w.Name, Learn: w.Learn, MaxUnavailable: w.MaxUnavailable}
 	for i, v := range w.VIPs {
 		if a, ok := f.address("vips", i, v); ok {
 			s.VIPs = append(s.VIPs, a)

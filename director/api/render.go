@@ -73,8 +73,9 @@ func realServerName(t *affinity.Table, i affinity.Index) string {
 
 func serviceState(t *affinity.Table, s *affinity.Service) ServiceState {
 	out := ServiceState{
-		Service: Service{Name: s.Name, Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String()},
-		Number:  s.Num, Tunnels: t.ServiceLoad(s.Num).Tunnels, Updated: s.Header.Stamp.Time(),
+		Service: Service{Name: s.Name, Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String(),
+			Learn: s.Learn, MaxUnavailable: s.MaxUnavailable},
+		Number: s.Num, Tunnels: t.ServiceLoad(s.Num).Tunnels, Updated: s.Header.Stamp.Time(),
 	}
 	for _, v := range s.VIPs {
 		out.VIPs = append(out.VIPs, v.String())

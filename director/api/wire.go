@@ -73,6 +73,9 @@ type Service struct {
 	Method    string   `json:"method,omitempty" enum:",dr,tunnel,masq" doc:"forwarding method; default dr. masq: UDP only, plane ipvs only"`
 	Unknown   string   `json:"unknown,omitempty" enum:",drop,hash" doc:"what unknown endpoints get; default drop"`
 	Policy    string   `json:"placement,omitempty" enum:",least-load,round-robin" doc:"default least-load"`
+	Learn     bool     `json:"learn,omitempty" doc:"take up tunnels that agents see and nobody announced; they expire"`
+
+	MaxUnavailable uint32 `json:"max_unavailable,omitempty" doc:"real servers that may be drained or dead before one more is not drained; 0: no limit"`
 }
 
 // A ServiceState is a service as the director has it.

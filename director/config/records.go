@@ -110,6 +110,8 @@ func (v value) service() (s affinity.Service) {
 		field{"method", func(v value) { s.Method, _ = parsed(v, affinity.ParseMethod) }},
 		field{"unknown", func(v value) { s.Unknown, _ = parsed(v, affinity.ParseUnknown) }},
 		field{"placement", func(v value) { s.Policy, _ = parsed(v, affinity.ParsePolicy) }},
+		field{"learn", func(v value) { v.bool(&s.Learn) }},
+		field{"max_unavailable", func(v value) { v.uint32(&s.MaxUnavailable, 0, 65535) }},
 	)
 	v.judge(before, s.Faults())
 	return s

@@ -22,7 +22,7 @@ var sameRecords = cmp.Options{
 func TestRecords(t *testing.T) {
 	got, err := ParseRecords([]byte(`
 services:
-  - {name: ipsec, vips: [192.0.2.1, "2001:db8::1"], protocols: [esp, udp/500, udp/4500-4501], method: tunnel, unknown: hash, placement: round-robin}
+  - {name: ipsec, vips: [192.0.2.1, "2001:db8::1"], protocols: [esp, udp/500, udp/4500-4501], method: tunnel, unknown: hash, placement: round-robin, learn: true, max_unavailable: 2}
 tenants:
   - {name: default, covers: [100.64.0.0/10]}
   - name: acme
@@ -40,7 +40,7 @@ real_servers:
 		Services: []affinity.Service{{
 			Name: "ipsec", VIPs: []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")},
 			Match:  []affinity.Match{{Proto: 50}, {Proto: 17, Lo: 500, Hi: 500}, {Proto: 17, Lo: 4500, Hi: 4501}},
-			Method: affinity.IPIP, Unknown: affinity.UnknownHash, Policy: affinity.RoundRobin,
+			Method: affinity.IPIP, Unknown: affinity.UnknownHash, Policy: affinity.RoundRobin, Learn: true, MaxUnavailable: 2,
 		}},
 		Tenants: []affinity.Tenant{{Covers: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}}, {Name: "acme"}},
 		RealServers: []affinity.RealServer{
@@ -64,12 +64,13 @@ func TestRecordFaults(t *testing.T) {
 		{"empty lists", "services: []\n", []string{"holds no record; give services, tenants or real_servers"}},
 		{"a tunnel", "tunnels:\n  - {id: x}\n", []string{"tunnels: unknown key; known here are services, tenants, real_servers (line 1, column 1)"}},
 		{"in the second document", "tenants: [{name: a}]\n---\nservices: 5\n", []string{"document[1].services: is a number, not a list ([a, b]) (line 3)"}},
-		{"service", "services:\n  - name: s\n    vips: [192.0.2.300, 5]\n    protocols: [icmp]\n    method: nat\n    unknown: maybe\n    placement: random\n    num: 1\n", []string{
+		{"service", "services:\n  - name: s\n    vips: [192.0.2.300, 5]\n    protocols: [icmp]\n    method: nat\n    unknown: maybe\n    placement: random\n    num: 1\n    learn: yes please\n    max_unavailable: -1\n", []string{
 			`services[0].vips[0]: "192.0.2.300" is not an IP address (line 3)`, "services[0].vips[1]: is a number, not text; put it in quotes (line 3)",
 			`services[0].protocols[0]: "icmp" is not a protocol; write esp, ah, gre, l2tp, ipip, ip/NUMBER, udp/PORT or tcp/PORT (line 4)`,
 			`services[0].method: "nat" is not one of dr, tunnel, masq (line 5)`, `services[0].unknown: "maybe" is not one of drop, hash (line 6)`,
 			`services[0].placement: "random" is not one of least-load, round-robin (line 7)`,
-			"services[0].num: unknown key; known here are name, vips, protocols, method, unknown, placement (line 8, column 5)"}},
+			"services[0].num: unknown key; known here are name, vips, protocols, method, unknown, placement, learn, max_unavailable (line 8, column 5)",
+			"services[0].learn: is text, not true or false (line 9)", "services[0].max_unavailable: -1 is not between 0 and 65535 (line 10)"}},
 		{"service by itself", "services:\n  - name: s\n    vips: [192.0.2.1, 192.0.2.1]\n  - name: s\n    vips: [224.0.0.1]\n    protocols: [esp]\n", []string{
 			"services[0].protocols: is empty; for example esp, udp/500, udp/4500 (line 2)",
 			`services[0].vips[1]: "192.0.2.1" stands twice; once is enough (line 3)`,

@@ -34,6 +34,7 @@ type line struct {
 	out      chan agent.Message
 	broken   chan struct{} // of one: out was full, the stream ends
 	heard    time.Time     // under the Book's lock
+	open     bool          // it was told what is open, and gets orders as they come; under the Book's lock
 }
 
 const (
@@ -262,6 +263,7 @@ func (b *Book) join(l *line, h *agent.Hello, o Options) (*agent.Welcome, error) 
 func (b *Book) begin(l *line) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	l.open = true
 	for _, s := range b.servers {
 		if s.line == l {
 			s.resend()

@@ -62,7 +62,7 @@ func (b *Book) Order(realServer string, kind agent.OrderKind, tunnels []agent.In
 		}
 		s.orders[errandKey{kind, t.ID}] = &Errand{RealServer: realServer, Kind: kind, Tunnel: t, Ordered: now, Changed: now}
 	}
-	if s.line != nil {
+	if s.line != nil && s.line.open {
 		s.line.orders(realServer, agent.OrderForget, undo)
 		s.line.orders(realServer, kind, tunnels)
 	}

@@ -32,6 +32,14 @@ func TestREADME(t *testing.T) {
 	if !found || len(cells) < 20 {
 		t.Fatalf("the table of tunnels names %d tests", len(cells))
 	}
+	_, rows, _ := strings.Cut(table, "|---|\n")
+	for row := range strings.Lines(rows) {
+		for _, cell := range strings.Split(strings.Trim(row, "| \n"), " | ")[1:] {
+			if !strings.Contains(cell, "Test") && cell != "no: refused" {
+				t.Errorf("the cell %q names no test", cell)
+			}
+		}
+	}
 	for _, c := range cells {
 		if !strings.Contains(sources.String(), "func "+c[1]+"(") {
 			t.Errorf("%s is not a test of integration/guest", c[1])

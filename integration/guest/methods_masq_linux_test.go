@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"tunneldirector/director/api"
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
@@ -20,30 +22,39 @@ const exactPort = 40000
 // refused: the kernel would write the port that speaks first into its entry, and that one nobody could move.
 func TestMethodMasq(t *testing.T) {
 	requireGuest(t)
-	service := serviceFor("masq", wireguard, datagrams)
-	r := newRig(t, setup{plane: "ipvs", lab: lab.Options{Sites: 6, RealServers: 2}, service: service})
+	service := serviceFor("masq", wireguard, datagrams, l2tpUDP)
+	r := newRig(t, setup{plane: "ipvs", lab: lab.Options{Sites: 10, RealServers: 2}, service: service})
 	r.serve()
 	r.answerThroughDirector()
 	for _, rs := range r.RealServers {
 		r.echo(rs.NS, netip.AddrPortFrom(rs.DR.Addrs[0], datagramPort))
 	}
-	t.Run("wireguard", func(t *testing.T) {
-		r := r.sub(t)
-		sites := oneSubnet(wireguard, r.Sites[:4]...)
-		since := r.w.mark()
-		for _, s := range sites {
-			r.pushPort(s, service)
-		}
-		r.meet(natted, sites...)
-		for _, s := range sites {
-			r.ping(s, 5)
-			r.rewritten(s, since)
-		}
-	})
+	for _, c := range []struct {
+		kind
+		sites []*lab.Site
+		port  func(end) uint16 // of a site
+	}{
+		{natted, r.Sites[:4], func(end) uint16 { return exactPort }},
+		{nattedL2TP, r.Sites[6:], end.l2tpPort},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := r.sub(t)
+			sites := oneSubnet(c.kind, c.sites...)
+			since := r.w.mark()
+			for _, s := range sites {
+				r.pushPort(s, c.port(siteEnd(r.Lab, s)), service)
+			}
+			r.meet(c.kind, sites...)
+			for _, s := range sites {
+				r.ping(s, 5)
+				r.rewritten(s, since)
+			}
+		})
+	}
 	t.Run("exact port", func(t *testing.T) {
 		r := r.sub(t)
 		s := r.Sites[4]
-		r.pushPort(s, service)
+		r.pushPort(s, exactPort, service)
 		if got := r.answered(s, exactPort, 5); got != 5 {
 			r.Errorf("%d of 5 datagrams were answered", got)
 		}
@@ -55,20 +66,28 @@ func TestMethodMasq(t *testing.T) {
 }
 
 // pushPort makes a site's tunnel known by its address and port.
-func (r *rig) pushPort(s *lab.Site, service daemon.VirtualService) {
+func (r *rig) pushPort(s *lab.Site, port uint16, service daemon.VirtualService) {
 	r.Helper()
 	tunnel := daemon.Tunnel(s)
-	tunnel.Service, tunnel.Endpoints = service.Name, []string{netip.AddrPortFrom(s.Endpoint, exactPort).String()}
+	tunnel.Service, tunnel.Endpoints = service.Name, []string{netip.AddrPortFrom(s.Endpoint, port).String()}
 	_, err := r.d.Client.PutTunnel(r.ctx, tunnel)
 	r.must("push "+s.Name, err)
 }
 
 // natted is WireGuard with the one source port that was pushed.
-var natted = kind{"wireguard by masq", wireguard.protocols, func(e end) error {
+var natted = kind{"wireguard", wireguard.protocols, func(e end) error {
 	if e.server {
 		return e.wireguard(wireguardPort, 0)
 	}
 	return e.wireguard(exactPort, wireguardPort)
+}}
+
+// nattedL2TP is L2TP whose real servers are spoken to at their own addresses.
+var nattedL2TP = kind{l2tpUDP.name, l2tpUDP.protocols, func(e end) error {
+	if e.server {
+		e.local = netip.IPv4Unspecified()
+	}
+	return e.pseudowire(l2tpOverUDP)
 }}
 
 // answerThroughDirector lets real servers answer the sites by way of the director, which turns addresses back.
@@ -121,7 +140,7 @@ func (r *rig) rewritten(s *lab.Site, since mark) {
 		tunnel, subnet := 0, 0
 		for _, p := range r.w.captures[rs.Name].Seen()[since[rs.Name]:] {
 			switch {
-			case p.Src == s.Endpoint && p.Dst == rs.DR.Addrs[0]:
+			case p.Proto == unix.IPPROTO_UDP && p.Src == s.Endpoint && p.Dst == rs.DR.Addrs[0]: // and no word of the site about what a device said that came up
 				tunnel++
 			case inside(s, p.Dst):
 				subnet++

@@ -191,7 +191,10 @@ func (in *instance) guard(ctx context.Context, w terminator.Worker) error {
 		work, err := w.Work(limited)
 		cancel()
 		wait := in.o.Look
-		if err != nil {
+		switch {
+		case errors.Is(err, terminator.ErrCannot):
+			return nil
+		case err != nil:
 			work, wait = terminator.Work{}, min(wait, time.Second)
 		}
 		in.mu.Lock()

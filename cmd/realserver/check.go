@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/director/config"
+	"tunneldirector/realserver/space"
+)
+
+// A checkAnswer is what check found, with --json.
+type checkAnswer struct {
+	Host     string   `json:"host"`
+	Warnings []string `json:"warnings"`
+}
+
+func checkCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "check", Usage: "check the host's file and this machine, and change nothing",
+		Description: describe(`
+Reads the host's file as run would, with all faults at once, then looks at this machine: certificate,
+rights, network namespaces, interfaces. Exit code 1 if an agent could not run. What the forwarding
+methods need of the host is shown by plan, what is wrong with it by doctor.`,
+			"realserver check --config /etc/tunneldirector/realserver.yaml"),
+		Flags: []cli.Flag{configFlag()},
+		Action: func(c *cli.Context) error {
+			if err := takes(c, 0); err != nil {
+				return err
+			}
+			cfg, err := Read(c.String(flagConfig))
+			if err != nil {
+				return err
+			}
+			a := checkAnswer{Host: cfg.Host, Warnings: []string{}}
+			faults := machineFaults(cfg, os.Geteuid() == 0, &a)
+			err = env.show(a, func(p *page) {
+				p.line("%s: host %s, %s, %s", c.String(flagConfig), cfg.Host, some(len(cfg.RealServers), "real server"), some(len(cfg.Directors), "director"))
+				for _, w := range a.Warnings {
+					p.line("warning: %s", w)
+				}
+				if len(faults) == 0 {
+					p.line("an agent can run here")
+				}
+			})
+			if len(faults) > 0 {
+				err = errors.Join(err, fmt.Errorf("this machine cannot run the agent of host %s", cfg.Host), faults)
+			}
+			return err
+		},
+	}
+}
+
+// machineFaults are what of this machine keeps the agent from running, each with the key that is concerned. It changes nothing.
+func machineFaults(cfg Config, root bool, a *checkAnswer) (out config.Faults) {
+	add := func(path, format string, args ...any) {
+		out = append(out, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
+	}
+	if !root {
+		add("", "the agent runs as root: it reads what the kernel tells root alone, and answers in network namespaces")
+	}
+	if own, err := openCredential(cfg, slog.New(slog.DiscardHandler)); err != nil {
+		add("tls", "%v", errors.Unwrap(err))
+	} else if alarm := own.Alarm(); alarm != "" {
+		a.Warnings = append(a.Warnings, alarm)
+	}
+	if _, err := hostOf(cfg); err != nil {
+		add("real_servers", "%v", err)
+	}
+	if _, err := instancesOf(cfg); err != nil {
+		add("", "%v", err)
+	}
+	for i, s := range cfg.RealServers {
+		path := fmt.Sprintf("real_servers[%d]", i)
+		var missing error
+		err := space.Space(s.Namespace).Do(func() error {
+			_, missing = net.InterfaceByName(s.Interface)
+			return nil
+		})
+		switch {
+		case err != nil:
+			add(path+".namespace", "%v", err)
+		case missing != nil:
+			add(path+".interface", "%q is not an interface there; `ip -br link` lists those that there are", s.Interface)
+		}
+	}
+	return out
+}

@@ -1,0 +1,221 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"tunneldirector/realserver/host"
+)
+
+// onHost makes the action of a command about the host.
+func onHost(do func(c *cli.Context, cfg Config, h *host.Host) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		if err := takes(c, 0); err != nil {
+			return err
+		}
+		cfg, err := Read(c.String(flagConfig))
+		if err != nil {
+			return err
+		}
+		h, err := hostOf(cfg)
+		if err != nil {
+			return err
+		}
+		return do(c, cfg, h)
+	}
+}
+
+func planCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "plan", Usage: "show what apply would change on this host, and why",
+		Description: describe(`
+Compares the host with what its real servers' forwarding methods need, and shows each difference: from
+what, to what, why. Changes nothing. With --check the exit code is 6 if there is something to change.`,
+			"realserver plan", "realserver plan --check --json"),
+		Flags: []cli.Flag{configFlag(), &cli.BoolFlag{Name: "check", Usage: "exit with 6 if there is something to change"}},
+		Action: onHost(func(c *cli.Context, _ Config, h *host.Host) error {
+			list, err := h.Plan(c.Context)
+			if err := errors.Join(env.changes(list, "to make"), err); err != nil {
+				return err
+			}
+			if n := toDo(list); n > 0 && c.Bool("check") {
+				return coded(exitNotWell, fmt.Errorf("%s to make", some(n, "change")))
+			}
+			return nil
+		}),
+	}
+}
+
+func applyCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "apply", Usage: "make this host right for its real servers",
+		Description: describe(`
+Makes the changes that plan shows, and remembers what was there before, in state_dir. What is right
+already is not touched, and not remembered as ours.`,
+			"realserver apply", "realserver apply --config /etc/tunneldirector/realserver.yaml --json"),
+		Flags: []cli.Flag{configFlag()},
+		Action: onHost(func(c *cli.Context, cfg Config, h *host.Host) error {
+			if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+				return fmt.Errorf("make state_dir: %w", err)
+			}
+			list, err := h.Apply(c.Context)
+			return errors.Join(env.changes(list, "made"), err)
+		}),
+	}
+}
+
+func revertCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "revert", Usage: "put back what apply found on this host",
+		Description: describe(`
+Puts back what was there before apply (or before run with prepare_host: true) changed it, and the room of
+sockets and devices that run raised. What somebody else changed since is left, and said. Tunnels that
+depend on it break. A daemon that prepares the host has to be stopped first: it would do it again.`,
+			"realserver revert", "realserver revert --json"),
+		Flags: []cli.Flag{configFlag()},
+		Action: onHost(func(c *cli.Context, cfg Config, h *host.Host) error {
+			if n, err := net.Dial("unix", cfg.Socket); err == nil && cfg.PrepareHost {
+				_ = n.Close()
+				return fmt.Errorf("an agent with prepare_host: true answers on %s and would prepare the host again; stop it first", cfg.Socket)
+			}
+			if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
+				return fmt.Errorf("make state_dir: %w", err)
+			}
+			list, err := h.Revert(c.Context)
+			return errors.Join(env.changes(list, "made"), err, env.lowerAll(c.Context, cfg))
+		}),
+	}
+}
+
+// lowerAll puts back what sockets and devices had. Those of a terminator that is gone went with it.
+func (env *Env) lowerAll(ctx context.Context, cfg Config) error {
+	instances, err := instancesOf(cfg)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range instances {
+		did, err := lower(ctx, cfg, &cfg.RealServers[i], instances[i].Terminator)
+		for _, d := range did {
+			if !env.JSON {
+				fmt.Fprintln(env.Stdout, d)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// A changeAnswer is a change, with --json.
+type changeAnswer struct {
+	Namespace string `json:"namespace,omitempty"`
+	Object    string `json:"object"`
+	From      string `json:"from"` // "" is absent
+	To        string `json:"to"`
+	Why       string `json:"why"`
+	Left      bool   `json:"left"`
+}
+
+// changes prints what there is to make, or was made.
+func (env *Env) changes(list []host.Change, verb string) error {
+	out := []changeAnswer{}
+	for _, c := range list {
+		out = append(out, changeAnswer{string(c.Space), c.Object, c.From, c.To, c.Why, c.Left})
+	}
+	return env.show(map[string][]changeAnswer{"changes": out}, func(p *page) { changesPage(p, list, verb) })
+}
+
+func changesPage(p *page, list []host.Change, verb string) {
+	for _, c := range list {
+		if c.Space != "" {
+			p.line("[%s] %s", c.Space, c)
+		} else {
+			p.line("%s", c)
+		}
+	}
+	n := toDo(list)
+	switch left := len(list) - n; {
+	case n == 0 && left == 0:
+		p.line("the host is as it has to be")
+	case left == 0:
+		p.line("%s %s", some(n, "change"), verb)
+	default:
+		p.line("%s %s, %s left to whom they belong to", some(n, "change"), verb, number(left))
+	}
+}
+
+func doctorCommand(env *Env) *cli.Command {
+	return &cli.Command{
+		Name: "doctor", Usage: "say what is wrong with this host, and what helps",
+		Description: describe(`
+Looks for what keeps tunnels from working here: settings, addresses, routes, the firewall, and by
+packets where a setting alone proves nothing; and asks each terminator. Changes nothing. Exit code 6
+if something breaks tunnels.`,
+			"realserver doctor", "realserver doctor --json"),
+		Flags: []cli.Flag{configFlag()},
+		Action: onHost(func(c *cli.Context, cfg Config, h *host.Host) error {
+			list, err := h.Doctor(c.Context)
+			more, silent := silentTerminators(c.Context, cfg)
+			list = append(list, more...)
+			slices.SortStableFunc(list, func(a, b host.Finding) int { return rank(a.Severity) - rank(b.Severity) })
+			if list == nil {
+				list = []host.Finding{}
+			}
+			err = errors.Join(env.show(map[string][]host.Finding{"findings": list}, func(p *page) { doctorPage(p, list) }), err, silent)
+			if n := breaks(list); n > 0 && err == nil {
+				return coded(exitNotWell, fmt.Errorf("%s that breaks tunnels", some(n, "thing")))
+			}
+			return err
+		}),
+	}
+}
+
+func breaks(list []host.Finding) (n int) {
+	for _, f := range list {
+		if f.Severity == host.Breaks {
+			n++
+		}
+	}
+	return n
+}
+
+func rank(s host.Severity) int {
+	return slices.Index([]host.Severity{host.Breaks, host.Risks, host.Notes}, s)
+}
+
+func doctorPage(p *page, list []host.Finding) {
+	for _, f := range list {
+		p.line("%-6s  %s: %s  (%s)", f.Severity, f.Instance, f.What, f.ID)
+		p.line("        causes  %s", f.Causes)
+		p.line("        remedy  %s", f.Remedy)
+	}
+	if len(list) == 0 {
+		p.line("nothing is wrong")
+	}
+}
+
+// silentTerminators are those that do not answer.
+func silentTerminators(ctx context.Context, cfg Config) (out []host.Finding, err error) {
+	instances, err := instancesOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range instances {
+		limited, cancel := context.WithTimeout(ctx, 2*time.Second)
+		_, err := in.Terminator.Tunnels(limited)
+		cancel()
+		if err != nil {
+			out = append(out, host.Finding{ID: "terminator-silent", Instance: in.Name, Severity: host.Breaks,
+				What:   fmt.Sprintf("the terminator (%s) does not answer: %v", in.Server.Terminator, err),
+				Causes: "the agent calls it dead or headless, and directors place no tunnels here", Remedy: "start it, or correct terminator in the host's file"})
+		}
+	}
+	return out, nil
+}

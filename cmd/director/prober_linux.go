@@ -26,6 +26,7 @@ type prober struct {
 	mu      sync.Mutex // guards what follows
 	numbers map[string]affinity.Index
 	links   map[string]probe.Link
+	heard   func(realServer string) time.Time // nil: nobody knows
 }
 
 func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
@@ -37,9 +38,28 @@ func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) 
 			p.toRS[i.Name] = true
 		}
 	}
+	pc.Heard = p.lastHeard
 	var err error
 	p.p, err = probe.Open(pc, log)
 	return p, err
+}
+
+// Ear says who knows when the agent of a real server last said something on its stream; zero: never. It may be called once
+// probing has begun.
+func (p *prober) Ear(heard func(realServer string) time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.heard = heard
+}
+
+func (p *prober) lastHeard(realServer string) time.Time {
+	p.mu.Lock()
+	heard := p.heard
+	p.mu.Unlock()
+	if heard == nil {
+		return time.Time{}
+	}
+	return heard(realServer)
 }
 
 // Watch replaces the targets.
@@ -65,7 +85,8 @@ func (p *prober) Watch(targets []loop.Target) {
 			n = next
 			p.numbers[t.Name], taken[n] = n, true
 		}
-		list[i] = probe.Target{Index: n, Name: t.Name, Addrs: t.Addrs, VIPs: t.VIPs, Check: t.Check, Method: t.Method}
+		list[i] = probe.Target{Index: n, Name: t.Name, Addrs: t.Addrs, VIPs: t.VIPs, Check: t.Check, Method: t.Method,
+			Agent: t.Agent, AgentUp: t.AgentUp}
 	}
 	p.mu.Unlock()
 	p.p.Set(list)
@@ -88,11 +109,25 @@ func (p *prober) Verdicts() []loop.Verdict {
 // Probed is how the last probe of a real server went.
 func (p *prober) Probed(name string) (cause string, rtt time.Duration) {
 	for _, s := range p.p.Snapshot() {
-		if s.Name == name {
+		switch {
+		case s.Name != name:
+		case s.Agent.Trouble != "":
+			return s.Cause + "; its agent: " + s.Agent.Trouble, s.RTT
+		default:
 			return s.Cause, s.RTT
 		}
 	}
 	return "not asked yet", 0
+}
+
+// Slow tells whether a real server answers much later than when it is idle.
+func (p *prober) Slow(name string) bool {
+	for _, s := range p.p.Snapshot() {
+		if s.Name == name {
+			return s.Slow
+		}
+	}
+	return false
 }
 
 // linkWindow is how long a link that fell may be the reason of real servers' silence, if there are others.

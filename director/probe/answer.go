@@ -8,6 +8,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"tunneldirector/director/agent"
 )
 
 // An answer is what a frame says about a question.
@@ -21,6 +23,7 @@ type answer struct {
 	from   uint16           // theirs
 	cookie uint32           // as it came back: TCP's acknowledgement less 1, an ICMP error's nonce
 	closed bool             // nobody listens
+	said   agent.Answer     // by an agent
 }
 
 // A parser reads frames. It is reused, by one goroutine.
@@ -80,6 +83,9 @@ func (p *parser) parse(frame []byte) (a answer, ok bool) {
 		return a, p.tcp.ACK && (p.tcp.SYN || p.tcp.RST)
 	case layers.LayerTypeUDP:
 		a.kind, a.port, a.from = askUDP, uint16(p.udp.DstPort), uint16(p.udp.SrcPort)
+		if said, err := agent.ParseAnswer(p.udp.Payload); err == nil {
+			a.kind, a.said = askAgent, said
+		}
 		return a, true
 	case layers.LayerTypeICMPv4:
 		if p.icmp4.TypeCode.Type() == layers.ICMPv4TypeEchoReply {
@@ -136,11 +142,21 @@ func (a answer) proves(q *question, cookie uint32) bool {
 		return a.kind == askEcho
 	case askTCP:
 		return a.kind == askTCP && a.from == q.port && a.cookie == cookie
+	case askAgent:
+		if a.from != q.port {
+			return false
+		}
+		return a.kind == askAgent || a.kind == askUDP && a.closed && a.quotes(q, cookie)
 	case askUDP, askIKE:
 		if a.kind != askUDP || a.from != q.port {
 			return false
 		}
-		return !a.closed || q.dst.Is4() && a.cookie == uint32(nonce4(cookie)) || q.dst.Is6() && a.cookie == nonce6(cookie)
+		return !a.closed || a.quotes(q, cookie)
 	}
 	return false
+}
+
+// quotes tells whether an ICMP error is about q.
+func (a answer) quotes(q *question, cookie uint32) bool {
+	return q.dst.Is4() && a.cookie == uint32(nonce4(cookie)) || q.dst.Is6() && a.cookie == nonce6(cookie)
 }

@@ -18,10 +18,31 @@
 // Linux limits port unreachable to one a second per asker, after six at once, for all terminators on a host together. So a
 // UDP port that never answers is believed to be open only once it was asked, and its host was there, for firstSilence
 // without a port unreachable for any port on that host (until then rounds are void: a first verdict takes 2.5 s), and one
-// that was closed after returnSilence. With n closed ports on a host, at intervals up to 1 s, a terminator that
+// that was closed after returnSilence. With n closed ports on a host, those of agents included, at intervals up to 1 s, a terminator that
 // returns is alive again within 2 s x n + 6 s, though it answers nobody; one that is closed again within a minute of such
 // a return is left alone for 4 s first, and twice as long each time, up to 64 s. If more than six ports of a host close at
 // once, the seventh and each further one is known to be closed a second later. How it is done: udpPort.
+//
+// A real server may have an agent (Target.Agent). Then each round also asks it, by a datagram to its port at each VIP, as the
+// packets of tunnels go, with a nonce of its own (agent.AppendProbe). What its answer is worth, VIP by VIP:
+//
+//	working, headless        alive, though the terminator's port is silent; a closed port is what the data path says, and stands.
+//	                         Headless is alive, too: State.Agent says it
+//	dead                     dead after two rounds
+//	unknown                  nothing good is concluded
+//	another real server's,   as if there were none, and why is told: State.Agent.Trouble, and the cause if it comes to that
+//	or "came the wrong way"
+//	none, stream down        the check without an agent, above, counts alone: an agent that is restarted, upgraded or killed moves nothing
+//	none, stream up          for 5 s after it came up nothing good is concluded. Then:
+//	    answered before      missed, for all rounds since, once the agent was heard on its stream after they began (Config.Heard):
+//	                         the control path is up, the data path is dead. An agent that is not heard either may hang, and counts as
+//	                         one whose stream is down
+//	    never answered       the check without an agent counts alone, and Trouble tells: a filter that never let probes through moves no tunnel
+//	port unreachable         as one whose stream is down: the data path is there, the agent is not
+//
+// An answer counts up to eight rounds after its question: delay is no death. A real server that its agent found dead is not
+// alive by the check without the agent for 10 s after that was last so. The round trip of answers, or without an agent of what
+// else answers, against its lowest of the last ten minutes tells State.Slow (delay): to be taken for full, never for dead.
 //
 // Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and
 // would take the answers for martians. A classic BPF filter lets answers to probes in and nothing else, so that user traffic costs nothing but the filter. Answers are to

@@ -9,6 +9,7 @@ import (
 	"github.com/gopacket/gopacket/layers"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 )
 
 var broadcast = net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
@@ -59,6 +60,8 @@ func (e envelope) packet(q *question) ([]byte, error) {
 		return e.tcp(q, &layers.TCP{Seq: e.cookie, SYN: true, Window: 1024})
 	case askIKE:
 		return e.udp(q, ike(e.cookie, q.port == 4500))
+	case askAgent:
+		return e.udp(q, q.probe)
 	}
 	return e.udp(q, nil)
 }
@@ -106,9 +109,9 @@ func (e envelope) wrap(q *question, proto layers.IPProtocol, payload ...gopacket
 
 func (e envelope) ip(src, dst netip.Addr, proto layers.IPProtocol) gopacket.SerializableLayer {
 	if dst.Is4() {
-		return &layers.IPv4{Version: 4, IHL: 5, TTL: 64, Id: nonce4(e.cookie), Flags: layers.IPv4DontFragment, Protocol: proto, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+		return &layers.IPv4{Version: 4, IHL: 5, TTL: agent.ProbeTTL, Id: nonce4(e.cookie), Flags: layers.IPv4DontFragment, Protocol: proto, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 	}
-	return &layers.IPv6{Version: 6, HopLimit: 64, FlowLabel: nonce6(e.cookie), NextHeader: proto, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
+	return &layers.IPv6{Version: 6, HopLimit: agent.ProbeTTL, FlowLabel: nonce6(e.cookie), NextHeader: proto, SrcIP: src.AsSlice(), DstIP: dst.AsSlice()}
 }
 
 // nonce4 and nonce6 are where an ICMP error brings the cookie back.

@@ -35,6 +35,10 @@ type target struct {
 	waiting   bool      // sent, not judged
 	graced    bool      // judged late, because we were
 	void      bool      // we could not send
+	upSince   time.Time // of the agent's stream, if it is up
+	accused   time.Time // the agent found it dead, last
+	word      Word
+	delay     delay
 }
 
 func (t *target) port() uint16 { return PortBase + uint16(t.Index) }
@@ -150,16 +154,24 @@ func (l *loop) frame(t *target, q *question, direct bool) ([]byte, error) {
 	if q.kind == askNeighbour && (mac == nil || !direct) {
 		return neighbour(q, i.mac, nil)
 	}
-	if mac == nil || q.frame != nil && bytes.Equal(q.frame[:6], mac) {
-		return q.frame, nil
+	if mac == nil {
+		return nil, nil
 	}
-	var err error
-	if q.kind == askNeighbour {
-		q.frame, err = neighbour(q, i.mac, mac)
-	} else {
-		q.frame, err = l.envelope(t, q, mac).packet(q)
+	if q.frame == nil || !bytes.Equal(q.frame[:6], mac) {
+		var err error
+		if q.kind == askNeighbour {
+			q.frame, err = neighbour(q, i.mac, mac)
+		} else {
+			q.frame, err = l.envelope(t, q, mac).packet(q)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
-	return q.frame, err
+	if q.word != nil {
+		renew(q.frame, q.word.ask(time.Now()))
+	}
+	return q.frame, nil
 }
 
 func (l *loop) envelope(t *target, q *question, mac net.HardwareAddr) envelope {
@@ -192,6 +204,11 @@ func (l *loop) answer(a answer) {
 		case a.closed:
 			q.refuse(a.at)
 			continue
+		case q.word != nil:
+			if q.word.hear(a.said, &t.Target, a.at) {
+				q.udp.answer()
+			}
+			continue
 		case q.kind == askTCP:
 			l.reset(t, q)
 		}
@@ -218,9 +235,14 @@ func (l *loop) judge(t *target, now time.Time) {
 	t.waiting = false
 	t.due = t.started.Add(jitter(l.cfg.Interval))
 	t.listen(l.cfg.Interval)
-	r := judge(t.questions, now)
-	if t.void {
-		r = result{}
+	r := result{}
+	if !t.void {
+		t.hearken(l.cfg, now)
+		r = judge(t.questions, now)
+		t.time(r, now)
+	}
+	if t.machine.verdict == dead && r.outcome == answered && r.question.word == nil && now.Sub(t.accused) < accusedHold {
+		r = result{question: r.question, problem: "its agent has just found it dead"}
 	}
 	changed := t.machine.step(r, l.cfg)
 	t.show(r, changed, now)
@@ -231,7 +253,7 @@ func (l *loop) judge(t *target, now time.Time) {
 	if t.machine.verdict == dead {
 		t.doubt()
 	}
-	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause(), At: now, RTT: r.rtt}
+	e := Event{Index: t.Index, Name: t.Name, Alive: t.machine.verdict == alive, Cause: r.cause(), At: now, RTT: r.rtt, Agent: t.word}
 	if len(t.questions) > 0 {
 		e.MAC = l.macs[neighbourKey{t.questions[0].iface, t.questions[0].hop}]
 	}
@@ -262,17 +284,32 @@ func (l *loop) replace(targets []Target, now time.Time) {
 	l.targets, l.byPort = nil, map[uint16]*target{}
 	for _, want := range targets {
 		t := &target{Target: want, cookie: rand.Uint32(), due: now.Add(time.Duration(rand.Float64() * float64(l.cfg.Interval)))}
-		if have := old[t.port()]; have != nil && reflect.DeepEqual(have.Target, want) {
+		if have := old[t.port()]; have != nil && have.sameBut(want) {
 			t = have
 		} else {
 			t.board.Store(&State{Index: want.Index, Name: want.Name, Cause: notAsked, Since: now})
 		}
+		t.stream(want, now)
 		l.targets = append(l.targets, t)
 		l.byPort[t.port()] = t
 	}
 	l.count()
 	l.publish()
 	l.look(now)
+}
+
+// sameBut tells whether want is what is measured, the agent apart.
+func (t *target) sameBut(want Target) bool {
+	want.Agent, want.AgentUp = t.Agent, t.AgentUp
+	return reflect.DeepEqual(t.Target, want)
+}
+
+// stream notes where the agent is.
+func (t *target) stream(want Target, now time.Time) {
+	if want.AgentUp && (!t.AgentUp || t.upSince.IsZero()) {
+		t.upSince = now
+	}
+	t.Agent, t.AgentUp = want.Agent, want.AgentUp
 }
 
 // look reads the host again and plans all questions anew, keeping what is known of each.
@@ -320,6 +357,7 @@ func (t *target) replan(v view) {
 	for _, q := range fresh {
 		for _, o := range t.questions {
 			if q.kind == o.kind && q.dst == o.dst && q.port == o.port {
+				q.word = o.word
 				q.sent, q.failed, q.answered, q.rtt = o.sent, o.failed, o.answered, o.rtt
 				q.ever, q.closedAt, q.udp = o.ever, o.closedAt, o.udp
 			}

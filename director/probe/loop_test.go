@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 )
 
 // A stage is a host with one real server on it, in virtual time.
@@ -30,6 +31,10 @@ type stage struct {
 	sendErr error
 	sent    int
 	came    []answer
+	word    func(asked string) *agent.Answer // of the agent; nil, or nothing said: silence
+	shut    bool                             // nobody listens at the agent's port, and the host says so
+	late    time.Duration                    // of the agent's answers
+	heard   time.Time                        // its stream brings nothing since; zero: it brings something all the time
 }
 
 func (s *stage) Watch(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -75,11 +80,37 @@ func (s *stage) Send(_ string, frame []byte) error {
 	case etherType == 0x0806 && s.arp:
 		time.AfterFunc(s.delay, func() { s.say(answer{kind: askNeighbour, src: rs4, mac: rs}) })
 	case etherType == 0x0800:
-		if a, ok := quoted4(frame[14:]); ok && s.tells(a.port-PortBase) {
+		a, ok := quoted4(frame[14:])
+		if ok && a.from == agent.DefaultProbe {
+			s.askAgent(a, frame)
+		} else if ok && s.tells(a.port-PortBase) {
 			time.AfterFunc(s.delay, func() { s.say(a) })
 		}
 	}
 	return nil
+}
+
+// askAgent answers a probe as an agent does.
+func (s *stage) askAgent(a answer, frame []byte) {
+	if s.shut && !s.spend() {
+		return
+	}
+	if !s.shut {
+		nonce, name, err := agent.ParseProbe(frame[len(frame)-agent.ProbeSize:])
+		if err != nil || frame[14+8] != agent.ProbeTTL {
+			panic("the agent was asked by what is no probe")
+		}
+		if s.word == nil {
+			return
+		}
+		said := s.word(name)
+		if said == nil {
+			return
+		}
+		said.Nonce = nonce
+		a = answer{kind: askAgent, src: a.src, port: a.port, from: a.from, said: *said}
+	}
+	time.AfterFunc(max(s.late, time.Millisecond), func() { s.say(a) })
 }
 
 // tells tells whether the host sends a port unreachable about a real server.
@@ -90,6 +121,11 @@ func (s *stage) tells(rs uint16) bool {
 	if s.open == nil || s.open(rs) {
 		return s.icmp
 	}
+	return s.spend()
+}
+
+// spend tells whether the host has a port unreachable left.
+func (s *stage) spend() bool {
 	now := time.Now()
 	s.tokens, s.filled = min(6, s.tokens+now.Sub(s.filled).Seconds()), now
 	if s.tokens < 1 {
@@ -107,6 +143,13 @@ func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) 
 			t.Fatal(err)
 		}
 		s := &stage{changed: make(chan struct{}), view: labView(), arp: true, delay: time.Millisecond}
+		cfg.Heard = func(string) (at time.Time) {
+			s.now(func() { at = s.heard })
+			if at.IsZero() {
+				return time.Now()
+			}
+			return at
+		}
 		p := newProber(cfg, s, slog.New(slog.DiscardHandler))
 		p.Set([]Target{{Index: 7, Name: "rs1", Addrs: []netip.Addr{rs4}, VIPs: []netip.Addr{vip4}, Check: check}})
 		ctx, cancel := context.WithCancel(t.Context())

@@ -10,8 +10,12 @@ const (
 	answered                // everything that has to answer did
 	silent                  // the host answered, the terminator did not
 	closed                  // the host said that nobody listens at the terminator's port
-	missed                  // the host did not answer
+	missed                  // the host did not answer, or the data path is dead
+	told                    // its agent says that the terminator is dead
 )
+
+// toldAfter are the rounds in a row after which an agent is believed that its terminator is dead.
+const toldAfter = 2
 
 // A result is a round's outcome, and why: which question, and what about it. It is put in words only if somebody is told.
 type result struct {
@@ -19,6 +23,7 @@ type result struct {
 	question *question // nil: there was none
 	problem  string
 	rtt      time.Duration
+	row      int // of rounds that are known to be missed only now, this one included; 0: just this one
 }
 
 func (r result) cause() string {
@@ -27,6 +32,8 @@ func (r result) cause() string {
 		return "not asked: no room to send"
 	case q == nil:
 		return "nothing to ask: the real server has no address"
+	case r.problem != "" && (r.outcome == answered || r.outcome == told):
+		return q.String() + " answered: " + r.problem
 	case r.outcome == answered:
 		return q.String() + " answered"
 	case r.outcome == closed:
@@ -48,8 +55,8 @@ const (
 
 // A machine turns rounds into changes of verdict.
 //
-//	         AliveAfter x answered             DeadAfter x (missed|closed), or
-//	unknown ───────────────────────▶ alive     SilentAfter x (missed|closed|silent)
+//	         AliveAfter x answered             DeadAfter x (missed|closed|told), or toldAfter x told, or
+//	unknown ───────────────────────▶ alive     SilentAfter x (missed|closed|told|silent)
 //	   │                            ▲  │
 //	   │ as alive to dead           │  │
 //	   ▼                            │  ▼
@@ -60,7 +67,8 @@ type machine struct {
 	verdict verdict
 	good    int // answered
 	bad     int // not answered
-	fast    int // missed or closed
+	fast    int // missed, closed or told
+	told    int
 }
 
 // step takes a round's result. changed is true if the verdict is another one now.
@@ -70,16 +78,18 @@ func (m *machine) step(r result, c Config) (changed bool) {
 	case void:
 		return false
 	case answered:
-		m.good, m.bad, m.fast = m.good+1, 0, 0
+		m.good, m.bad, m.fast, m.told = m.good+1, 0, 0, 0
 	case silent:
-		m.good, m.bad, m.fast = 0, m.bad+1, 0
+		m.good, m.bad, m.fast, m.told = 0, m.bad+1, 0, 0
 	case missed, closed:
-		m.good, m.bad, m.fast = 0, m.bad+1, m.fast+1
+		m.good, m.bad, m.fast, m.told = 0, max(m.bad+1, r.row), max(m.fast+1, r.row), 0
+	case told:
+		m.good, m.bad, m.fast, m.told = 0, m.bad+1, m.fast+1, m.told+1
 	}
 	switch {
 	case m.good >= c.AliveAfter:
 		m.verdict = alive
-	case m.fast >= c.DeadAfter, m.bad >= c.SilentAfter:
+	case m.fast >= c.DeadAfter, m.told >= toldAfter, m.bad >= c.SilentAfter:
 		m.verdict = dead
 	}
 	return m.verdict != before

@@ -2,6 +2,7 @@ package probe
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"testing"
@@ -10,6 +11,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/agent"
 )
 
 // needRoot skips where namespaces cannot be made; in CI that is a failure.
@@ -144,6 +147,30 @@ func (s space) serveUDP(addr, answer string) net.PacketConn {
 			}
 			if answer != "" {
 				_, _ = c.WriteTo([]byte(answer), from)
+			}
+		}
+	}()
+	return c
+}
+
+// serveAgent answers probes.
+func (s space) serveAgent(at netip.AddrPort) net.PacketConn {
+	s.t.Helper()
+	var c net.PacketConn
+	s.do(func() {
+		var err error
+		c, err = net.ListenPacket("udp", at.String())
+		must(s.t, err)
+	})
+	s.t.Cleanup(func() { c.Close() })
+	go func() {
+		for buf := make([]byte, 1500); ; {
+			n, from, err := c.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if nonce, name, err := agent.ParseProbe(buf[:n]); err == nil {
+				_, _ = c.WriteTo(agent.Answer{Nonce: nonce, Health: agent.HealthWorking, RealServer: name}.Append(nil), from)
 			}
 		}
 	}()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 )
 
 // An iface is what is known of an interface of ours.
@@ -78,11 +79,15 @@ func plan(t Target, v view) []*question {
 		}
 		qs = append(qs, e)
 	}
-	if t.Check.Proto == 0 {
-		return qs
+	for _, vip := range t.VIPs {
+		if q := v.check(t, vip); t.Check.Proto != 0 && q != nil {
+			qs = append(qs, q)
+		}
 	}
 	for _, vip := range t.VIPs {
-		if q := v.check(t, vip); q != nil {
+		q := &question{kind: askAgent, dst: vip, port: t.Agent, udp: &udpPort{}, word: &word{}}
+		if t.Agent != 0 && t.Method != affinity.Masq && v.way(t, q) {
+			q.probe = agent.AppendProbe(nil, agent.Nonce{}, t.Name)
 			qs = append(qs, q)
 		}
 	}
@@ -100,24 +105,30 @@ func (v view) check(t Target, vip netip.Addr) *question {
 	default:
 		q.kind = askUDP
 	}
+	if q.kind != askTCP {
+		q.udp = &udpPort{}
+	}
+	if !v.way(t, q) {
+		return nil
+	}
+	return q
+}
+
+// way fills in how a question gets to its VIP through t; false: t has no way for this family, or we have no address to ask
+// from.
+func (v view) way(t Target, q *question) bool {
 	for _, a := range t.Addrs {
 		h := v.hops[a]
-		if h.err != nil || t.Method == affinity.IPIP && a.Is4() != vip.Is4() {
+		if h.err != nil || t.Method == affinity.IPIP && a.Is4() != q.dst.Is4() {
 			continue
 		}
 		q.hop, q.iface = h.via, h.iface
 		v.prepare(q, h)
-		if a.Is4() == vip.Is4() {
+		if a.Is4() == q.dst.Is4() {
 			break
 		}
 	}
-	if q.kind != askTCP {
-		q.udp = &udpPort{}
-	}
-	if q.iface == "" || !q.src.IsValid() {
-		return nil // the real server has no way for this family, or we have no address to ask from
-	}
-	return q
+	return q.iface != "" && q.src.IsValid()
 }
 
 // prepare fills in our source, or why there is none.

@@ -63,7 +63,8 @@ func newProber(cfg Config, h host, log *slog.Logger) *Prober {
 	return &Prober{cfg: cfg, host: h, log: log, set: make(chan []Target, 1), events: make(chan Event), links: make(chan Link)}
 }
 
-// Set makes targets all that is probed, from now on. What is measured of a target that was there, unchanged, goes on.
+// Set makes targets all that is probed, from now on. What is measured of a target that was there, unchanged but
+// for its agent, goes on.
 // It does not block, may come before Run, and is called from one goroutine.
 func (p *Prober) Set(targets []Target) {
 	select {

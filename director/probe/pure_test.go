@@ -13,6 +13,7 @@ import (
 	"golang.org/x/net/bpf"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 )
 
 var (
@@ -31,7 +32,7 @@ func TestMachine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	outcomes := map[rune]outcome{'v': void, 'a': answered, 's': silent, 'm': missed, 'c': closed}
+	outcomes := map[rune]outcome{'v': void, 'a': answered, 's': silent, 'm': missed, 'c': closed, 't': told}
 	for _, tt := range []struct{ name, rounds, want string }{
 		{"comes up", "aaaaa", "..A.."},
 		{"a gap at first", "aamaaa", ".....A"},
@@ -43,6 +44,11 @@ func TestMachine(t *testing.T) {
 		{"returns", "mmmmaaa", "...D..A"},
 		{"dead from the start", "mmmm", "...D"},
 		{"our own fault counts for nothing", "aavammmvvvm", "...A......D"},
+		{"told twice", "aaatt", "..A.D"},
+		{"told once", "aaatatatat", "..A......."},
+		{"told, and our own fault", "aaatvt", "..A..D"},
+		{"told and missed", "aaatmmm", "..A...D"},
+		{"told and silent", "aaatssssss", "..A......."},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var m machine
@@ -70,12 +76,29 @@ func TestJudge(t *testing.T) {
 	with := func(q question, f func(*question)) *question { f(&q); return &q }
 	udp := question{kind: askUDP, dst: vip4, port: 51820, sent: now, udp: &udpPort{belief: heard}}
 	tcp := question{kind: askTCP, dst: vip4, port: 443, sent: now, required: true}
+	said := func(o opinion, problem string) *question {
+		return &question{kind: askAgent, dst: vip4, port: 7461, word: &word{opinion: o, problem: problem, row: 5}}
+	}
+	silentTCP := with(tcp, func(q *question) { q.dst = vip6 })
+	doubtedUDP := with(udp, func(q *question) { q.udp = &udpPort{} })
 	for _, tt := range []struct {
 		name  string
 		qs    []*question
 		want  outcome
 		cause string
 	}{
+		{"agent works", []*question{&host, said(vouched, "working")}, answered, "agent at 198.51.100.1:7461 answered: working"},
+		{"agent works, its port is silent", []*question{&host, &tcp, said(vouched, "working")}, answered, "agent"},
+		{"agent works, its port is in doubt", []*question{&host, doubtedUDP, said(vouched, "working")}, answered, "agent"},
+		{"agent works, its port is closed", []*question{&host, with(udp, func(q *question) { q.udp = &udpPort{belief: refused} }), said(vouched, "working")}, closed, "port closed"},
+		{"agent works, another VIP is silent", []*question{&host, silentTCP, said(vouched, "working")}, silent, "tcp to [2001:db8:1::1]:443"},
+		{"agent works, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(vouched, "working")}, missed, "ARP"},
+		{"agent says dead", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(accused, "dead")}, told, "agent at 198.51.100.1:7461 answered: dead"},
+		{"agent does not know", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(pending, "unknown")}, void, "agent at 198.51.100.1:7461: unknown"},
+		{"agent does not know, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(pending, "unknown")}, missed, "ARP"},
+		{"agent's answers are lost", []*question{&host, said(lost, "no answer on the data path")}, missed, "agent at 198.51.100.1:7461: no answer on the data path"},
+		{"no word", []*question{&host, said(noWord, "never answered")}, answered, "ARP for 192.0.2.11 answered"},
+		{"no word, its port is silent", []*question{&host, &tcp, said(noWord, "")}, silent, "tcp to"},
 		{"host alone", []*question{&host}, answered, "ARP for 192.0.2.11 answered"},
 		{"host silent", []*question{with(host, func(q *question) { q.answered = false })}, missed, "no answer to ARP"},
 		{"UDP silent", []*question{&host, &udp}, answered, "ARP"},
@@ -129,6 +152,11 @@ func TestPlan(t *testing.T) {
 			[]string{"ARP for 192.0.2.254 from 192.0.2.1", "ICMP echo to 203.0.113.9 from 192.0.2.1"}},
 		{"dr behind a router", Target{Addrs: []netip.Addr{far}},
 			[]string{"ARP for 192.0.2.254 from 192.0.2.1", "ICMP echo to 203.0.113.9 from 192.0.2.1: forwarding method dr needs it on one of our segments, and it is behind 192.0.2.254"}},
+		{"agent", Target{Addrs: []netip.Addr{rs4}, VIPs: both, Agent: 7461},
+			[]string{"ARP for 192.0.2.11 from 192.0.2.1", "agent at 198.51.100.1:7461 from 192.0.2.1", "agent at [2001:db8:1::1]:7461 from 2001:db8::1"}},
+		{"agent and port, tunnel needs the family", Target{Addrs: []netip.Addr{rs6}, VIPs: both, Method: affinity.IPIP, Check: affinity.Check{Proto: 6, Port: 443}, Agent: 7461},
+			[]string{"neighbour solicitation for 2001:db8::11 from 2001:db8::1", "tcp to [2001:db8:1::1]:443 from 2001:db8::1", "agent at [2001:db8:1::1]:7461 from 2001:db8::1"}},
+		{"under masq it holds no VIP", Target{Addrs: []netip.Addr{rs4}, VIPs: both, Method: affinity.Masq, Agent: 7461}, []string{"ARP for 192.0.2.11 from 192.0.2.1"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
@@ -161,6 +189,8 @@ func answersOf(t testing.TB) map[string][]byte {
 		q := &question{src: a[0], dst: a[1], port: PortBase + 7}
 		b, err := back.udp(q, []byte("x"))
 		add("udp"+fam, b, err)
+		b, err = envelope{mac: rs, to: ours, port: agent.DefaultProbe}.udp(q, agent.Answer{Nonce: agent.Nonce{9}, Health: agent.HealthHeadless, RealServer: "rs1"}.Append(nil))
+		add("agent"+fam, b, err)
 		b, err = back.tcp(q, &layers.TCP{SYN: true, ACK: true, Ack: 0x1234568})
 		add("tcp"+fam, b, err)
 		b, err = back.udp(&question{src: a[0], dst: a[1], port: 4500}, nil)

@@ -15,9 +15,12 @@ const (
 	askTCP
 	askUDP
 	askIKE
+	askAgent
 )
 
-func (k kind) String() string { return [...]string{"neighbour", "echo", "tcp", "udp", "udp"}[k] }
+func (k kind) String() string {
+	return [...]string{"neighbour", "echo", "tcp", "udp", "udp", "agent"}[k]
+}
 
 // A question is one thing that is asked in each round.
 type question struct {
@@ -31,6 +34,7 @@ type question struct {
 	problem  string // why it cannot be asked; counts as silence if it is required
 
 	frame []byte // to the MAC that is known, nil: to be built
+	probe []byte // of an agent's question
 
 	// Of this round.
 	sent     time.Time // zero: not sent, for want of the neighbour's MAC
@@ -41,12 +45,15 @@ type question struct {
 	ever     bool      // it was answered once
 	closedAt time.Time // last RST
 	udp      *udpPort  // nil: TCP, or about a host
+	word     *word     // nil: it is not the agent that is asked
 }
 
 func (q *question) String() string {
 	switch q.kind {
 	case askTCP, askUDP, askIKE:
 		return fmt.Sprintf("%v to %v", q.kind, netip.AddrPortFrom(q.dst, q.port))
+	case askAgent:
+		return fmt.Sprintf("agent at %v", netip.AddrPortFrom(q.dst, q.port))
 	case askEcho:
 		return fmt.Sprintf("ICMP echo to %v", q.dst)
 	}
@@ -89,15 +96,30 @@ func judge(questions []*question, now time.Time) result {
 	}
 	for _, q := range questions {
 		switch {
+		case q.word != nil:
+			switch q.word.opinion {
+			case vouched:
+				if r.outcome == answered {
+					r.question, r.rtt, r.problem = q, q.word.rtt, q.word.problem
+				}
+			case pending:
+				wait = result{question: q, problem: q.word.problem}
+			case lost:
+				worse(missed, q, q.word.problem)
+				r.row = max(r.row, q.word.row)
+			case accused:
+				worse(told, q, q.word.problem)
+			}
 		case q.answered:
 			if r.outcome == answered {
 				r.question, r.rtt = q, q.rtt
 			}
 		case q.udp != nil && q.udp.belief == refused, !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
 			worse(closed, q, "")
-		case q.udp != nil && q.udp.belief == doubted && !q.ever:
+		case q.udp != nil && q.udp.belief == doubted && !q.ever && !vouchedFor(questions, q.dst):
 			wait = result{question: q, problem: "it is not known yet whether the port is closed"}
 		case !q.required && (!q.ever || q.kind == askNeighbour):
+		case !q.about() && vouchedFor(questions, q.dst): // whatever keeps its port silent
 		case q.problem != "" || q.failed != "":
 			worse(missed, q, q.problem+q.failed)
 		case q.about():
@@ -115,4 +137,14 @@ func judge(questions []*question, now time.Time) result {
 		r.outcome = missed
 	}
 	return r
+}
+
+// vouchedFor tells whether an agent says that its terminator works, on the data path to a VIP.
+func vouchedFor(questions []*question, vip netip.Addr) bool {
+	for _, q := range questions {
+		if q.word != nil && q.word.opinion == vouched && q.dst == vip {
+			return true
+		}
+	}
+	return false
 }

@@ -16,6 +16,8 @@ type State struct {
 	Cause string        // what answered or did not in the last round, and of an unknown one what is waited for
 	RTT   time.Duration // of the last answer; 0: none yet
 	Since time.Time     // of the verdict; not known: since it is probed
+	Agent Word          // of the last round
+	Slow  bool          // it answers much later than when it is idle: delay. As good as full, never as dead
 }
 
 // A board is where one target's State is shown to other goroutines; only the loop writes.
@@ -50,6 +52,7 @@ func (t *target) show(r result, changed bool, now time.Time) {
 	if r.rtt > 0 {
 		s.RTT = r.rtt
 	}
+	s.Agent, s.Slow = t.word, t.delay.slow
 	if changed {
 		s.Known, s.Alive, s.Since = true, t.machine.verdict == alive, now
 	}

@@ -26,6 +26,11 @@ type Config struct {
 	DeadAfter   int           // rounds missed or closed in a row; 4: dead after at most 960 ms
 	SilentAfter int           // rounds without a proof of life in a row, silent ones too; 10
 	AliveAfter  int           // rounds answered in a row; 3
+
+	// Heard tells when the agent of a real server, by name, last said something on its control stream; zero: never. It is
+	// asked, in the prober's goroutine, only while an agent's stream is up and its answers do not come: silence on the data
+	// path counts once the agent was heard after it began. nil: only once the stream has outlived it by agent.Patience.
+	Heard func(realServer string) time.Time
 }
 
 func (c Config) complete() (Config, error) {
@@ -47,11 +52,14 @@ func (c Config) complete() (Config, error) {
 // A Target is one incarnation of a real server.
 type Target struct {
 	Index  affinity.Index
-	Name   string       // for people
+	Name   string       // for people, and in questions to its agent
 	Addrs  []netip.Addr // on the real servers' network; all have to answer
 	VIPs   []netip.Addr // where Check.Port is asked; all have to answer
 	Check  affinity.Check
 	Method affinity.Method
+
+	Agent   uint16 // where its agent answers probes, at each VIP; 0: it has none. Not asked under masq, where it holds no VIP
+	AgentUp bool   // the agent's control stream is up
 }
 
 // An Event is a change of what the measurements say; the first one of a target comes from "not known".
@@ -63,6 +71,7 @@ type Event struct {
 	At    time.Time
 	RTT   time.Duration    // of the last answer; 0: none
 	MAC   net.HardwareAddr // next hop's, if it is known
+	Agent Word
 }
 
 // A Link is a change, or the first sight, of an interface of the director's own.

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 )
 
 // lab: a director that holds the VIPs and reaches one real server by rs0. The real server holds the VIPs on lo.
@@ -213,6 +214,26 @@ func TestWireTunnel(t *testing.T) {
 	await(t, p, false, "no answer to ICMP echo to 203.0.113.9")
 }
 
+// An agent answers on the wire, in both families, through the filter on the socket.
+func TestWireAgent(t *testing.T) {
+	_, rs := lab(t)
+	c4, c6 := rs.serveAgent(netip.AddrPortFrom(vip4, 7461)), rs.serveAgent(netip.AddrPortFrom(vip6, 7461))
+	tg := aim(bothAddrs[:1], 0, 0)
+	tg.Agent, tg.AgentUp = 7461, true
+	cfg := quick
+	cfg.Heard = func(string) time.Time { return time.Now() }
+	p := start(t, cfg, tg)
+	await(t, p, true, "agent at [2001:db8:1::1]:7461 answered: working")
+	quiet(t, p, int(agentGrace/cfg.Interval)+1)
+	rs.take("lo", "2001:db8:1::1/128")
+	await(t, p, false, "agent at [2001:db8:1::1]:7461: no answer on the data path")
+	rs.give("lo", "2001:db8:1::1/128")
+	await(t, p, true, "answered: working")
+	c4.Close()
+	c6.Close()
+	quiet(t, p, 40) // nobody listens there any more: as if there were no agent
+}
+
 // What the director's own stack makes of the answers must not get out: it holds the VIP, and accept_local lets it see them.
 func TestWireNoInterference(t *testing.T) {
 	for _, accept := range []string{"0", "1"} {
@@ -289,10 +310,11 @@ func describe(frame []byte) string {
 func BenchmarkCost(b *testing.B) {
 	b.Run("neighbour", func(b *testing.B) { cost(b, 256, affinity.Check{}) })
 	b.Run("neighbour and udp", func(b *testing.B) { cost(b, 256, affinity.Check{Proto: 17, Port: 51820}) })
+	b.Run("neighbour and agent", func(b *testing.B) { cost(b, 256, affinity.Check{}, agent.DefaultProbe) })
 	b.Run("nobody", func(b *testing.B) { cost(b, 0, affinity.Check{}) })
 }
 
-func cost(b *testing.B, n int, check affinity.Check) {
+func cost(b *testing.B, n int, check affinity.Check, agents ...uint16) {
 	dir, rs := lab(b)
 	_ = dir
 	rs.do(func() { // open and never read, so that its cost is not counted
@@ -300,11 +322,17 @@ func cost(b *testing.B, n int, check affinity.Check) {
 		must(b, err)
 		b.Cleanup(func() { c.Close() })
 	})
+	for _, port := range agents { // in this process, so that its cost is counted
+		rs.serveAgent(netip.AddrPortFrom(vip4, port))
+	}
 	var targets []Target
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{10, 9, byte(i >> 7), byte(i&127 + 2)})
 		rs.give("eth0", a.String()+"/16")
 		targets = append(targets, Target{Index: affinity.Index(i + 1), Addrs: []netip.Addr{a}, VIPs: []netip.Addr{vip4}, Check: check})
+		for _, port := range agents {
+			targets[i].Agent, targets[i].AgentUp = port, true
+		}
 	}
 	dir.give("rs0", "10.9.255.1/16")
 	p := start(b, Config{}, targets...)

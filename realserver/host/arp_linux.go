@@ -97,9 +97,8 @@ func question(a, sender netip.Addr, mac net.HardwareAddr) (frame []byte, to net.
 			&layers.ICMPv6NeighborSolicitation{TargetAddress: a.AsSlice(), Options: layers.ICMPv6Options{{Type: layers.ICMPv6OptSourceAddress, Data: mac}}},
 		}
 	}
-	buf := gopacket.NewSerializeBuffer()
-	err = gopacket.SerializeLayers(buf, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, parts...)
-	return buf.Bytes(), to, err
+	frame, err = serialize(parts...)
+	return frame, to, err
 }
 
 // answer is who says that an address is his; nil if the frame does not.

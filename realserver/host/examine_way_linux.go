@@ -115,8 +115,8 @@ func (e *exam) takesOut(v6 bool) (string, error) {
 		if l.Attrs().RawFlags&unix.IFF_UP != 0 {
 			return l.Attrs().Name, nil
 		}
-		if down == "" {
-			down = l.Attrs().Name
+		if name := l.Attrs().Name; down == "" && name != "tunl0" && name != "ip6tnl0" { // those are there wherever the modules are
+			down = name
 		}
 	}
 	kind, module := "ipip", "ipip"

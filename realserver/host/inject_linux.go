@@ -8,19 +8,18 @@ import (
 	"net/netip"
 	"os"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// inject sends a datagram for the VIP in IPIP from the host to its own address, as a director does but for the wire, and
-// finds out whether it comes out.
+// inject sends a datagram for the VIP in IPIP to the host's own address, as a director does but for the wire, and finds out
+// whether it comes out.
 func (e *exam) inject(v6 bool, device string) error {
 	own, err := e.own(v6)
 	if err != nil {
 		return err
 	}
-	vip, network := of(e.in.VIPs, v6), "ip4:4"
-	if v6 {
-		network = "ip6:41"
-	}
+	vip := of(e.in.VIPs, v6)
 	at, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(vip, 0)))
 	if err != nil {
 		return fmt.Errorf("listen at the VIP: %w", err)
@@ -28,15 +27,13 @@ func (e *exam) inject(v6 bool, device string) error {
 	defer at.Close()
 	token := []byte(rand.Text())
 	b, err := datagram(e.site(v6), vip, 9, at.LocalAddr().(*net.UDPAddr).AddrPort().Port(), token)
-	if err != nil {
-		return err
+	if err == nil {
+		b, err = inIPIP(e.site(v6), own, b) // the kernel takes no IPv6 in IPv6 from an address of its own
 	}
-	c, err := net.DialIP(network, &net.IPAddr{IP: own.AsSlice()}, &net.IPAddr{IP: own.AsSlice()})
-	if err != nil {
-		return fmt.Errorf("send in IPIP to %v: %w", own, err)
+	if err == nil {
+		err = sendRaw(own, b)
 	}
-	defer c.Close()
-	if _, err := c.Write(b); err != nil {
+	if err != nil {
 		return fmt.Errorf("send in IPIP to %v: %w", own, err)
 	}
 	if err := at.SetReadDeadline(time.Now().Add(hearing)); err != nil {
@@ -56,4 +53,18 @@ func (e *exam) inject(v6 bool, device string) error {
 			return nil
 		}
 	}
+}
+
+// sendRaw sends a packet that has its IP header.
+func sendRaw(to netip.Addr, packet []byte) error {
+	fd, err := unix.Socket(family(to.Is6()), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
+	if err != nil {
+		return os.NewSyscallError("socket", err)
+	}
+	defer unix.Close(fd)
+	var sa unix.Sockaddr = &unix.SockaddrInet6{Addr: to.As16()}
+	if to.Is4() {
+		sa = &unix.SockaddrInet4{Addr: to.As4()}
+	}
+	return os.NewSyscallError("sendto", unix.Sendto(fd, packet, 0, sa))
 }

@@ -83,9 +83,11 @@ func (r room) ip(lines string) string {
 	r.Helper()
 	var all strings.Builder
 	for line := range strings.Lines(lines) {
-		out, err := exec.Command("ip", append([]string{"-n", string(r.ns)}, strings.Fields(line)...)...).CombinedOutput()
+		out, err := exec.Command("ip", append([]string{"-n", string(r.ns)}, strings.Fields(line)...)...).Output()
 		if err != nil {
-			r.Fatalf("ip %s: %v: %s", line, err, out)
+			var exit *exec.ExitError
+			errors.As(err, &exit)
+			r.Fatalf("ip %s: %v: %s", line, err, exit.Stderr)
 		}
 		all.Write(out)
 	}

@@ -16,6 +16,8 @@ import (
 const (
 	// askLimit is how long the software may take to begin with a tunnel, or to give one up.
 	askLimit = 5 * time.Second
+	// workEvery is how often it is asked what the software works with, as long as none of its processes ends.
+	workEvery = 30 * time.Second
 	// recent is how old the picture may be by which a tunnel is released.
 	recent = time.Second
 )
@@ -190,12 +192,12 @@ func (in *instance) guard(ctx context.Context, w terminator.Worker) error {
 		limited, cancel := context.WithTimeout(ctx, lookLimit)
 		work, err := w.Work(limited)
 		cancel()
-		wait := in.o.Look
+		wait := workEvery
 		switch {
 		case errors.Is(err, terminator.ErrCannot):
 			return nil
 		case err != nil:
-			work, wait = terminator.Work{}, min(wait, time.Second)
+			work, wait = terminator.Work{}, time.Second
 		}
 		in.mu.Lock()
 		in.work = work

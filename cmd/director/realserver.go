@@ -196,7 +196,9 @@ A drained real server takes no new tunnels, as primary or backup. Those that it 
 with repin, those that are down with rebalance. It stays drained until undrain.`,
 			"director realserver drain rs2", "director rebalance"),
 	}
-	verb, do := "drained: no new tunnels; those that it has stay", (*api.Client).Drain
+	verb, do := "drained: no new tunnels; those that it has stay", func(c *api.Client, ctx context.Context, name string) (api.Changed, error) {
+		return c.Drain(ctx, name, api.DrainRequest{})
+	}
 	if !drain {
 		verb, do = "takes new tunnels again", (*api.Client).Undrain
 		c.Name, c.Usage = "undrain", "let drained real servers take new tunnels again"

@@ -163,7 +163,7 @@ func (c *Client) DeleteTunnel(ctx context.Context, id string, generation uint64)
 
 // A TunnelFilter says which tunnels to list. Zero values let everything through.
 type TunnelFilter struct {
-	Service, RealServer, Endpoint, Inside, State, Owner, Group, Tenant, Placed string
+	Service, RealServer, Endpoint, Inside, State, Owner, Group, Tenant, Placed, Learned string
 
 	Labels []string // key=value, or key
 	Limit  int      // of a page; 0: the director's default
@@ -173,7 +173,7 @@ func (f TunnelFilter) query() url.Values {
 	q := url.Values{}
 	for k, v := range map[string]string{
 		"service": f.Service, "real_server": f.RealServer, "endpoint": f.Endpoint, "inside": f.Inside, "state": f.State,
-		"owner": f.Owner, "group": f.Group, "tenant": f.Tenant, "placed": f.Placed,
+		"owner": f.Owner, "group": f.Group, "tenant": f.Tenant, "placed": f.Placed, "learned": f.Learned,
 	} {
 		if v != "" {
 			q.Set(k, v)

@@ -47,7 +47,7 @@ func TestClient(t *testing.T) {
 	weight := uint32(7)
 	_, err = c.PutRealServer(ctx, RealServer{Name: "rs9", Zone: "b", Addresses: []string{"198.51.100.99"}, Services: []string{"wg"}, Weight: &weight, Check: "udp/51820"})
 	must(err)
-	_, err = c.Drain(ctx, "rs9")
+	_, err = c.Drain(ctx, "rs9", DrainRequest{Rate: "20/s"})
 	must(err)
 	_, err = c.SetWeight(ctx, "rs9", 8)
 	must(err)
@@ -55,6 +55,13 @@ func TestClient(t *testing.T) {
 	must(err)
 	if rs.Admin != "drained" || *rs.Weight != 8 || rs.Host != "rs9" || rs.Check != "udp/51820" || rs.State != "new" {
 		t.Errorf("real server %+v", rs)
+	}
+	seen, err := c.Seen(ctx, SeenFilter{States: []string{SeenRight, SeenWrong}, RealServer: "rs9", Limit: 5})
+	must(err)
+	orders, err := c.Orders(ctx, "rs9", true, 5)
+	must(err)
+	if seen.Seen == nil || orders.Orders == nil {
+		t.Errorf("seen %+v, orders %+v", seen, orders)
 	}
 	_, err = c.Undrain(ctx, "rs9")
 	must(err)

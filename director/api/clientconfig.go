@@ -67,12 +67,16 @@ func (c *Client) SetWeight(ctx context.Context, name string, weight uint32) (Cha
 	return call[Changed](ctx, c, http.MethodPatch, realServerPath(name), nil, WeightPatch{&weight})
 }
 
-// Drain lets a real server take no new tunnels.
-func (c *Client) Drain(ctx context.Context, name string) (Changed, error) {
-	return call[Changed](ctx, c, http.MethodPost, realServerPath(name)+"/drain", nil, nil)
+// Drain lets a real server take no new tunnels, and moves those that it has if r says how fast or until when.
+func (c *Client) Drain(ctx context.Context, name string, r DrainRequest) (Changed, error) {
+	var body any
+	if r != (DrainRequest{}) {
+		body = r
+	}
+	return call[Changed](ctx, c, http.MethodPost, realServerPath(name)+"/drain", nil, body)
 }
 
-// Undrain lets a real server take new tunnels again.
+// Undrain lets a real server take new tunnels again, and ends a drain.
 func (c *Client) Undrain(ctx context.Context, name string) (Changed, error) {
 	return call[Changed](ctx, c, http.MethodPost, realServerPath(name)+"/undrain", nil, nil)
 }

@@ -95,6 +95,12 @@ func TestBodiesAreDescribed(t *testing.T) {
 		{"PUT", "/v1/tunnels", `{"count":null}`, false},
 		{"PUT", "/v1/tunnels", `{"delete":"q1"}`, false},
 		{"PUT", "/v1/tunnels", tunnelLine(1), true},
+		{"PUT", "/v1/tunnels/site-0042", `{"service":"ipsec","roamed":["203.0.113.7"]}`, false},
+		{"POST", "/v1/realservers/rs1/drain", `{"rate":"20/s","deadline":"2h"}`, true},
+		{"POST", "/v1/realservers/rs1/drain", `{"rate":0.5}`, true},
+		{"POST", "/v1/realservers/rs1/drain", `{"rate":1001}`, false},
+		{"POST", "/v1/realservers/rs1/drain", `{"rate":true}`, false},
+		{"POST", "/v1/realservers/rs1/drain", `{"speed":1}`, false},
 	} {
 		for media, content := range operationAt(s, tt.method, tt.path).RequestBody.Content {
 			if errs := misfits(s, content.Schema, tt.body); (len(errs) == 0) != tt.ok {

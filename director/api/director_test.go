@@ -26,9 +26,13 @@ type lab struct {
 	frozenBy string
 	steps    int // calls of Do
 	ready    bool
-	fail     error         // of Do as a whole
-	behind   bool          // the data plane
-	stamped  chan struct{} // a complete set begins; nil: nobody waits for it
+	fail     error               // of Do as a whole
+	behind   bool                // the data plane
+	stamped  chan struct{}       // a complete set begins; nil: nobody waits for it
+	says     map[string]Evidence // by tunnel, before up
+	seen     []SeenTunnel
+	orders   []Order
+	alter    func(*Status)
 	audit    func(context.Context, func(Difference)) (AuditCounts, error)
 	pairs    []Pair
 }
@@ -204,7 +208,7 @@ func (l *lab) more(op affinity.Op) (affinity.Result, *affinity.Refusal) {
 			return affinity.Result{}, missing("real server", op.Name)
 		}
 		r := *old
-		r.Admin, r.Header = op.Admin, l.header()
+		r.Admin, r.Drain, r.Header = op.Admin, op.Drain, l.header()
 		l.t.PutRealServer(&r)
 	case affinity.SetFreeze:
 		l.frozenBy = ""
@@ -366,7 +370,28 @@ func (v *labView) Status(context.Context) (Status, error) {
 	for _, r := range t.RealServers() {
 		st.RealServers = append(st.RealServers, RealServerStatus{Admin: "active", Name: r.Name, State: "alive", Weight: r.Weight, RTTMicros: 120})
 	}
+	if l.alter != nil {
+		l.alter(&st)
+	}
 	return st, nil
+}
+
+func (v *labView) Seen(_ context.Context, states []string, f func(SeenTunnel) bool) error {
+	for _, s := range v.seen {
+		if slices.Contains(states, s.State) && !f(s) {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (v *labView) Orders(realServer string) (out []Order) {
+	for _, o := range v.orders {
+		if realServer == "" || o.RealServer == realServer {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func (v *labView) Auditable() bool { return v.audit != nil }
@@ -394,7 +419,9 @@ func (v *labView) Up(_ context.Context, tunnels []*affinity.Tunnel) ([]Evidence,
 	defer l.mu.Unlock()
 	out := make([]Evidence, len(tunnels))
 	for i, t := range tunnels {
-		if l.up[t.ID] {
+		if e, ok := l.says[t.ID]; ok {
+			out[i] = e
+		} else if l.up[t.ID] {
 			out[i] = Evidence{Up: true, By: "packets", LastSeen: time.Now()}
 		}
 	}

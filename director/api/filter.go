@@ -22,6 +22,7 @@ type listInput struct {
 	Group      string   `query:"group"`
 	Tenant     string   `query:"tenant" doc:"default: the default tenant"`
 	Placed     string   `query:"placed" enum:"yes,no,contested"`
+	Learned    string   `query:"learned" enum:"yes,no" doc:"yes: only those that nobody announced and agents saw"`
 	Limit      int      `query:"limit" default:"100" minimum:"1" maximum:"10000"`
 	Cursor     string   `query:"cursor" doc:"next of the page before"`
 }
@@ -106,6 +107,7 @@ func (f *filter) matches(t *affinity.Table, tun *affinity.Tunnel) bool {
 		in.Owner != "" && tun.Owner != in.Owner,
 		in.Group != "" && tun.Group != strings.TrimPrefix(in.Group, "@"),
 		f.tenant != nil && tun.Tenant != *f.tenant,
+		in.Learned != "" && tun.Learned() != (in.Learned == "yes"),
 		in.State == "unsaid" && tun.State != affinity.StateUnsaid,
 		in.State != "" && in.State != "unsaid" && tun.State.String() != in.State,
 		f.endpoint.IsValid() && !claims(tun, f.endpoint),
@@ -142,7 +144,7 @@ func (f *filter) matchesPlace(t *affinity.Table, tun *affinity.Tunnel) bool {
 }
 
 func claims(tun *affinity.Tunnel, a netip.Addr) bool {
-	for _, ep := range tun.Endpoints {
+	for _, ep := range tun.Claimed() {
 		if ep.Addr() == a {
 			return true
 		}

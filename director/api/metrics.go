@@ -25,7 +25,8 @@ type collector struct {
 	tunnels, diskFree, diskUsed, tableEntries, tableMax                        *prometheus.Desc
 	dropped, passed, subnetPackets, subnetBytes                                *prometheus.Desc
 	rsUp, rsTunnels, rsBackup, rsCapacity, rsWeight, rsDrained, rsBandwidth    *prometheus.Desc
-	rsPackets, rsBytes, rsRTT, rsIncarnation                                   *prometheus.Desc
+	rsPackets, rsBytes, rsRTT, rsIncarnation, rsDrainLeft                      *prometheus.Desc
+	agConnected, agHealth, agClosed, agLoad, agTunnels, agOrders               *prometheus.Desc
 	svcTunnels, svcPackets, svcBytes, svcDropped                               *prometheus.Desc
 }
 
@@ -64,6 +65,13 @@ func newCollector(d Director, log *slog.Logger) *collector {
 		rsBytes:       desc("real_server_bytes_total", "Bytes forwarded to it.", "real_server"),
 		rsRTT:         desc("real_server_probe_rtt_seconds", "Round trip of the last probe.", "real_server"),
 		rsIncarnation: desc("real_server_incarnation", "How often it came to life.", "real_server"),
+		rsDrainLeft:   desc("real_server_drain_left_tunnels", "Tunnels that a drain has still to move.", "real_server"),
+		agConnected:   desc("agent_connected", "1 if the real server's agent speaks to this director.", "real_server"),
+		agHealth:      desc("agent_health", "1 for what the agent says of its terminator, 0 for what it does not.", "real_server", "health"),
+		agClosed:      desc("agent_closed", "1 if the real server gets no new tunnels by its agent's word.", "real_server"),
+		agLoad:        desc("agent_load_ratio", "Load of the terminator; 1 is its limit.", "real_server"),
+		agTunnels:     desc("agent_established_tunnels", "Tunnels that the agent sees established.", "real_server"),
+		agOrders:      desc("agent_orders", "Orders for single tunnels of the last 15 minutes, by outcome.", "real_server", "outcome"),
 		svcTunnels:    desc("service_tunnels", "Tunnels of a service.", "service"),
 		svcPackets:    desc("service_packets_total", "Packets forwarded for a service.", "service"),
 		svcBytes:      desc("service_bytes_total", "Bytes forwarded for a service.", "service"),
@@ -159,6 +167,29 @@ func (c *collector) realServer(r RealServerStatus, gauge gaugeFunc, counter coun
 	if r.RTTMicros > 0 {
 		gauge(c.rsRTT, float64(r.RTTMicros)/1e6, r.Name)
 	}
+	if r.Drain != nil {
+		gauge(c.rsDrainLeft, float64(r.Drain.Left), r.Name)
+	}
+	if r.Agent != nil {
+		c.agent(r.Name, r.Agent, gauge)
+	}
+}
+
+// agent tells what an agent says. A silent one's last words are not told: they would look like now's.
+func (c *collector) agent(name string, a *AgentStatus, gauge gaugeFunc) {
+	gauge(c.agConnected, bit(a.Connected), name)
+	for outcome, n := range map[string]int{"open": a.Orders.Open, "done": a.Orders.Done, "waiting": a.Orders.Waiting, "failed": a.Orders.Failed} {
+		gauge(c.agOrders, float64(n), name, outcome)
+	}
+	if !a.Connected {
+		return
+	}
+	for _, health := range []string{"unknown", "working", "headless", "dead"} {
+		gauge(c.agHealth, bit(a.Health == health), name, health)
+	}
+	gauge(c.agClosed, bit(a.Closed != ""), name)
+	gauge(c.agLoad, a.LoadPercent/100, name)
+	gauge(c.agTunnels, float64(a.Established), name)
 }
 
 func bit(b bool) float64 {

@@ -31,6 +31,7 @@ type op struct {
 	summary          string
 	needs            needs
 	body             any    // a value of the body's type; nil: none
+	optional         bool   // the body may be left out
 	lines            []any  // or values of the types of an NDJSON body's lines
 	created          bool   // it may answer 201
 	answerType       string // of a streamed answer
@@ -69,7 +70,7 @@ func (s *Server) describe(o op) {
 	}[o.method]
 	schemas := s.huma.OpenAPI().Components.Schemas
 	if o.body != nil {
-		entry.RequestBody = &huma.RequestBody{Required: true, Content: map[string]*huma.MediaType{
+		entry.RequestBody = &huma.RequestBody{Required: !o.optional, Content: map[string]*huma.MediaType{
 			"application/json": {Schema: schemas.Schema(reflect.TypeOf(o.body), true, o.id)},
 		}}
 	}

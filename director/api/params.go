@@ -121,10 +121,14 @@ func (in *listInput) names(t *affinity.Table, f *faults) {
 	if _, ok := t.Service(in.Service); in.Service != "" && !ok {
 		f.add("service", in.Service, "is not a service", known(t.Services(), func(s *affinity.Service) string { return s.Name }))
 	}
-	if _, ok := t.RealServer(in.RealServer); in.RealServer != "" && !ok {
-		f.add("real_server", in.RealServer, "is not a real server", known(t.RealServers(), func(r *affinity.RealServer) string { return r.Name }))
-	}
+	f.realServer(t, in.RealServer)
 	if _, ok := t.Tenant(tenantName(in.Tenant)); in.Tenant != "" && in.Tenant != defaultTenant && !ok {
 		f.add("tenant", in.Tenant, "is not a tenant", known(t.Tenants(), func(n *affinity.Tenant) string { return tenantWord(n.Name) }))
+	}
+}
+
+func (f *faults) realServer(t *affinity.Table, name string) {
+	if _, ok := t.RealServer(name); name != "" && !ok {
+		f.add("real_server", name, "is not a real server", known(t.RealServers(), func(r *affinity.RealServer) string { return r.Name }))
 	}
 }

@@ -18,10 +18,10 @@ func (s *Server) registerRealServers() {
 		summary: "Change a real server's weight; it moves nothing"}, s.patchRealServer)
 	register(s, op{id: "delete-real-server", method: http.MethodDelete, path: "/v1/realservers/{name}", needs: needsOperator,
 		summary: "Remove a real server that no tunnel is placed on; force: also one that has tunnels, which are placed anew at once, up or not"}, s.deleteRealServer)
-	register(s, op{id: "drain-real-server", method: http.MethodPost, path: "/v1/realservers/{name}/drain", needs: needsOperator,
-		summary: "No new tunnels; moves nothing"}, s.setAdmin(affinity.Drained))
+	register(s, op{id: "drain-real-server", method: http.MethodPost, path: "/v1/realservers/{name}/drain", needs: needsOperator, body: DrainRequest{}, optional: true,
+		summary: "No new tunnels. With a rate or a deadline those that it has are moved; without a body they stay"}, s.drain)
 	register(s, op{id: "undrain-real-server", method: http.MethodPost, path: "/v1/realservers/{name}/undrain", needs: needsOperator,
-		summary: "New tunnels again"}, s.setAdmin(affinity.Active))
+		summary: "New tunnels again; a drain ends, and what it moved stays moved"}, s.undrain)
 }
 
 // RealServerList is all real servers.
@@ -120,10 +120,4 @@ type deleteRealServerInput struct {
 
 func (s *Server) deleteRealServer(ctx context.Context, in *deleteRealServerInput) (*changedOutput, error) {
 	return s.change(ctx, affinity.DeleteRealServer{By: callerOf(ctx).actor(), Name: in.Name, Force: in.Force})
-}
-
-func (s *Server) setAdmin(a affinity.Admin) func(context.Context, *namePath) (*changedOutput, error) {
-	return func(ctx context.Context, in *namePath) (*changedOutput, error) {
-		return s.change(ctx, affinity.SetAdmin{By: callerOf(ctx).actor(), Name: in.Name, Admin: a})
-	}
 }

@@ -24,24 +24,29 @@ func wireTunnel(t *affinity.Tunnel) Tunnel {
 		ID: t.ID, Service: t.Service, Bandwidth: t.Bandwidth, Group: t.Group, Tenant: t.Tenant, State: t.State.String(),
 		Labels: t.Labels, SeparateFrom: t.SeparateFrom, Generation: t.Generation,
 	}
-	for _, ep := range t.Endpoints {
-		if ep.Port() == 0 {
-			w.Endpoints = append(w.Endpoints, ep.Addr().String())
-		} else {
-			w.Endpoints = append(w.Endpoints, ep.String())
-		}
-	}
+	w.Endpoints = endpointTexts(t.Endpoints)
 	for _, p := range t.Subnets {
 		w.Subnets = append(w.Subnets, p.String())
 	}
 	return w
 }
 
+func endpointTexts(list []affinity.Endpoint) (out []string) {
+	for _, ep := range list {
+		if ep.Port() == 0 {
+			out = append(out, ep.Addr().String())
+		} else {
+			out = append(out, ep.String())
+		}
+	}
+	return out
+}
+
 func tunnelState(t *affinity.Table, tun *affinity.Tunnel, ev Evidence) TunnelState {
 	pin, ok := t.PinOf(tun)
 	out := TunnelState{
 		Tunnel: wireTunnel(tun), Owner: tun.Owner, Created: tun.Created.Time(), Updated: tun.Header.Stamp.Time(),
-		Placement: placement(t, pin, ok), Up: ev.Up, Evidence: ev.By, Contested: t.Contested(tun), Split: t.Split(tun),
+		Placement: placement(t, pin, ok), Up: ev.Up, Evidence: ev.By, At: ev.At, Roamed: endpointTexts(tun.Roamed), Contested: t.Contested(tun), Split: t.Split(tun),
 	}
 	if !ev.LastSeen.IsZero() {
 		out.LastSeen = &ev.LastSeen

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -78,6 +78,7 @@ func New(d Director, o Options) *Server {
 	s.registerOperations()
 	s.registerPlane()
 	s.registerStatus()
+	s.registerSeen()
 	s.serveOpenAPI()
 	return s
 }
@@ -218,22 +219,31 @@ func closeAll(listeners []net.Listener) {
 
 // readObject reads a single object's body.
 func readObject(ctx context.Context, into any) error {
+	there, err := readOptional(ctx, into)
+	if err == nil && !there {
+		return problem(http.StatusBadRequest, kindMalformed, "the body is empty", FieldError{Problem: "is empty", Remedy: "one JSON object"})
+	}
+	return err
+}
+
+// readOptional reads a body that may be left out.
+func readOptional(ctx context.Context, into any) (there bool, err error) {
 	r, w := requestOf(ctx)
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxObject))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
-		return problem(http.StatusRequestEntityTooLarge, kindTooLarge, fmt.Sprintf("the body is over %d bytes", maxObject),
+		return false, problem(http.StatusRequestEntityTooLarge, kindTooLarge, fmt.Sprintf("the body is over %d bytes", maxObject),
 			FieldError{Problem: "too large", Remedy: "send many tunnels to POST /v1/tunnels/batch, one a line"})
 	case err != nil:
-		return bodyProblem(ctx, err)
-	case len(strings.TrimSpace(string(data))) == 0:
-		return problem(http.StatusBadRequest, kindMalformed, "the body is empty", FieldError{Problem: "is empty", Remedy: "one JSON object"})
+		return false, bodyProblem(ctx, err)
+	case len(bytes.TrimSpace(data)) == 0:
+		return false, nil
 	}
 	if p := decode(data, into); p != nil {
-		return p
+		return true, p
 	}
-	return nil
+	return true, nil
 }
 
 type requestKey struct{}

@@ -30,6 +30,9 @@ type setInput struct {
 func (s *Server) putTunnels(ctx context.Context, in *setInput) (*huma.StreamResponse, error) {
 	who := callerOf(ctx)
 	owner := who.name
+	if in.Owner == affinity.LearnedOwner {
+		return nil, invalid("owner", in.Owner, "owns what nobody announced", "the name of the token whose set it is")
+	}
 	if in.Owner != "" && in.Owner != owner {
 		if who.role != RoleOperator {
 			return nil, problem(http.StatusForbidden, kindForbidden, "a set is of its owner",

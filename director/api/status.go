@@ -49,6 +49,9 @@ func (st *Status) fill() {
 func (r *RealServerStatus) fill() {
 	fillList(&r.Addresses)
 	fillList(&r.Services)
+	if r.Agent != nil {
+		fillList(&r.Agent.Load)
+	}
 }
 
 func fillList[T any](l *[]T) {

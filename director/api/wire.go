@@ -22,13 +22,15 @@ type Tunnel struct {
 // A TunnelState is a tunnel as the director has it.
 type TunnelState struct {
 	Tunnel
-	Owner     string     `json:"owner,omitempty" doc:"name of the token that pushed it"`
+	Owner     string     `json:"owner,omitempty" doc:"name of the token that pushed it; (learned): nobody did, an agent saw it"`
 	Created   time.Time  `json:"created"`
 	Updated   time.Time  `json:"updated"`
 	Placement *Placement `json:"placement"`
 	Up        bool       `json:"up"`
-	Evidence  string     `json:"evidence,omitempty" doc:"by what it is known to be up: packets or nms. nobody: nobody can say that it is down, so it is not moved either"`
-	LastSeen  *time.Time `json:"last_seen,omitempty" doc:"last packet, to 10 s"`
+	Evidence  string     `json:"evidence,omitempty" doc:"by what it is known to be up: agent, packets or nms. nobody: nobody can say that it is down, so it is not moved either"`
+	At        string     `json:"at,omitempty" doc:"real server whose agent says that it is established there"`
+	LastSeen  *time.Time `json:"last_seen,omitempty" doc:"last packet, to 10 s, or as the agent says"`
+	Roamed    []string   `json:"roamed,omitempty" doc:"where agents saw it besides its endpoints, the newest first; its packets are taken from there too"`
 	Contested []string   `json:"contested,omitempty" doc:"claims that another group holds"`
 	Split     bool       `json:"split,omitempty" doc:"keeps another real server than its group until it is down or repinned"`
 	Warnings  []string   `json:"warnings,omitempty" doc:"accepted, but worth knowing"`

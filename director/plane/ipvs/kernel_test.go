@@ -28,7 +28,8 @@ type kernel struct {
 	routes   []route.Route
 	rules    []route.Rule
 	gate     gate.Wanted
-	sent     int // entries, in all
+	sent     int    // entries, in all
+	ensured  []bool // the tunnel devices that were asked for, IPv6's or not
 
 	fail   func(what string) error // what is to go wrong; nil: nothing
 	astray bool                    // the way to real servers is another than theirs
@@ -252,7 +253,10 @@ func (k *kernel) Routes(table uint32) iter.Seq2[route.Route, error] {
 	}
 }
 
-func (k *kernel) EnsureTunnel(bool) error { return nil }
+func (k *kernel) EnsureTunnel(v6 bool) error {
+	k.ensured = append(k.ensured, v6)
+	return k.failing("tunnel")
+}
 
 func (k *kernel) Survey() error { return nil }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"slices"
 
@@ -110,11 +111,7 @@ func (p *Plane) setNexthops(ctx context.Context, nexthops []route.Nexthop) error
 	if len(nexthops) == 0 {
 		return nil
 	}
-	for _, v6 := range []bool{false, true} {
-		if slices.ContainsFunc(nexthops, func(n route.Nexthop) bool { return n.Encap.IsValid() && n.V6 == v6 }) {
-			p.warn("make the tunnel device", p.routes.EnsureTunnel(v6)) // without it the nexthops are refused below, one by one
-		}
-	}
+	p.ensureTunnels(slices.Values(nexthops)) // without them the nexthops are refused below, one by one
 	err := p.routes.SetNexthops(ctx, nexthops)
 	p.warn("reach real servers", err)
 	if err == nil || errors.Is(err, route.ErrDown) {
@@ -133,6 +130,19 @@ func (p *Plane) setNexthops(ctx context.Context, nexthops []route.Nexthop) error
 		p.paths.nexthops[n.ID] = n
 	}
 	return nil
+}
+
+// ensureTunnels makes sure of the tunnel devices that nexthops need.
+func (p *Plane) ensureTunnels(nexthops iter.Seq[route.Nexthop]) {
+	needed := map[bool]error{}
+	for n := range nexthops {
+		if _, done := needed[n.V6]; n.Encap.IsValid() && !done {
+			needed[n.V6] = p.routes.EnsureTunnel(n.V6)
+		}
+	}
+	if len(needed) > 0 {
+		p.warn("make the tunnel device", errors.Join(needed[false], needed[true]))
+	}
 }
 
 // nexthop is what the object of a pair must be now.

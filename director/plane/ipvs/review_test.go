@@ -310,3 +310,32 @@ func TestStartDoesNotSpreadAnew(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// The tunnel device in use is looked after: its guard may be taken out, and the MTU of the way may change. What goes wrong is told.
+func TestTunnelDeviceIsLookedAfter(t *testing.T) {
+	k := newKernel()
+	p := open(k)
+	c := small()
+	for i := range c.RealServers {
+		c.RealServers[i].Method = affinity.IPIP
+	}
+	subnet := plane.Entry{Subnet: plane.SubnetKey{Prefix: netip.MustParsePrefix("10.50.0.0/16")}, Target: plane.Target{Primary: 1, Backup: 2}}
+	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{subnet})); err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []int{1, 0} {
+		k.ensured = nil
+		k.failTimes("tunnel", broken)
+		for range subnetLooks {
+			if err := p.heal(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(k.ensured, []bool{false}) {
+			t.Errorf("looked after the devices (IPv6's or not) %v, want IPv4's once", k.ensured)
+		}
+		if told := p.Warnings(); (broken > 0) != (len(told) > 0) {
+			t.Errorf("failed %d times, and that is told: %q", broken, told)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -112,6 +113,7 @@ func (p *Plane) heal(ctx context.Context) error {
 	p.paths = now
 	err := errors.Join(p.point(ctx), p.guardRoutes(ctx))
 	if p.looks++; p.looks%subnetLooks == 0 {
+		p.ensureTunnels(maps.Values(p.paths.nexthops)) // somebody may have taken out their guard, or a way have another MTU
 		err = errors.Join(err, p.healSubnets(ctx))
 	}
 	return err

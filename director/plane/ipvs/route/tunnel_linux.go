@@ -18,7 +18,7 @@ import (
 //
 // The outer header (ip_md_tunnel_xmit in net/ipv4/ip_tunnel.c, ip6_tnl_xmit in net/ipv6/ip6_tunnel.c): TTL or hop limit 64; DF
 // in IPv4; the inner TOS in IPv4, but in IPv6 only its ECN bits; the source is the node's on the interface that it leaves
-// by. SetNexthops gives the device the MTU of the narrowest way to any outer destination: what is too big is then found
+// by. The device gets the MTU of the narrowest way to any outer destination, here and by SetNexthops: what is too big is then found
 // before it gets there, segmentation offload or not. The sender has an ICMP error if it is IPv6 or has DF; else its packet
 // is cut up before the outer header is put on.
 //
@@ -26,7 +26,11 @@ import (
 // can have the node forward a packet by wrapping it.
 func (t *Tables) EnsureTunnel(v6 bool) error {
 	name := tunnelName(v6)
-	if err := t.ensureTunnel(v6); err != nil {
+	err := t.ensureTunnel(v6)
+	if err == nil {
+		err = t.fitTunnels()
+	}
+	if err != nil {
 		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT) {
 			err = fmt.Errorf("%w: the kernel lacks %s: %w", plane.ErrUnsupported, needs(v6), err)
 		}

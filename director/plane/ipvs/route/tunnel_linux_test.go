@@ -227,6 +227,21 @@ func TestTunnelTooBig(t *testing.T) {
 	}
 }
 
+// The devices have the MTU of the way to the real servers, whichever it is when they are looked after.
+func TestTunnelFitsTheWay(t *testing.T) {
+	l := newTunnelLab(t)
+	for _, w := range ways {
+		l.lead(t, w, 0)
+		for _, link := range []int{1400, 1500} {
+			must(t, netlink.LinkSetMTU(l.director.Link("rs0"), link))
+			must(t, l.t.EnsureTunnel(w.v6))
+			if got := l.director.Link(tunnelName(w.v6)).Attrs().MTU; got != link-w.header {
+				t.Errorf("%s: the way has an MTU of %d, and the tunnel device %d", w.name, link, got)
+			}
+		}
+	}
+}
+
 // wrap is a datagram for the target within the outer header that the kernel adds.
 func (w way) wrap(t testing.TB) []byte {
 	t.Helper()

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"sync"
@@ -131,8 +132,9 @@ type RealServer struct {
 	config wgConfig
 	counts *counters
 
-	mu sync.Mutex // guards wg
-	wg *device.Device
+	mu      sync.Mutex // guards what follows
+	wg      *device.Device
+	control net.Listener
 }
 
 // A Target is a host in the network behind the real servers.

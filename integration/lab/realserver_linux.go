@@ -20,6 +20,7 @@ func (r *RealServer) start() error {
 		return err
 	}
 	r.wg = wg
+	err = r.serveControl()
 	for _, cover := range r.lab.covers() {
 		err = errors.Join(err, r.NS.route(cover, netip.Addr{}, r.config.name, 0))
 	}
@@ -30,6 +31,7 @@ func (r *RealServer) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.wg != nil {
+		_ = r.control.Close()
 		r.wg.Close()
 		r.wg = nil
 	}

@@ -78,8 +78,8 @@ func (t *thread) total() uint64 {
 	return t.taken[len(t.taken)-1].value
 }
 
-// taken is what interrupts and the hypervisor took of the thread's core since the last sample, if it ran at all. Some kernels charge an interrupt to
-// the thread that it interrupts, so it is at most what the thread leaves of the core's busy time.
+// taken is what interrupts and the hypervisor took of the thread's core since the last sample, if it ran at all. Some kernels
+// charge an interrupt to the thread that it interrupts, so it is at most what the thread leaves of the core's busy time.
 func (m *Meter) taken(t *thread, now threadNow) uint64 {
 	core, elapsed := m.lately(now.core)
 	if core.total == 0 || now.ticks <= t.last.ticks {
@@ -92,7 +92,7 @@ func (m *Meter) taken(t *thread, now threadNow) uint64 {
 
 // cpu is how near the processes are to the ceiling of what they can use.
 func (m *Meter) cpu(threads, allowed int) agent.Part {
-	var total, waiting, most, kept float64
+	var total, waiting, highest, kept float64
 	var busiest taskID
 	var name string
 	for _, c := range m.processes {
@@ -101,18 +101,18 @@ func (m *Meter) cpu(threads, allowed int) agent.Part {
 	for id, t := range m.threads {
 		own, late := t.demand()
 		waiting += min(1-own, t.wait.rate()/1e9)
-		if own+late > most+kept || name == "" {
-			most, kept, busiest, name = own, late, id, t.name
+		if own+late > highest+kept || busiest.pid == 0 {
+			highest, kept, busiest, name = own, late, id, t.name
 		}
 	}
 	p := agent.Part{Name: "cpu"}
-	if name == "" {
+	if busiest.pid == 0 {
 		p.Says = "no process"
 		return p
 	}
-	if threads == 1 || len(m.threads) == 1 || most >= serial*total && most > 0 {
-		p.Permille = permille(most+kept, m.o.CPUCeiling)
-		p.Says = fmt.Sprintf("thread %d (%s): %.0f %% of a core, and kept from it for %.0f %%, ceiling %.0f %%", busiest.tid, name, 100*most, 100*kept, 100*m.o.CPUCeiling)
+	if threads == 1 || len(m.threads) == 1 || highest >= serial*total && highest > 0 {
+		p.Permille = permille(highest+kept, m.o.CPUCeiling)
+		p.Says = fmt.Sprintf("thread %d (%s): %.0f %% of a core, and kept from it for %.0f %%, ceiling %.0f %%", busiest.tid, name, 100*highest, 100*kept, 100*m.o.CPUCeiling)
 		return p
 	}
 	cores := m.usable(threads, allowed)

@@ -31,16 +31,19 @@ func (m *Meter) cores() int {
 	return len(m.host[len(m.host)-1].cores)
 }
 
-// did is what each core did over the span; a core that came meanwhile is not there.
+// did is what each core did over the span, before the first sample nothing; a core that came meanwhile is not there.
 func (m *Meter) did() map[int]times {
 	if len(m.host) < 2 {
 		return nil
 	}
-	first, last := m.host[0].cores, m.host[len(m.host)-1].cores
-	out := make(map[int]times, len(last))
-	for core, t := range last {
-		if was, ok := first[core]; ok {
-			out[core] = t.since(was)
+	first, last := m.host[0], m.host[len(m.host)-1]
+	before := uint64(max(0, span-last.at.Sub(first.at)).Seconds() * ticks)
+	out := make(map[int]times, len(last.cores))
+	for core, t := range last.cores {
+		if was, ok := first.cores[core]; ok {
+			t = t.since(was)
+			t.idle, t.total = t.idle+before, t.total+before
+			out[core] = t
 		}
 	}
 	return out

@@ -210,7 +210,7 @@ func TestSharedCoreIsFull(t *testing.T) {
 				own, kept = o, k
 			}
 		}
-		return l.Full && own > 0.2 && kept > 0.2 // as far as others on this machine let it
+		return l.Full && own > 0.05 && kept > 0.2 // as far as others on this machine let it
 	})
 }
 

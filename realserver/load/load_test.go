@@ -146,6 +146,13 @@ func TestInterruptsCountOnce(t *testing.T) {
 	w.want(l, "cpu", 750, false, "60 % of a core, and kept from it for 0 %")
 }
 
+// A thread that sleeps is kept from nothing by what the core does where it last ran.
+func TestSleepingThread(t *testing.T) {
+	w := newWorld(t, Options{}, 2)
+	w.process(812, 1)
+	w.want(w.seconds(6, func() { w.core(0, time.Second, 0.6, 0) }), "cpu", 0, false, "0 % of a core, and kept from it for 0 %")
+}
+
 func TestManyThreads(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
@@ -206,6 +213,21 @@ func TestKernelTerminator(t *testing.T) {
 	}
 	l = w.seconds(6, func() { w.core(2, time.Second, 0.55, 0) })
 	w.want(l, "softirq", 1100, true, "core 2")
+}
+
+// One second is not five.
+func TestFirstSeconds(t *testing.T) {
+	w := newWorld(t, Options{}, 2)
+	w.process(812, 1)
+	w.r.threads[taskID{pid: 812, tid: 812}] = threadNow{task: task{core: 1}}
+	busy := func() { w.core(0, time.Second, 1, 0); w.run(812, 812, time.Second, 1, 0) }
+	w.sample(time.Second)
+	l := w.seconds(1, busy)
+	w.want(l, "softirq", 250, false, "core 0 spends 20 % on interrupts")
+	w.want(l, "cpu", 250, false, "20 % of a core")
+	l = w.seconds(4, busy)
+	w.want(l, "softirq", 1250, true, "100 %")
+	w.want(l, "cpu", 1250, true, "100 %")
 }
 
 func TestSteal(t *testing.T) {

@@ -119,6 +119,33 @@ func TestLowerLeavesWhatOthersSet(t *testing.T) {
 	}
 }
 
+// A device or a file that is another one by now is not touched.
+func TestOnlyTheSame(t *testing.T) {
+	s := newSpace(t)
+	pid := start(t, s, "deaf "+ike.String())
+	openTUN(t, s, "tun7")
+	r := Room{Space: s}
+	if _, err := r.Raise(t.Context(), terminator.Work{Devices: []string{"tun7"}}, Want{Queue: 5000}); err != nil {
+		t.Fatal(err)
+	}
+	r.Devices[0].Index++
+	if did, err := r.Lower(t.Context(), terminator.Work{}); err != nil || len(did) != 0 || len(r.Devices) != 0 || queueOf(t, s, "tun7") != 5000 {
+		t.Errorf("another device of the name: lowered %q, %v, remembers %+v", did, err, r.Devices)
+	}
+	holders, err := findHolders([]int{pid})
+	if err != nil || len(holders) == 0 {
+		t.Fatalf("%d sockets, %v", len(holders), err)
+	}
+	for inode, h := range holders {
+		if err := h.with(inode+1, func(int) error { return nil }); !errors.Is(err, errOther) {
+			t.Errorf("another file at its place: %v", err)
+		}
+		if err := h.with(inode, func(int) error { return nil }); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A terminator that was restarted has a new socket, and is raised again.
 func TestRaiseAfterRestart(t *testing.T) {
 	s := newSpace(t)

@@ -13,8 +13,9 @@
 //	tun drops       packets a second that the worst of its TUN devices dropped for want of a reader, against 5 a second
 //	tunnels         established, against the capacity
 //
-// Rates are over the last five seconds, of which those before the first sample count as idle. So a single-threaded terminator is full by its thread before it loses packets, and by its losses if
-// all else deceived. A terminator that is full stays so until it was below OpenAt for half a minute.
+// Rates are over the last five seconds, of which those before the first sample count as idle. So a single-threaded terminator is
+// full by its thread before it loses packets, and by its losses if all else deceived. A terminator that is full stays so until it was
+// below OpenAt for half a minute.
 //
 // Not measured is what leaves no trace in these: a NIC that drops, a CPU quota of a control group. Other devices than TUN drop packets
 // for a site that is not up, which is no load; their drops do not count.

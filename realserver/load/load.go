@@ -57,8 +57,8 @@ func New(o Options) *Meter {
 }
 
 // Sample measures what a terminator works with, and with how many established tunnels. It is called about once a second, and takes
-// some microseconds for each thread, port and device. What cannot be read is an error, and the Load is of the rest. What is gone meanwhile, or not
-// there yet, is none: a process that died is a matter of health.
+// some microseconds for each thread and device, and some hundred for each port. What cannot be read is an error, and the Load is of
+// the rest. What is gone meanwhile, or not there yet, is none: a process that died is a matter of health.
 func (m *Meter) Sample(ctx context.Context, work terminator.Work, tunnels uint32) (agent.Load, error) {
 	r, err := read(ctx, m.o.Space, m.part(work), m.threads)
 	r.at = m.o.Now()

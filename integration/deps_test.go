@@ -86,6 +86,7 @@ var owners = map[string][]string{
 // testsMay are what test files import beyond the rule of their package.
 var testsMay = map[string][]string{
 	"director":                   {"director/plane/mem"},
+	"director/probe":             {"integration/spaces"},
 	"director/vip":               {"integration/spaces"},
 	"director/plane/xdp":         {"director/plane/mem", "director/plane/planetest"},
 	"director/plane/ipvs":        {"director/plane/planetest", "director/plane/frame", "integration/spaces"},

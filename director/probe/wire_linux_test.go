@@ -18,20 +18,21 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/agent"
+	"tunneldirector/integration/spaces"
 )
 
 // lab: a director that holds the VIPs and reaches one real server by rs0. The real server holds the VIPs on lo.
-func lab(t testing.TB) (dir, rs space) {
-	s := newSpaces(t, 2)
+func lab(t testing.TB) (dir, rs spaces.Space) {
+	s := spaces.New(t, 2)
 	dir, rs = s[0], s[1]
-	wire(t, dir, "rs0", rs, "eth0")
-	dir.give("rs0", "192.0.2.1/24")
-	dir.give("rs0", "2001:db8::1/64")
-	rs.give("eth0", "192.0.2.11/24")
-	rs.give("eth0", "2001:db8::11/64")
-	for _, s := range []space{dir, rs} {
-		s.give("lo", "198.51.100.1/32")
-		s.give("lo", "2001:db8:1::1/128")
+	spaces.Wire(dir, "rs0", rs, "eth0")
+	dir.Give("rs0", "192.0.2.1/24")
+	dir.Give("rs0", "2001:db8::1/64")
+	rs.Give("eth0", "192.0.2.11/24")
+	rs.Give("eth0", "2001:db8::11/64")
+	for _, s := range []spaces.Space{dir, rs} {
+		s.Give("lo", "198.51.100.1/32")
+		s.Give("lo", "2001:db8:1::1/128")
 	}
 	return dir, rs
 }
@@ -108,20 +109,20 @@ func TestWireNeighbours(t *testing.T) {
 				t.Errorf("link %+v", l)
 			}
 			await(t, p, true, "answered")
-			rs.down("eth0")
+			rs.Down("eth0")
 			if l := <-p.Links(); l.Up {
 				t.Errorf("link %+v, want down", l)
 			}
 			await(t, p, false, "rs0 is down") // no carrier
-			rs.up("eth0")
+			rs.Up("eth0")
 			if l := <-p.Links(); !l.Up {
 				t.Errorf("link %+v, want up", l)
 			}
 			if name == "IPv4" {
 				await(t, p, true, "answered")
-				rs.take("eth0", "192.0.2.11/24") // silent, with carrier
+				take(rs, "eth0", "192.0.2.11/24") // silent, with carrier
 				await(t, p, false, "no answer to ARP for 192.0.2.11")
-				rs.give("eth0", "192.0.2.11/24")
+				rs.Give("eth0", "192.0.2.11/24")
 				await(t, p, true, "answered")
 			}
 		})
@@ -130,11 +131,11 @@ func TestWireNeighbours(t *testing.T) {
 
 func TestWireTCP(t *testing.T) {
 	_, rs := lab(t)
-	l4, l6 := rs.serveTCP("198.51.100.1:443"), rs.serveTCP("[2001:db8:1::1]:443")
+	l4, l6 := serveTCP(rs, "198.51.100.1:443"), serveTCP(rs, "[2001:db8:1::1]:443")
 	p := start(t, quick, aim(bothAddrs[:1], 6, 443))
 	await(t, p, true, "tcp to [2001:db8:1::1]:443 answered")
 	quiet(t, p, 20)
-	rs.do(func() {
+	rs.Do(func() {
 		for _, path := range []string{"/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"} {
 			b, err := os.ReadFile(path)
 			must(t, err)
@@ -151,8 +152,8 @@ func TestWireTCP(t *testing.T) {
 
 func TestWireUDP(t *testing.T) {
 	_, rs := lab(t)
-	c := rs.serveUDP("198.51.100.1:51820", "")
-	d := rs.serveUDP("[2001:db8:1::1]:51820", "")
+	c := serveUDP(rs, "198.51.100.1:51820", "")
+	d := serveUDP(rs, "[2001:db8:1::1]:51820", "")
 	p := start(t, quick, aim(bothAddrs[:1], 17, 51820))
 	await(t, p, true, "ARP") // silence proves nothing
 	quiet(t, p, 20)
@@ -164,27 +165,27 @@ func TestWireUDP(t *testing.T) {
 
 func TestWireUDPClosedIPv6(t *testing.T) {
 	_, rs := lab(t)
-	rs.serveUDP("198.51.100.1:51820", "")
+	serveUDP(rs, "198.51.100.1:51820", "")
 	p := start(t, quick, aim(bothAddrs[1:], 17, 51820))
 	await(t, p, false, "udp to [2001:db8:1::1]:51820: port closed")
 }
 
 func TestWireIKE(t *testing.T) {
 	_, rs := lab(t)
-	rs.serveUDP("198.51.100.1:500", "INVALID_MAJOR_VERSION")
-	rs.serveUDP("[2001:db8:1::1]:500", "INVALID_MAJOR_VERSION")
+	serveUDP(rs, "198.51.100.1:500", "INVALID_MAJOR_VERSION")
+	serveUDP(rs, "[2001:db8:1::1]:500", "INVALID_MAJOR_VERSION")
 	p := start(t, quick, aim(bothAddrs, 17, 500))
 	await(t, p, true, "udp to [2001:db8:1::1]:500 answered")
 	quiet(t, p, 10) // both have answered by now
 	// The VIP leaves the real server: a port that used to answer is silent, the host is not.
-	rs.take("lo", "198.51.100.1/32")
+	take(rs, "lo", "198.51.100.1/32")
 	await(t, p, false, "no answer to udp to 198.51.100.1:500")
 }
 
 func TestWireWrongVIP(t *testing.T) {
 	_, rs := lab(t)
-	rs.serveTCP("192.0.2.11:443")
-	rs.take("lo", "198.51.100.1/32")
+	serveTCP(rs, "192.0.2.11:443")
+	take(rs, "lo", "198.51.100.1/32")
 	tg := aim(bothAddrs, 6, 443)
 	tg.VIPs = tg.VIPs[:1]
 	p := start(t, quick, tg)
@@ -192,17 +193,17 @@ func TestWireWrongVIP(t *testing.T) {
 }
 
 func TestWireTunnel(t *testing.T) {
-	s := newSpaces(t, 3)
+	s := spaces.New(t, 3)
 	dir, rs, router := s[0], s[1], s[2]
-	wire(t, dir, "rs0", router, "left")
-	wire(t, router, "right", rs, "eth0")
-	dir.give("rs0", "192.0.2.1/24")
-	router.give("left", "192.0.2.254/24")
-	router.give("right", "203.0.113.254/24")
-	router.sysctl("net/ipv4/ip_forward", "1")
-	rs.give("eth0", "203.0.113.9/24")
-	for s, gw := range map[space]string{dir: "192.0.2.254", rs: "203.0.113.254"} {
-		s.do(func() {
+	spaces.Wire(dir, "rs0", router, "left")
+	spaces.Wire(router, "right", rs, "eth0")
+	dir.Give("rs0", "192.0.2.1/24")
+	router.Give("left", "192.0.2.254/24")
+	router.Give("right", "203.0.113.254/24")
+	router.Sysctl("net/ipv4/ip_forward", "1")
+	rs.Give("eth0", "203.0.113.9/24")
+	for s, gw := range map[spaces.Space]string{dir: "192.0.2.254", rs: "203.0.113.254"} {
+		s.Do(func() {
 			must(t, netlink.RouteAdd(&netlink.Route{Gw: netip.MustParseAddr(gw).AsSlice()}))
 		})
 	}
@@ -210,14 +211,14 @@ func TestWireTunnel(t *testing.T) {
 	tg.Method = affinity.IPIP
 	p := start(t, quick, tg)
 	await(t, p, true, "ICMP echo to 203.0.113.9 answered")
-	rs.down("eth0")
+	rs.Down("eth0")
 	await(t, p, false, "no answer to ICMP echo to 203.0.113.9")
 }
 
 // An agent answers on the wire, in both families, through the filter on the socket.
 func TestWireAgent(t *testing.T) {
 	_, rs := lab(t)
-	c4, c6 := rs.serveAgent(netip.AddrPortFrom(vip4, 7461)), rs.serveAgent(netip.AddrPortFrom(vip6, 7461))
+	c4, c6 := serveAgent(rs, netip.AddrPortFrom(vip4, 7461)), serveAgent(rs, netip.AddrPortFrom(vip6, 7461))
 	tg := aim(bothAddrs[:1], 0, 0)
 	tg.Agent, tg.AgentUp = 7461, true
 	cfg := quick
@@ -225,9 +226,9 @@ func TestWireAgent(t *testing.T) {
 	p := start(t, cfg, tg)
 	await(t, p, true, "agent at [2001:db8:1::1]:7461 answered: working")
 	quiet(t, p, int(agentGrace/cfg.Interval)+1)
-	rs.take("lo", "2001:db8:1::1/128")
+	take(rs, "lo", "2001:db8:1::1/128")
 	await(t, p, false, "agent at [2001:db8:1::1]:7461: no answer on the data path")
-	rs.give("lo", "2001:db8:1::1/128")
+	rs.Give("lo", "2001:db8:1::1/128")
 	await(t, p, true, "answered: working")
 	c4.Close()
 	c6.Close()
@@ -239,12 +240,12 @@ func TestWireNoInterference(t *testing.T) {
 	for _, accept := range []string{"0", "1"} {
 		t.Run("accept_local "+accept, func(t *testing.T) {
 			dir, rs := lab(t)
-			dir.sysctl("net/ipv4/conf/rs0/accept_local", accept)
-			dir.sysctl("net/ipv4/ip_forward", "1")
-			rs.serveTCP("198.51.100.1:443")
-			rs.serveTCP("[2001:db8:1::1]:443")
+			dir.Sysctl("net/ipv4/conf/rs0/accept_local", accept)
+			dir.Sysctl("net/ipv4/ip_forward", "1")
+			serveTCP(rs, "198.51.100.1:443")
+			serveTCP(rs, "[2001:db8:1::1]:443")
 			var c *packet.Conn
-			rs.do(func() {
+			rs.Do(func() {
 				ifi, err := net.InterfaceByName("eth0")
 				must(t, err)
 				c, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
@@ -317,24 +318,24 @@ func BenchmarkCost(b *testing.B) {
 func cost(b *testing.B, n int, check affinity.Check, agents ...uint16) {
 	dir, rs := lab(b)
 	_ = dir
-	rs.do(func() { // open and never read, so that its cost is not counted
+	rs.Do(func() { // open and never read, so that its cost is not counted
 		c, err := net.ListenPacket("udp", "198.51.100.1:51820")
 		must(b, err)
 		b.Cleanup(func() { c.Close() })
 	})
 	for _, port := range agents { // in this process, so that its cost is counted
-		rs.serveAgent(netip.AddrPortFrom(vip4, port))
+		serveAgent(rs, netip.AddrPortFrom(vip4, port))
 	}
 	var targets []Target
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{10, 9, byte(i >> 7), byte(i&127 + 2)})
-		rs.give("eth0", a.String()+"/16")
+		rs.Give("eth0", a.String()+"/16")
 		targets = append(targets, Target{Index: affinity.Index(i + 1), Addrs: []netip.Addr{a}, VIPs: []netip.Addr{vip4}, Check: check})
 		for _, port := range agents {
 			targets[i].Agent, targets[i].AgentUp = port, true
 		}
 	}
-	dir.give("rs0", "10.9.255.1/16")
+	dir.Give("rs0", "10.9.255.1/16")
 	p := start(b, Config{}, targets...)
 	go func() {
 		for range p.Links() {
@@ -359,7 +360,7 @@ func TestWireClosedPortsOfOneHost(t *testing.T) {
 	var targets []Target
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(20 + i)})
-		rs.give("eth0", a.String()+"/24")
+		rs.Give("eth0", a.String()+"/24")
 		targets = append(targets, Target{Index: affinity.Index(i + 1), Name: "rs", Addrs: []netip.Addr{a}, VIPs: []netip.Addr{vip4},
 			Check: affinity.Check{Proto: 17, Port: wireguard}})
 	}
@@ -368,7 +369,7 @@ func TestWireClosedPortsOfOneHost(t *testing.T) {
 	if said := during(p, 8*time.Second); len(said) != 0 {
 		t.Fatalf("flapped: %v", said)
 	}
-	c := rs.serveUDP("198.51.100.1:51820", "")
+	c := serveUDP(rs, "198.51.100.1:51820", "")
 	want(t, until(p, n, 15*time.Second), n, true)
 	c.Close()
 	want(t, until(p, n, 15*time.Second), n, false)

@@ -76,7 +76,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"cluster/gossip"},
 	"github.com/moby/ipvs":            {"director/plane/ipvs"},
 	"github.com/cilium/ebpf":          {"director/plane/xdp", "integration"},
-	"github.com/google/nftables":      {"director/vip", "director/plane/ipvs/gate", "examples/demo", "integration/lab"},
+	"github.com/google/nftables":      {"director/vip", "realserver/host", "director/plane/ipvs/gate", "examples/demo", "integration/lab"},
 	"github.com/urfave/cli":           {"cmd", "integration/vm/run"},
 	"github.com/danielgtaylor/huma":   {"director/api"},
 	"github.com/strongswan/govici":    {"realserver/terminator", "integration/guest/strongswan"},

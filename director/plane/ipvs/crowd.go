@@ -27,7 +27,7 @@ func (p *Plane) watchCrowds() {
 		p.warn("keep IPVS fast", nil)
 		return
 	}
-	const why = "the kernel walks them as a list for each pin that is new or goes elsewhere, and for each UDP packet of an unknown endpoint"
+	const why = "the kernel walks them as a list for each pin that is new or goes elsewhere, and for each UDP packet of an unknown endpoint that is to be dropped"
 	const remedy = "fewer real servers a service, or plane: xdp"
 	p.warn("keep IPVS fast", fmt.Errorf("virtual service UDP %v has %d destinations, and %s; from %d on that is slow; remedy: %s", at, most, why, crowded, remedy))
 	if level > p.crowd {

@@ -40,6 +40,7 @@ type wireguardRig struct {
 // them. Each peer has a key shared with it. One family at a time: wireguard-go sends IPv6 to a cut address after it sent IPv4.
 func newWireGuardRig(t *testing.T, site int) *wireguardRig {
 	t.Helper()
+	userspace(t)
 	r := &wireguardRig{rig: newRig(t, lab.Options{Sites: site, IPv6: true})}
 	service := r.key()
 	r.shared = hex.EncodeToString(r.key().Bytes())

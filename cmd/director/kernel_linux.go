@@ -127,6 +127,7 @@ func kernelAround(cfg config.Config, f forwarder, interfaces []plane.Interface, 
 	return &kernel{
 		plane: f, host: h, prober: p, warns: f.Warnings,
 		report: func(to func(context.Context, loop.Verdict)) { p.report = to },
+		ear:    p.Ear,
 		run: func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return f.Run(ctx) })

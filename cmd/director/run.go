@@ -119,6 +119,9 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	kernel.report(d.Report)
+	if kernel.ear != nil && book != nil {
+		kernel.ear(book.Heard)
+	}
 	server := api.New(d, api.Options{Name: cfg.Name, Version: version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
 	listeners, err := listen(cfg.API)
 	if err != nil {

@@ -104,6 +104,16 @@ func (s *server) agent() Agent {
 		Status: s.status, Heard: s.statusAt, Tunnels: s.established, Whole: s.seq > 0}
 }
 
+// Heard is when the agent that speaks for a real server last said something; zero: none speaks for it.
+func (b *Book) Heard(realServer string) time.Time {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if s, ok := b.servers[realServer]; ok && s.line != nil {
+		return s.line.heard
+	}
+	return time.Time{}
+}
+
 // Agents are all that are known, by real server.
 func (b *Book) Agents() []Agent {
 	b.mu.RLock()

@@ -1,0 +1,176 @@
+package libreswan
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
+)
+
+// An sa is a Child SA that owns its connection's policy, and all that whack tells of it.
+type sa struct {
+	number uint64
+	peer   string
+	traffic
+	childState
+	policy
+}
+
+// Tunnels lists what is established. What is counted is counted from the last keys on.
+func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
+	all, err := d.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	now := time.Now()
+	lives := map[string]life{}
+	byPeer := map[string]*agent.Tunnel{}
+	newest := map[string]uint64{}
+	for _, s := range all { // by number, rising
+		if t, l := s.tunnel(d.known[s.peer], now); byPeer[s.peer] != nil && newest[s.peer] == s.ike {
+			// Another subnet of the same site.
+			old := byPeer[s.peer]
+			old.Subnets, old.Rx, old.Tx = append(old.Subnets, t.Subnets...), old.Rx+t.Rx, old.Tx+t.Tx
+			l.rx += lives[s.peer].rx
+			old.Last, lives[s.peer] = l.last, l
+		} else {
+			byPeer[s.peer], lives[s.peer], newest[s.peer] = &t, l, s.ike
+		}
+	}
+	d.known = lives
+	var out []agent.Tunnel
+	for _, peer := range slices.Sorted(maps.Keys(byPeer)) {
+		t := *byPeer[peer]
+		slices.SortFunc(t.Subnets, netip.Prefix.Compare)
+		t.Subnets = slices.Compact(t.Subnets)
+		t.Subnets = t.Subnets[:min(len(t.Subnets), agent.MaxSubnets)]
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// list asks for all that there is of each Child SA. What changes in between is left out until the next time.
+func (d *Driver) list(ctx context.Context) ([]sa, error) {
+	traffics, err := ask(ctx, d, parseTraffic, "--trafficstatus")
+	if err != nil || len(traffics) == 0 {
+		return nil, err
+	}
+	states, err := ask(ctx, d, parseStates, "--showstates")
+	if err != nil {
+		return nil, err
+	}
+	policies, err := ask(ctx, d, parsePolicies, "--connectionstatus")
+	if err != nil {
+		return nil, err
+	}
+	var all []sa
+	for _, number := range slices.Sorted(maps.Keys(traffics)) {
+		s := sa{number: number, traffic: traffics[number], childState: states[number], policy: policies[number]}
+		if !s.remote.IsValid() || s.ike == 0 || !d.ours(s.traffic.connection) {
+			continue
+		}
+		s.peer = peerName(s.traffic.connection, s.id)
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+func ask[T any](ctx context.Context, d *Driver, parse func(string) (T, error), args ...string) (T, error) {
+	out, err := d.whack(ctx, args...)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return parse(out)
+}
+
+// peerName is what a tunnel's peer is called; names are kept to what reports may hold.
+func peerName(connection, id string) string {
+	name := connection + " " + id
+	return name[:min(len(name), agent.MaxText)]
+}
+
+func (s sa) tunnel(old life, now time.Time) (agent.Tunnel, life) {
+	t := agent.Tunnel{Peer: s.peer, Local: s.local, Endpoint: netip.AddrPortFrom(s.remote, 0), Rx: s.rx, Tx: s.tx}
+	if s.port != 500 { // IKE leaves its port where there is NAT
+		t.Endpoint = netip.AddrPortFrom(s.remote, s.port)
+	}
+	if s.behind.IsValid() {
+		t.Subnets = []netip.Prefix{s.behind}
+	}
+	l := life{ike: s.ike, child: s.number, since: s.added, rx: s.rx}
+	if age := now.Sub(s.added); age < 0 || age > 10*365*24*time.Hour { // not a date
+		l.since = now
+	}
+	if old.ike == s.ike || old.child == s.number {
+		l.since, l.last = old.since, old.last
+		if s.rx != old.rx {
+			l.last = now
+		}
+	}
+	t.Since, t.Last = l.since, l.last
+	return t, l
+}
+
+// Adopt begins the tunnel's connection towards the site.
+func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
+	connection, _, ok := strings.Cut(t.Peer, " ")
+	switch {
+	case !ok || !d.ours(connection):
+		return fmt.Errorf("adopt %s: nobody told which connection is that of %q: %w", t.ID, t.Peer, terminator.ErrWait)
+	case t.Endpoint.Port() != 0:
+		return fmt.Errorf("adopt %s: pluto begins nothing towards a port of a NAT box, as %s is: %w", t.ID, t.Endpoint, terminator.ErrWait)
+	case !t.Endpoint.Addr().IsValid():
+		return fmt.Errorf("adopt %s: where the site is, is not known: %w", t.ID, terminator.ErrWait)
+	}
+	if err := d.end(ctx, t.Peer); err != nil {
+		return fmt.Errorf("adopt %s: clear what is stale: %w", t.ID, err)
+	}
+	_, err := d.whack(ctx, "--initiate", "--name", connection, "--remote-host", t.Endpoint.Addr().String(), "--asynchronous")
+	if err != nil {
+		for _, why := range []string{"no connection", "not orient", "no suitable", "PSK", "private key"} {
+			if strings.Contains(err.Error(), why) {
+				err = fmt.Errorf("%w: %w", terminator.ErrWait, err)
+				break
+			}
+		}
+		return fmt.Errorf("adopt %s: %w", t.ID, err)
+	}
+	return nil
+}
+
+// Release ends a peer's tunnel; pluto tells the site.
+func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
+	if err := d.end(ctx, t.Peer); err != nil {
+		return fmt.Errorf("release %s: %w", t.ID, err)
+	}
+	return nil
+}
+
+// end deletes the IKE SAs of a peer, and with them all of its tunnel.
+func (d *Driver) end(ctx context.Context, peer string) error {
+	all, err := d.list(ctx)
+	if err != nil {
+		return err
+	}
+	ended := map[uint64]bool{}
+	for _, s := range all {
+		if s.peer != peer || ended[s.ike] {
+			continue
+		}
+		ended[s.ike] = true
+		if _, err := d.whack(ctx, "--deletestate", strconv.FormatUint(s.ike, 10), "--asynchronous"); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -103,6 +103,22 @@ func TestAgentGone(t *testing.T) {
 	}
 }
 
+// A port that is silent, while the agent vouched for its terminator, is no reason to move anything as long as a restart takes.
+func TestAgentRestartedBesideSilentPort(t *testing.T) {
+	acting(t, silentPort, func(s *stage, p *Prober) {
+		s.now(func() { s.word = nil })
+		withAgent(p, silentPort, false)
+		nothing(t, p, wordHold-time.Second)
+		s.now(func() { s.word = says(agent.HealthHeadless) })
+		withAgent(p, silentPort, true)
+		nothing(t, p, time.Minute)
+		s.now(func() { s.word = nil })
+		withAgent(p, silentPort, false) // for good
+		nothing(t, p, wordHold+time.Second)
+		expect(t, p, false, 2*time.Second, "no answer to tcp to 198.51.100.1:443")
+	})
+}
+
 // The agent's stream goes on, its answers do not come any more.
 func TestDataPathDead(t *testing.T) {
 	acting(t, affinity.Check{}, func(s *stage, p *Prober) {
@@ -163,7 +179,7 @@ func TestNoRevivalByRestart(t *testing.T) {
 		nothing(t, p, time.Minute)
 		s.now(func() { s.word = nil })
 		withAgent(p, affinity.Check{}, false) // for good
-		nothing(t, p, accusedHold-time.Second)
+		nothing(t, p, wordHold-time.Second)
 		expect(t, p, true, 3*time.Second, "ARP")
 	})
 }

@@ -32,7 +32,8 @@
 //	unknown                  nothing good is concluded
 //	another real server's,   as if there were none, and why is told: State.Agent.Trouble, and the cause if it comes to that
 //	or "came the wrong way"
-//	none, stream down        the check without an agent, above, counts alone: an agent that is restarted, upgraded or killed moves nothing
+//	none, stream down        the check without an agent, above, counts alone: an agent that is restarted, upgraded or killed moves nothing.
+//	                         What it said last holds for 10 s: a silent port proves nothing then, nor is one alive again that it found dead
 //	none, stream up          for 5 s after it came up nothing good is concluded. Then:
 //	    answered before      missed, for all rounds since, once the agent was heard on its stream after they began (Config.Heard):
 //	                         the control path is up, the data path is dead. An agent that is not heard either may hang, and counts as
@@ -40,8 +41,7 @@
 //	    never answered       the check without an agent counts alone, and Trouble tells: a filter that never let probes through moves no tunnel
 //	port unreachable         as one whose stream is down: the data path is there, the agent is not
 //
-// An answer counts up to eight rounds after its question: delay is no death. A real server that its agent found dead is not
-// alive by the check without the agent for 10 s after that was last so. The round trip of answers, or without an agent of what
+// An answer counts up to eight rounds after its question: delay is no death. The round trip of answers, or without an agent of what
 // else answers, against its lowest of the last ten minutes tells State.Slow (delay): to be taken for full, never for dead.
 //
 // Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and

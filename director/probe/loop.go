@@ -241,7 +241,7 @@ func (l *loop) judge(t *target, now time.Time) {
 		r = judge(t.questions, now)
 		t.time(r, now)
 	}
-	if t.machine.verdict == dead && r.outcome == answered && r.question.word == nil && now.Sub(t.accused) < accusedHold {
+	if t.machine.verdict == dead && r.outcome == answered && r.question.word == nil && now.Sub(t.accused) < wordHold {
 		r = result{question: r.question, problem: "its agent has just found it dead"}
 	}
 	changed := t.machine.step(r, l.cfg)

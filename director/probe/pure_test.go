@@ -95,6 +95,7 @@ func TestJudge(t *testing.T) {
 		{"agent works, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(vouched, "working")}, missed, "ARP"},
 		{"agent says dead", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(accused, "dead")}, told, "agent at 198.51.100.1:7461 answered: dead"},
 		{"agent does not know", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(pending, "unknown")}, void, "agent at 198.51.100.1:7461: unknown"},
+		{"agent does not know, its port is silent", []*question{&host, &tcp, said(pending, "unknown")}, silent, "tcp to"},
 		{"agent does not know, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(pending, "unknown")}, missed, "ARP"},
 		{"agent's answers are lost", []*question{&host, said(lost, "no answer on the data path")}, missed, "agent at 198.51.100.1:7461: no answer on the data path"},
 		{"no word", []*question{&host, said(noWord, "never answered")}, answered, "ARP for 192.0.2.11 answered"},

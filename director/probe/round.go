@@ -88,7 +88,7 @@ func (q *question) about() bool { return q.kind == askNeighbour || q.kind == ask
 
 // judge says what a round's answers mean, at now.
 func judge(questions []*question, now time.Time) result {
-	r, wait := result{outcome: answered}, result{}
+	r, wait, pend := result{outcome: answered}, result{}, result{}
 	worse := func(o outcome, q *question, problem string) {
 		if o > r.outcome {
 			r.outcome, r.question, r.problem = o, q, problem
@@ -103,7 +103,7 @@ func judge(questions []*question, now time.Time) result {
 					r.question, r.rtt, r.problem = q, q.word.rtt, q.word.problem
 				}
 			case pending:
-				wait = result{question: q, problem: q.word.problem}
+				pend = result{question: q, problem: q.word.problem}
 			case lost:
 				worse(missed, q, q.word.problem)
 				r.row = max(r.row, q.word.row)
@@ -116,10 +116,10 @@ func judge(questions []*question, now time.Time) result {
 			}
 		case q.udp != nil && q.udp.belief == refused, !q.closedAt.IsZero() && now.Sub(q.closedAt) <= closedHold:
 			worse(closed, q, "")
-		case q.udp != nil && q.udp.belief == doubted && !q.ever && !vouchedFor(questions, q.dst):
+		case q.udp != nil && q.udp.belief == doubted && !q.ever && !vouchedFor(questions, q.dst, now):
 			wait = result{question: q, problem: "it is not known yet whether the port is closed"}
 		case !q.required && (!q.ever || q.kind == askNeighbour):
-		case !q.about() && vouchedFor(questions, q.dst): // whatever keeps its port silent
+		case !q.about() && vouchedFor(questions, q.dst, now): // whatever keeps its port silent
 		case q.problem != "" || q.failed != "":
 			worse(missed, q, q.problem+q.failed)
 		case q.about():
@@ -133,16 +133,18 @@ func judge(questions []*question, now time.Time) result {
 	switch {
 	case wait.question != nil && r.outcome < closed:
 		return wait
+	case pend.question != nil && r.outcome == answered:
+		return pend
 	case r.question == nil:
 		r.outcome = missed
 	}
 	return r
 }
 
-// vouchedFor tells whether an agent says that its terminator works, on the data path to a VIP.
-func vouchedFor(questions []*question, vip netip.Addr) bool {
+// vouchedFor tells whether an agent says, or said until a moment ago, that its terminator works, on the data path to a VIP.
+func vouchedFor(questions []*question, vip netip.Addr, now time.Time) bool {
 	for _, q := range questions {
-		if q.word != nil && q.word.opinion == vouched && q.dst == vip {
+		if q.word != nil && q.dst == vip && (q.word.opinion == vouched || q.word.holds(now)) {
 			return true
 		}
 	}

@@ -14,9 +14,10 @@ const (
 	agentGrace = 5 * time.Second
 	// onTheWay is how much older than its arrival what an agent says on its stream may be.
 	onTheWay = 300 * time.Millisecond
-	// accusedHold is how long the check without an agent revives nobody whom the agent has just found dead. An agent that
-	// is restarted says the same again before.
-	accusedHold = 10 * time.Second
+	// wordHold is how long an agent's word holds when it says no more: an agent that is restarted says the same again before.
+	// So long the check without an agent revives nobody whom the agent found dead, and a silent port proves nothing against
+	// one whom it vouched for.
+	wordHold = 10 * time.Second
 	// remembered are the questions to which an answer still counts, so that one that comes late is not taken for none.
 	remembered = 8
 )
@@ -95,6 +96,11 @@ func (w *word) hear(a agent.Answer, t *Target, at time.Time) bool {
 		return true
 	}
 	return false
+}
+
+// holds tells whether an agent vouched until a moment ago, and has just fallen silent.
+func (w *word) holds(now time.Time) bool {
+	return (w.opinion == noWord || w.opinion == pending) && w.proven && opinions[w.said.Health] == vouched && now.Sub(w.at) < wordHold
 }
 
 // A stream is what is known of an agent's control stream.

@@ -2,7 +2,6 @@ package fastd
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,9 @@ import (
 	"slices"
 	"syscall"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"tunneldirector/realserver/terminator"
 )
@@ -55,7 +57,9 @@ type count struct {
 type iface string
 
 func (i *iface) UnmarshalJSON(b []byte) error {
-	var object struct{ Name string }
+	var object struct {
+		Name string `json:"name"`
+	}
 	var name string
 	if len(b) > 0 && b[0] == '{' {
 		err := json.Unmarshal(b, &object)
@@ -124,7 +128,8 @@ func parse(r io.Reader) (*status, error) {
 		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
 	}
 	var s status
-	if err := json.Unmarshal(b, &s); err != nil {
+	// Peers are named by files, whose names are bytes.
+	if err := json.Unmarshal(b, &s, jsontext.AllowInvalidUTF8(true)); err != nil {
 		return nil, fmt.Errorf("its status, of %d bytes, cannot be read: %w", len(b), err)
 	}
 	if s.Peers == nil {

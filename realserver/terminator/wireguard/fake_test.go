@@ -1,0 +1,141 @@
+package wireguard
+
+import (
+	"bufio"
+	"encoding/hex"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+)
+
+// A stub answers on a configuration socket, as it is told to.
+type stub struct {
+	socket string
+	l      net.Listener
+	wg     sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	answer   func(c net.Conn, request string)
+	requests []string
+}
+
+// listen starts a stub. Its test fails if one of its connections is not let go of.
+func listen(t *testing.T, answer func(c net.Conn, request string)) *stub {
+	t.Helper()
+	s := &stub{socket: filepath.Join(t.TempDir(), "wg.sock"), answer: answer}
+	s.start(t)
+	t.Cleanup(func() {
+		s.l.Close()
+		gone := make(chan struct{})
+		go func() { s.wg.Wait(); close(gone) }()
+		select {
+		case <-gone:
+		case <-time.After(5 * time.Second):
+			t.Error("a connection was left open")
+		}
+	})
+	return s
+}
+
+func (s *stub) start(t *testing.T) {
+	t.Helper()
+	l, err := net.Listen("unix", s.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.l = l
+	s.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s.wg.Go(func() { s.serve(c) })
+		}
+	})
+}
+
+// serve reads one request, answers it, and waits for the other side to close.
+func (s *stub) serve(c net.Conn) {
+	defer c.Close()
+	var b strings.Builder
+	r := bufio.NewReader(c)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if line == "\n" {
+			break
+		}
+		b.WriteString(line)
+	}
+	s.mu.Lock()
+	s.requests = append(s.requests, b.String())
+	answer := s.answer
+	s.mu.Unlock()
+	answer(c, b.String())
+	_, _ = r.ReadByte()
+}
+
+// set is the last request to set something.
+func (s *stub) set() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := len(s.requests) - 1; i >= 0; i-- {
+		if strings.HasPrefix(s.requests[i], "set=1\n") {
+			return s.requests[i]
+		}
+	}
+	return ""
+}
+
+// says answers every question with a device, and every change with success.
+func says(d device) func(net.Conn, string) {
+	return func(c net.Conn, request string) {
+		text := "errno=0\n\n"
+		if request == "get=1\n" {
+			text = d.text() + text
+		}
+		fmt.Fprint(c, text)
+	}
+}
+
+// text is a device in words of the configuration protocol.
+func (d device) text() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "private_key=%s\nlisten_port=%d\n", strings.Repeat("a7", 32), d.port)
+	for _, p := range d.peers {
+		fmt.Fprintf(&b, "public_key=%s\npreshared_key=%s\nprotocol_version=1\n", hex.EncodeToString(p.key[:]), hex.EncodeToString(p.shared[:]))
+		if p.endpoint.IsValid() {
+			fmt.Fprintf(&b, "endpoint=%s\n", p.endpoint)
+		}
+		var sec, nsec int64
+		if !p.handshake.IsZero() {
+			sec, nsec = p.handshake.Unix(), int64(p.handshake.Nanosecond())
+		}
+		fmt.Fprintf(&b, "last_handshake_time_sec=%d\nlast_handshake_time_nsec=%d\ntx_bytes=%d\nrx_bytes=%d\npersistent_keepalive_interval=%d\n",
+			sec, nsec, p.tx, p.rx, int(p.keepalive/time.Second))
+		for _, a := range p.allowed {
+			fmt.Fprintf(&b, "allowed_ip=%s\n", a)
+		}
+	}
+	return b.String()
+}
+
+func key(n byte) wgtypes.Key { return wgtypes.Key{n, 1} }
+
+func prefixes(list ...string) []netip.Prefix {
+	var out []netip.Prefix
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}

@@ -124,7 +124,7 @@ func (r *run) in(s space.Space, f func(*view) error) error {
 
 // all makes one namespace right.
 func (r *run) all(ctx context.Context, v *view, instances []*Instance) error {
-	p, whole, err := planFor(v, r.state, instances)
+	p, whole, err := planFor(v, r.state, r.host.cfg.Instances, instances)
 	r.changes = append(r.changes, p.notes...)
 	errs := []error{err}
 	if whole {

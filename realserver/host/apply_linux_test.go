@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +25,10 @@ func variants(s site) map[string]Instance {
 	add("both families", func(*Instance) {})
 	add("IPv4 alone", func(in *Instance) { in.VIPs = []netip.Addr{vip4} })
 	add("IPv6 alone", func(in *Instance) { in.VIPs = []netip.Addr{vip6} })
+	add("MSS", func(in *Instance) { in.MSS = 1200 })
 	add("gateways and a mark", func(in *Instance) {
 		in.Via, in.Mark, in.ShareL2 = []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}, 7, true
+		in.MSS = 1300
 	})
 	return out
 }
@@ -322,5 +325,52 @@ func TestRefusals(t *testing.T) {
 	must(t, err)
 	if out := s.rs.ip("link show"); !strings.Contains(out, "eth1") {
 		t.Error("Revert removed a device that it had not made")
+	}
+}
+
+// A real server in a namespace of its own, behind this one's, which has the VIP, too: its replies pass.
+func TestLodger(t *testing.T) {
+	s := newSite(t)
+	s.rs.set("net/ipv4/conf/eth1/rp_filter", "1")
+	s.inner.ip("route add default via 10.9.0.10\n")
+	before := s.rs.snapshot()
+	a, b := s.instance(), s.instance()
+	b.Name, b.Space, b.Interface, b.VIPs = "rs2", s.inner.ns, "rs1", []netip.Addr{vip4}
+	h := s.host(t, a, b)
+	_, err := h.Apply(t.Context())
+	must(t, err)
+	var at, from *net.UDPConn
+	s.router.in(func(*view) (err error) {
+		at, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4500})
+		return err
+	})
+	defer at.Close()
+	s.inner.in(func(*view) (err error) {
+		from, err = net.DialUDP("udp", &net.UDPAddr{IP: vip4.AsSlice(), Port: 4500}, &net.UDPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 4500})
+		return err
+	})
+	defer from.Close()
+	passes := func() bool {
+		_, err := from.Write([]byte("x"))
+		must(t, err)
+		must(t, at.SetReadDeadline(time.Now().Add(time.Second)))
+		_, err = at.Read(make([]byte, 9))
+		return err == nil
+	}
+	if !passes() {
+		t.Error("the reply did not pass")
+	}
+	s.rs.set("net/ipv4/conf/eth1/accept_local", "0")
+	if passes() {
+		t.Error("it passes without accept_local, too: that is not needed")
+	}
+	if got := ids(t, h); !slices.Equal(got, []string{"vip-source-refused"}) {
+		t.Errorf("found %v", got)
+	}
+	s.rs.set("net/ipv4/conf/eth1/accept_local", "1")
+	_, err = h.Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
 	}
 }

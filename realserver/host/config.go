@@ -155,3 +155,14 @@ func of(list []netip.Addr, v6 bool) netip.Addr {
 }
 
 func (in *Instance) has(v6 bool) bool { return of(in.VIPs, v6).IsValid() }
+
+// site is an address to try ways with.
+func (in *Instance) site(v6 bool) netip.Addr {
+	if a := of(in.Sites, v6); a.IsValid() {
+		return a
+	}
+	if v6 {
+		return netip.MustParseAddr("2001:2::1") // RFC 5180, for tests of network devices
+	}
+	return netip.MustParseAddr("198.18.0.1") // RFC 2544, the same
+}

@@ -38,7 +38,7 @@ func (h *Host) Doctor(ctx context.Context) ([]Finding, error) {
 		entered := false
 		err := look(in.Space, func(v *view) error {
 			entered = true
-			e := &exam{plan: &plan{view: v, state: st, in: in}, ctx: ctx}
+			e := &exam{plan: &plan{view: v, state: st, every: h.cfg.Instances, in: in}, ctx: ctx}
 			err := e.all()
 			found = append(found, e.found...)
 			return err
@@ -68,7 +68,7 @@ func (e *exam) all() (err error) {
 	if ok, err := e.devices(); err != nil || !ok {
 		return err
 	}
-	errs := []error{e.arp(), e.neighbours(), e.forwards(), e.sizes()}
+	errs := []error{e.arp(), e.neighbours(), e.forwards(), e.sizes(), e.firewall(), e.passing()}
 	for _, v6 := range []bool{false, true} {
 		if e.in.has(v6) {
 			errs = append(errs, e.arriving(v6), e.leaving(v6), e.wire(v6))
@@ -103,17 +103,6 @@ func (e *exam) settings(paths ...string) string {
 		list = append(list, s)
 	}
 	return e.command("%s", sysctl.Command(list...))
-}
-
-// site is an address to try ways with.
-func (e *exam) site(v6 bool) netip.Addr {
-	if a := of(e.in.Sites, v6); a.IsValid() {
-		return a
-	}
-	if v6 {
-		return netip.MustParseAddr("2001:2::1") // RFC 5180, for tests of network devices
-	}
-	return netip.MustParseAddr("198.18.0.1") // RFC 2544, the same
 }
 
 // devices says whether it is worth looking on.

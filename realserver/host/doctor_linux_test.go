@@ -82,6 +82,7 @@ func second(lines string) func(site) {
 		s.rs.ip(lines)
 		s.rs.until("link show dev eth2", "state UP")
 		s.rs.until("-6 address show dev eth2", "fe80")
+		s.rs.until("-6 route show table local dev eth2 type local", "fe80") // no longer tentative
 	}
 }
 
@@ -203,7 +204,7 @@ func TestDoctorTunnel(t *testing.T) {
 		{"loose reverse path for all", nil, sysctls("net/ipv4/conf/all/rp_filter", "2"), []string{"decap-rp-filter"}},
 		{"what comes out is dropped", nil, func(s site) {
 			s.rs.nft("add table inet x; add chain inet x y { type filter hook prerouting priority 0; }; add rule inet x y iifname td6-rs1 drop")
-		}, []string{"decap-dead"}},
+		}, []string{"decap-dead", "firewall-drops"}},
 		{"two own addresses", nil, ip("address add 192.0.2.12/24 dev eth0\n"), []string{"own-address-unclear"}},
 		{"WireGuard's source", func(in *Instance) { gateways(in); in.Mark, in.Protocols = 7, []string{"udp/51820"} }, ip("rule del pref 7600 fwmark 7\n"), []string{"reply-source"}},
 		{"small MTU", nil, ip("link set eth0 mtu 1500\n"), []string{"mtu-small"}},

@@ -59,21 +59,21 @@ func (e *exam) arriving(v6 bool) error {
 			clear = clear && vip.Is6() != v6
 			continue
 		}
-		ways, err := e.nl.RouteGetWithOptions(vip.AsSlice(), &netlink.RouteGetOptions{Iif: by, SrcAddr: e.site(v6).AsSlice()})
+		ways, err := e.nl.RouteGetWithOptions(vip.AsSlice(), &netlink.RouteGetOptions{Iif: by, SrcAddr: e.in.site(v6).AsSlice()})
 		strict := e.highest(by, "rp_filter")
 		switch {
 		case err != nil && !v6 && strict > 0:
 			clear = false
 			e.find(map[string]string{DR: "rp-filter", Tunnel: "decap-rp-filter"}[e.in.Method], Breaks,
-				fmt.Sprintf("the kernel refuses a packet from %v to the VIP %v by %s; rp_filter there is %d (the maximum of all and the interface's)", e.site(v6), vip, by, strict),
+				fmt.Sprintf("the kernel refuses a packet from %v to the VIP %v by %s; rp_filter there is %d (the maximum of all and the interface's)", e.in.site(v6), vip, by, strict),
 				"tunnels' packets are dropped without a word (count: nstat TcpExtIPReversePathFilter)", e.reversePathRemedy(by))
 		case err != nil:
 			clear = false
-			e.find("vip-refused", Breaks, fmt.Sprintf("the kernel refuses a packet from %v to the VIP %v by %s: %v", e.site(v6), vip, by, err),
-				"tunnels' packets are dropped", e.command("ip route get %v from %v iif %s", vip, e.site(v6), by))
+			e.find("vip-refused", Breaks, fmt.Sprintf("the kernel refuses a packet from %v to the VIP %v by %s: %v", e.in.site(v6), vip, by, err),
+				"tunnels' packets are dropped", e.command("ip route get %v from %v iif %s", vip, e.in.site(v6), by))
 		case len(ways) == 0 || ways[0].Type != unix.RTN_LOCAL:
 			clear = false
-			e.find("vip-not-local", Breaks, fmt.Sprintf("a packet from %v to the VIP %v by %s is not taken, but sent on", e.site(v6), vip, by),
+			e.find("vip-not-local", Breaks, fmt.Sprintf("a packet from %v to the VIP %v by %s is not taken, but sent on", e.in.site(v6), vip, by),
 				"the terminator gets none; a rule or route goes before the local one", e.command("ip rule show"))
 		}
 	}
@@ -169,9 +169,24 @@ func hasModule(name string) bool {
 	return false
 }
 
+// passing: replies of real servers in other namespaces.
+func (e *exam) passing() error {
+	if !e.in.has(false) {
+		return nil
+	}
+	vip, site := of(e.in.VIPs, false), e.in.site(false)
+	for _, d := range e.lodgers() {
+		if _, err := e.nl.RouteGetWithOptions(site.AsSlice(), &netlink.RouteGetOptions{Iif: d, SrcAddr: vip.AsSlice()}); err != nil {
+			e.find("vip-source-refused", Breaks, fmt.Sprintf("the kernel refuses a packet from the VIP %v to %v that comes by %s: %v", vip, site, d, err),
+				"sites get no answer from the real server in the namespace behind it", e.settings(conf4(d, "accept_local")+"=1", conf4(d, "rp_filter")+"=2"))
+		}
+	}
+	return nil
+}
+
 // leaving: the way of a reply.
 func (e *exam) leaving(v6 bool) error {
-	site := e.site(v6)
+	site := e.in.site(v6)
 	for _, vip := range e.in.VIPs {
 		if vip.Is6() != v6 || !slices.ContainsFunc(e.plan.all, func(h holding) bool { return h.prefix.Addr() == vip }) {
 			continue

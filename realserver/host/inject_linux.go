@@ -26,9 +26,9 @@ func (e *exam) inject(v6 bool, device string) error {
 	}
 	defer at.Close()
 	token := []byte(rand.Text())
-	b, err := datagram(e.site(v6), vip, 9, at.LocalAddr().(*net.UDPAddr).AddrPort().Port(), token)
+	b, err := datagram(e.in.site(v6), vip, 9, at.LocalAddr().(*net.UDPAddr).AddrPort().Port(), token)
 	if err == nil {
-		b, err = inIPIP(e.site(v6), own, b) // the kernel takes no IPv6 in IPv6 from an address of its own
+		b, err = inIPIP(e.in.site(v6), own, b) // the kernel takes no IPv6 in IPv6 from an address of its own
 	}
 	if err == nil {
 		err = sendRaw(own, b)

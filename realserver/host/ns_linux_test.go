@@ -26,16 +26,25 @@ var (
 	vip6 = netip.MustParseAddr("2001:db8::100")
 )
 
-// needRoot skips where namespaces cannot be made; in CI that is a failure.
-func needRoot(t testing.TB) {
+// need skips where namespaces cannot be made or looked at; in CI that is a failure.
+func need(t testing.TB) {
 	t.Helper()
-	if os.Getuid() == 0 {
-		return
+	var missing []string
+	if os.Getuid() != 0 {
+		missing = append(missing, "root (network namespaces)")
 	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI has to have it")
+	for _, program := range []string{"ip", "nft"} {
+		if _, err := exec.LookPath(program); err != nil {
+			missing = append(missing, program)
+		}
 	}
-	t.Skip("needs root (network namespaces)")
+	switch {
+	case len(missing) == 0:
+	case os.Getenv("CI") == "true":
+		t.Fatalf("this test needs %v, and CI has to have it", missing)
+	default:
+		t.Skipf("needs %v", missing)
+	}
 }
 
 func must(t testing.TB, err error) {
@@ -56,7 +65,7 @@ var rooms atomic.Int32
 // newRoom makes a namespace with lo up.
 func newRoom(t testing.TB, name string) room {
 	t.Helper()
-	needRoot(t)
+	need(t)
 	name = fmt.Sprintf("tdhost-%d-%d-%s", os.Getpid(), rooms.Add(1), name)
 	runtime.LockOSThread()
 	home, err := netns.Get()
@@ -85,9 +94,11 @@ func (r room) ip(lines string) string {
 	for line := range strings.Lines(lines) {
 		out, err := exec.Command("ip", append([]string{"-n", string(r.ns)}, strings.Fields(line)...)...).Output()
 		if err != nil {
-			var exit *exec.ExitError
-			errors.As(err, &exit)
-			r.Fatalf("ip %s: %v: %s", line, err, exit.Stderr)
+			said := ""
+			if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+				said = string(exit.Stderr)
+			}
+			r.Fatalf("ip %s: %v: %s", line, err, said)
 		}
 		all.Write(out)
 	}
@@ -186,6 +197,9 @@ func (r room) snapshot() []string {
 			return nil
 		})
 	})
+	rules, err := exec.Command("ip", "netns", "exec", string(r.ns), "nft", "list", "ruleset").Output()
+	must(r, err)
+	out = append(out, string(rules))
 	slices.Sort(out)
 	return out
 }

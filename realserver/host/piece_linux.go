@@ -39,6 +39,8 @@ func parsePiece(key string) (piece, error) {
 		return upness{f[0]}, nil
 	case kind == "link" && len(f) == 1:
 		return device{f[0]}, nil
+	case kind == "clamp":
+		return clamp{}, nil
 	case kind == "forwarding" && len(f) == 1:
 		return forwarding{f[0] == "6"}, nil
 	case kind == "address" && len(f) == 2:

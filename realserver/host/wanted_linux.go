@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/realserver/space"
 )
 
 // A want is how a piece is to be.
@@ -25,6 +27,7 @@ type want struct {
 type plan struct {
 	*view
 	state *state
+	every []Instance // of all namespaces
 	wants []want
 	notes []Change // what is somebody else's
 	in    *Instance
@@ -34,8 +37,8 @@ type plan struct {
 }
 
 // planFor works out what is wanted of a namespace. If whole is false, some of it could not be.
-func planFor(v *view, st *state, instances []*Instance) (p *plan, whole bool, err error) {
-	p = &plan{view: v, state: st}
+func planFor(v *view, st *state, every []Instance, instances []*Instance) (p *plan, whole bool, err error) {
+	p = &plan{view: v, state: st, every: every}
 	if p.all, err = v.addresses(); err != nil {
 		return p, false, err
 	}
@@ -90,6 +93,7 @@ func (p *plan) instance() (err error) {
 		if err := p.reversePath(); err != nil {
 			return err
 		}
+		p.passing()
 	}
 	for _, v6 := range []bool{false, true} {
 		if !p.in.has(v6) {
@@ -104,6 +108,7 @@ func (p *plan) instance() (err error) {
 			return err
 		}
 	}
+	p.clamp()
 	if err := p.hold(); err != nil {
 		return err
 	}
@@ -163,6 +168,55 @@ func (p *plan) reversePath() error {
 	}
 	p.sysctl(conf4(p.in.Interface, "rp_filter"), 2, "packets come by the director whose answers leave by another interface: a strict reverse-path filter drops them", good...)
 	return nil
+}
+
+// passing: replies of real servers in other namespaces that have a VIP of this one, and go by this one.
+func (p *plan) passing() {
+	for _, d := range p.lodgers() {
+		if p.number(conf4("all", "accept_local")) < 1 {
+			p.sysctl(conf4(d, "accept_local"), 1, "replies of a real server in another namespace come by it with a VIP as their source that is this namespace's, too: they would be dropped as martians")
+		}
+		if all := p.number(conf4("all", "rp_filter")); all == 1 {
+			p.sysctl(conf4(d, "rp_filter"), 2, "a strict reverse-path filter drops them, too")
+		} else if all == 0 {
+			p.sysctl(conf4(d, "rp_filter"), 2, "a strict reverse-path filter drops them, too", 0)
+		}
+	}
+}
+
+// lodgers are the interfaces towards real servers in other namespaces that share an IPv4 VIP and whose gateway is here.
+func (p *plan) lodgers() (devices []string) {
+	for i := range p.every {
+		o := &p.every[i]
+		if o.Space == p.in.Space || !slices.ContainsFunc(o.VIPs, func(a netip.Addr) bool { return a.Is4() && slices.Contains(p.in.VIPs, a) }) {
+			continue
+		}
+		gw := of(o.Via, false)
+		if !gw.IsValid() {
+			gw = gatewayIn(o.Space, o.site(false))
+		}
+		for _, h := range p.all {
+			if h.prefix.Addr() == gw && !slices.Contains(devices, h.device) {
+				devices = append(devices, h.device)
+			}
+		}
+	}
+	return devices
+}
+
+// gatewayIn is the next hop to an address; the zero Addr where there is none.
+func gatewayIn(s space.Space, to netip.Addr) (gw netip.Addr) {
+	err := look(s, func(v *view) error {
+		ways, err := v.nl.RouteGet(to.AsSlice())
+		if err == nil && len(ways) > 0 {
+			gw, _ = netip.AddrFromSlice(ways[0].Gw)
+		}
+		return err
+	})
+	if err != nil { // that namespace has no such way now, or is not there: its own plan says so
+		return netip.Addr{}
+	}
+	return gw.Unmap()
 }
 
 // routedElsewhere tells whether packets leave by other interfaces than the instance's.
@@ -253,6 +307,32 @@ func (p *plan) decapsulation(v6 bool) error {
 	}
 	p.want(want{piece: upness{name}, value: "up", why: "a device that is down takes nothing"})
 	return nil
+}
+
+// clamp takes the least of what the real servers of a namespace want.
+func (p *plan) clamp() {
+	size := p.in.MSS
+	if size == 0 && p.in.Method == Tunnel {
+		// Sites' packets have one header more on the way here; 80 bytes are for all that a tunnel adds to its outer header.
+		ip := 20
+		if p.in.has(true) {
+			ip = 40
+		}
+		if size = p.in.MTU; size == 0 {
+			size = 1500
+		}
+		size -= ip + ip + 80 + 40
+	}
+	if size <= 0 {
+		return
+	}
+	w := want{piece: clamp{}, value: strconv.Itoa(size), why: "connections within the tunnels agree on segments that fit, also where ICMP is filtered"}
+	for i := range p.wants {
+		if have, err := strconv.Atoi(p.wants[i].value); p.wants[i].key() == w.key() && err == nil && have > size {
+			p.wants[i].value = w.value
+		}
+	}
+	p.want(w)
 }
 
 // toward is the interface of a next hop.

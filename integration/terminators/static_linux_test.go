@@ -29,10 +29,18 @@ func (r *rig) example(ns *lab.Namespace, name string, more ...string) terminator
 	if os.Getenv("TUNNELDIRECTOR_VM") != "" {
 		program = "/examples/agent/" + name
 	}
-	ask := func(verb string) []string { return append([]string{program, verb}, more...) }
+	ask := func(verb string) []string { return append([]string{shell(), program, verb}, more...) }
 	return exec.New(exec.Options{
 		Tunnels: ask("tunnels"), Adopt: ask("adopt"), Release: ask("release"), Carries: ask("carries"), Space: space.Space(ns.Name),
 	})
+}
+
+// shell is what runs programs. The virtual machine's /bin/sh is busybox's, which takes an ip of its own for ip.
+func shell() string {
+	if os.Getenv("TUNNELDIRECTOR_VM") != "" {
+		return "/bin/bash"
+	}
+	return "/bin/sh"
 }
 
 // TestGRE: a tunnel that both real servers have goes with the pin, and needs nothing else.
@@ -88,7 +96,7 @@ ip l2tp add session name l2-site1 tunnel_id %d session_id %d peer_session_id %d
 ip link set l2-site1 up mtu 1400
 ip addr add %s dev l2-site1
 ip route add %s via %s`, id, peer, local, remote, id, id, peer, inside, behind, beyond)
-		p := r.Command(ns, "/bin/sh", "-c", script)
+		p := r.Command(ns, shell(), "-c", script)
 		var said strings.Builder
 		p.Cmd.Stderr = &said
 		if err := p.Run(); err != nil && os.Getenv("TUNNELDIRECTOR_VM") == "" {

@@ -92,7 +92,7 @@ func newRig(t *testing.T, o lab.Options, secret string) *rig {
 	t.Helper()
 	r := &rig{
 		T: t, software: software(t), secret: secret,
-		sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}, drivers: map[*lab.RealServer]*driver.Driver{},
+		sites: map[*lab.Site]*strongswan.Daemon{},
 	}
 	o.Bare, o.RealServers = true, 2
 	var err error
@@ -107,13 +107,14 @@ func newRig(t *testing.T, o lab.Options, secret string) *rig {
 	t.Cleanup(r.tellIfFailed)
 	r.authority = newAuthority(t)
 	r.warmUp()
-	r.start()
+	r.start(r.Sites)
 	return r
 }
 
-// start starts all charons at once; the real servers' know the sites.
-func (r *rig) start() {
+// start starts charons of sites, and all of real servers, at once. The real servers' know the sites.
+func (r *rig) start(sites []*lab.Site) {
 	r.Helper()
+	r.servers, r.drivers = map[*lab.RealServer]*strongswan.Daemon{}, map[*lab.RealServer]*driver.Driver{}
 	var mu sync.Mutex
 	var all sync.WaitGroup
 	var errs []error
@@ -128,7 +129,7 @@ func (r *rig) start() {
 			errs = append(errs, err)
 		})
 	}
-	for _, s := range r.Sites {
+	for _, s := range sites {
 		start(s.NS, func(d *strongswan.Daemon) { r.sites[s] = d })
 	}
 	for _, rs := range r.RealServers {
@@ -160,7 +161,7 @@ func (r *rig) serve(rs *lab.RealServer) {
 func (r *rig) call(s *lab.Site, esp ...string) {
 	r.Helper()
 	c := strongswan.Connection{
-		Name: "vip", Local: s.Local, Remote: s.VIP, Peer: "vip", Near: s.Subnets, Far: r.beyond(), Liveness: siteLiveness, Calls: true, ESP: esp,
+		Name: s.Name, Local: s.Local, Remote: s.VIP, Peer: "vip", Near: s.Subnets, Far: r.beyond(), Liveness: siteLiveness, Calls: true, ESP: esp,
 	}
 	r.must("configure "+s.Name, r.sites[s].Load(c, r.identity(s.Name)))
 }

@@ -15,6 +15,9 @@ type Identity struct {
 	Secret                     string // pre-shared with everybody; then there are no certificates
 }
 
+// NoSecret stands for one that peers are asked for and charon was not told.
+const NoSecret = "none"
+
 // A Connection is what charon knows of one peer, or of all that call.
 type Connection struct {
 	Name      string
@@ -114,6 +117,9 @@ func (d *Daemon) Load(c Connection, i Identity) error {
 	}
 	if i.Secret != "" {
 		steps = []step{{"load-shared", map[string]string{"id": "all", "type": "IKE", "data": i.Secret}}}
+	}
+	if i.Secret == NoSecret {
+		steps = nil
 	}
 	for _, step := range append(steps, step{"load-conn", map[string]wire{c.Name: c.wire(i)}}) {
 		if err := d.command(step.command, step.what); err != nil {

@@ -33,12 +33,18 @@ const (
 	DefaultTimeout = 2 * time.Second
 )
 
+// vain is how long what was asked for in vain is not asked for again.
+const vain = 30 * time.Second
+
 // A Driver is one pluto. It is a terminator.Terminator, Watcher, Worker and DataPath.
 type Driver struct {
 	o Options
 
 	mu    sync.Mutex // guards what follows
 	known map[string]life
+	// By Child SA: what it is for, which does not change; the zero policy where it was asked for in vain.
+	policies map[uint64]policy
+	asked    time.Time
 }
 
 // A life is a tunnel over as many keys as it takes: while its IKE SA or its Child SA is the same, it is.

@@ -14,7 +14,7 @@ var (
 	// 006 #2: "site-001"[1] 203.0.113.11, type=ESP, add_time=1637470, inBytes=252, outBytes=252, maxBytes=2^63B, id='@site-001'
 	trafficLine = regexp.MustCompile(`^\d+ #(\d+): "([^"]+)".*add_time=(\d+), inBytes=(\d+), outBytes=(\d+)(?:.*, id='(.*)')?`)
 	// 000 #2: "site-001"[1] 203.0.113.11:500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); ...; IKE SA #1; idle;
-	childLine = regexp.MustCompile(`^\d+ #(\d+): "([^"]+)".*?:(\d+)(?:\([A-Z]+\))? STATE_(?:V2_ESTABLISHED_CHILD_SA|QUICK_[IR]2) `)
+	childLine = regexp.MustCompile(`^\d+ #(\d+): "[^"]+"(?:\[\d+\] ([0-9a-f.:]+))?:(\d+)(?:\([A-Z]+\))? STATE_(?:V2_ESTABLISHED_CHILD_SA|QUICK_[IR]2) `)
 	// 000 "site-001"[1]: 192.0.2.128/25===192.0.2.10[@vip]...203.0.113.11[@site-001]===100.64.1.0/28; erouted; eroute owner: #2
 	policyLine = regexp.MustCompile(`^\d+ "([^"]+)"(?:\[\d+\])?[^:"]*?(?: [0-9a-f.:]+)?:\s+(\S.*\.\.\..*?); .*owner: (?:Child SA )?#(\d+)`)
 	ikeOf      = regexp.MustCompile(`(?:IKE SA|ISAKMP|isakmp) ?#(\d+);`)
@@ -43,9 +43,10 @@ func parseTraffic(out string) (map[uint64]traffic, error) {
 	return all, nil
 }
 
-// A childState is a Child SA's IKE SA and the port that it speaks to.
+// A childState is a Child SA's IKE SA, and whom it speaks to; the address is told where the connection is one to any.
 type childState struct {
 	ike  uint64
+	at   netip.Addr
 	port uint16
 }
 
@@ -60,7 +61,8 @@ func parseStates(out string) (map[uint64]childState, error) {
 		if err != nil || n[1] > 65535 {
 			return nil, fmt.Errorf("read %q: a number is none", line)
 		}
-		c := childState{port: uint16(n[1])}
+		at, _ := netip.ParseAddr(m[2])
+		c := childState{at: at, port: uint16(n[1])}
 		if by := ikeOf.FindStringSubmatch(line); by != nil {
 			if c.ike, err = strconv.ParseUint(by[1], 10, 64); err != nil {
 				return nil, fmt.Errorf("read %q: %w", line, err)

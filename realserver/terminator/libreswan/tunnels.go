@@ -68,13 +68,16 @@ func (d *Driver) list(ctx context.Context) ([]sa, error) {
 	if err != nil {
 		return nil, err
 	}
-	policies, err := ask(ctx, d, parsePolicies, "--connectionstatus")
+	policies, err := d.policiesOf(ctx, traffics)
 	if err != nil {
 		return nil, err
 	}
 	var all []sa
 	for _, number := range slices.Sorted(maps.Keys(traffics)) {
 		s := sa{number: number, traffic: traffics[number], childState: states[number], policy: policies[number]}
+		if s.at.IsValid() {
+			s.remote = s.at
+		}
 		if !s.remote.IsValid() || s.ike == 0 || !d.ours(s.traffic.connection) {
 			continue
 		}
@@ -82,6 +85,40 @@ func (d *Driver) list(ctx context.Context) ([]sa, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// policiesOf are what Child SAs are for. Pluto is asked for all it knows of all connections, during which it does nothing else, if
+// there is one of which it was never asked.
+func (d *Driver) policiesOf(ctx context.Context, traffics map[uint64]traffic) (map[uint64]policy, error) {
+	d.mu.Lock()
+	known := maps.Clone(d.policies)
+	again := time.Since(d.asked) > vain
+	d.mu.Unlock()
+	maps.DeleteFunc(known, func(number uint64, p policy) bool {
+		t, there := traffics[number]
+		return !there || p.connection != t.connection && (again || p.connection != "")
+	})
+	missing := false
+	for number := range traffics {
+		_, ok := known[number]
+		missing = missing || !ok
+	}
+	if missing {
+		told, err := ask(ctx, d, parsePolicies, "--status")
+		if err != nil {
+			return nil, err
+		}
+		known = map[uint64]policy{}
+		for number := range traffics {
+			known[number] = told[number]
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.policies = known; missing {
+		d.asked = time.Now()
+	}
+	return maps.Clone(known), nil
 }
 
 func ask[T any](ctx context.Context, d *Driver, parse func(string) (T, error), args ...string) (T, error) {

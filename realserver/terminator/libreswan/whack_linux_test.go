@@ -53,7 +53,7 @@ func (f *fake) asked() []string {
 	f.write("asked", "")
 	var all []string
 	for line := range strings.Lines(string(b)) {
-		if !strings.Contains(line, "status") && !strings.Contains(line, "showstates") {
+		if !strings.HasSuffix(strings.TrimSpace(line), "status") && !strings.Contains(line, "showstates") {
 			all = append(all, strings.TrimSpace(line))
 		}
 	}
@@ -84,7 +84,7 @@ var said = map[string]string{
 000 #5: "site-002"[1] 203.0.113.254:10377 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28000s; newest; eroute owner; IKE SA #3; idle;
 000 #8: "site-003":500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28000s; newest; eroute owner; IKE SA #7; idle;
 `,
-	".--connectionstatus": `000 "site-001": 192.0.2.128/25===192.0.2.10[@vip]...%any[@site-001]===100.64.1.0/28; unrouted; eroute owner: #0
+	".--status": `000 "site-001": 192.0.2.128/25===192.0.2.10[@vip]...%any[@site-001]===100.64.1.0/28; unrouted; eroute owner: #0
 000 "site-001"[1]: 192.0.2.128/25===192.0.2.10[@vip]...203.0.113.11[@site-001]===100.64.1.0/28; erouted; eroute owner: #2
 000 "site-001"[1]:     oriented; my_ip=unset; their_ip=unset; my_updown=%disabled;
 000 "site-002"[1]: 192.0.2.128/25===192.0.2.10[@vip]...203.0.113.254[@site-002]===100.64.3.0/28; erouted; eroute owner: #4
@@ -123,6 +123,34 @@ func TestTunnels(t *testing.T) {
 	if err != nil || len(only) != 2 {
 		t.Errorf("of two connections: %v, %v", only, err)
 	}
+}
+
+// TestAskedOnce: pluto tells of all its connections only when there is a Child SA of which it was not asked.
+func TestAskedOnce(t *testing.T) {
+	f := serving(t)
+	d := f.driver(Options{})
+	look := func(want int) {
+		t.Helper()
+		f.write("asked", "")
+		if all, err := d.Tunnels(t.Context()); err != nil || len(all) != 3 {
+			t.Fatalf("%v, %v", all, err)
+		}
+		b, err := os.ReadFile(filepath.Join(f.dir, "asked"))
+		if got := strings.Count(string(b), "--status"); got != want || err != nil {
+			t.Errorf("asked %d times, want %d (%v)", got, want, err)
+		}
+	}
+	look(1)
+	look(0)
+	f.write(".--trafficstatus", said[".--trafficstatus"]+`006 #12: "new", type=ESP, add_time=1, inBytes=1, outBytes=2, maxBytes=2^63B, id='@new'`+"\n")
+	look(1)
+	look(0)
+	// Another pluto, or the numbers of one that started anew.
+	f.write(".--trafficstatus", strings.Replace(said[".--trafficstatus"], `#9: "gone"`, `#9: "other"`, 1))
+	look(0)
+	f.write(".--trafficstatus", strings.Replace(said[".--trafficstatus"], `#2: "site-001"`, `#2: "site-007"`, 1))
+	f.write(".--status", strings.ReplaceAll(said[".--status"], "site-001", "site-007"))
+	look(1)
 }
 
 // TestLast: time passes over new keys, and packets are noticed.

@@ -80,6 +80,9 @@ real_servers:
     vips: [192.0.2.12]
     interface: eth0
     terminator: {socket: /v, connections: site-*, timeout: 1s, kernel_ipsec: false, proposals: [a], esp_proposals: [b], child: {updown: /u}, kind: strongswan}
+  - {name: rs4, vips: [192.0.2.13], interface: eth0, terminator: {kind: libreswan, run_dir: /r, whack: /w, connections: b-*, timeout: 3s}}
+  - {name: rs5, vips: [192.0.2.14], interface: eth0, terminator: {kind: xfrm}}
+  - {name: rs6, vips: [192.0.2.15], interface: eth0, terminator: {kind: exec, tunnels: [/t], adopt: [/a, b], release: [/r], accept: [/c], carries: [/d], work: [/w], timeout: 1s}}
 `))
 	if err != nil {
 		t.Fatal(err)
@@ -94,6 +97,10 @@ real_servers:
 			{Name: "rs2", VIPs: []netip.Addr{addr("192.0.2.11")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"wireguard", &wireGuard{"wg0", "/w", true}}},
 			{Name: "rs3", VIPs: []netip.Addr{addr("192.0.2.12")}, Method: "dr", Interface: "eth0", CPUCeiling: 80,
 				Terminator: TerminatorConfig{"strongswan", &strongSwan{"/v", "site-*", time.Second, false, []string{"a"}, []string{"b"}, map[string]string{"updown": "/u"}}}},
+			{Name: "rs4", VIPs: []netip.Addr{addr("192.0.2.13")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"libreswan", &libreSwan{"/r", "/w", "b-*", 3 * time.Second}}},
+			{Name: "rs5", VIPs: []netip.Addr{addr("192.0.2.14")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"xfrm", &kernelSAs{}}},
+			{Name: "rs6", VIPs: []netip.Addr{addr("192.0.2.15")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"exec",
+				&programs{[]string{"/t"}, []string{"/a", "b"}, []string{"/r"}, []string{"/c"}, []string{"/d"}, []string{"/w"}, time.Second}}},
 		}}
 	if d := cmp.Diff(want, got, addrs); d != "" {
 		t.Error(d)
@@ -193,6 +200,13 @@ func TestExample(t *testing.T) {
 	if d := cmp.Diff(want, c, addrs); d != "" {
 		t.Errorf("other defaults than there are: %s", d)
 	}
+	list, err := instancesOf(c)
+	if err != nil || len(list) != len(c.RealServers) {
+		t.Errorf("%d terminators can be made: %v", len(list), err)
+	}
+	if _, err := hostOf(c); err != nil {
+		t.Errorf("its host cannot be prepared: %v", err)
+	}
 	kinds := map[string]bool{}
 	for _, s := range c.RealServers {
 		kinds[s.Terminator.Kind] = true
@@ -219,7 +233,7 @@ func TestExample(t *testing.T) {
 	if d := cmp.Diff(c, full, addrs, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("what is commented out is not the default: %s", d)
 	}
-	for _, key := range keysOf(Config{}, RealServer{}, Room{}, Adopt{}, TLS{}, Log{}, *newSettings("strongswan").(*strongSwan), wireGuard{}, fastD{}, programs{}) {
+	for _, key := range keysOf(Config{}, RealServer{}, Room{}, Adopt{}, TLS{}, Log{}, *newSettings("strongswan").(*strongSwan), libreSwan{}, wireGuard{}, fastD{}, programs{}) {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in the example", key)
 		}

@@ -15,8 +15,10 @@ import (
 	"tunneldirector/realserver/terminator"
 	"tunneldirector/realserver/terminator/exec"
 	"tunneldirector/realserver/terminator/fastd"
+	"tunneldirector/realserver/terminator/libreswan"
 	"tunneldirector/realserver/terminator/strongswan"
 	"tunneldirector/realserver/terminator/wireguard"
+	"tunneldirector/realserver/terminator/xfrm"
 )
 
 // A TerminatorConfig is a kind of software and its settings. Each kind has its own.
@@ -33,13 +35,19 @@ type settings interface {
 }
 
 // kindNames are in the order of the example.
-func kindNames() []string { return []string{"strongswan", "wireguard", "fastd", "exec"} }
+func kindNames() []string {
+	return []string{"strongswan", "libreswan", "xfrm", "wireguard", "fastd", "exec"}
+}
 
 // newSettings are a kind's defaults; nil if there is no such kind.
 func newSettings(kind string) settings {
 	switch kind {
 	case "strongswan":
 		return &strongSwan{Socket: strongswan.DefaultSocket, Timeout: strongswan.DefaultTimeout, KernelIPsec: true}
+	case "libreswan":
+		return &libreSwan{RunDir: libreswan.DefaultRunDir, Program: libreswan.DefaultProgram, Timeout: libreswan.DefaultTimeout}
+	case "xfrm":
+		return &kernelSAs{}
 	case "wireguard":
 		return &wireGuard{}
 	case "fastd":
@@ -102,15 +110,62 @@ type strongSwan struct {
 func (s *strongSwan) check(r *reader, at string) {
 	absolutePath(r, at+".socket", s.Socket)
 	within(r, at+".timeout", s.Timeout, 100*time.Millisecond, time.Minute)
-	if _, err := path.Match(s.Connections, ""); err != nil {
-		r.at(at+".connections", "%q is not a pattern of names; write site-*", s.Connections)
+	pattern(r, at+".connections", s.Connections)
+}
+
+func (s *strongSwan) make(rs *RealServer) (terminator.Terminator, error) {
+	o := strongswan.Options{Socket: s.Socket, Connections: s.Connections, Timeout: s.Timeout, Proposals: s.Proposals, ESPProposals: s.ESPProposals, Child: s.Child}
+	if s.KernelIPsec {
+		k, err := kernelOf(rs)
+		if err != nil {
+			return nil, err
+		}
+		o.Kernel = k
+	}
+	return strongswan.New(o)
+}
+
+// kernelOf are the kernel's SAs of a real server.
+func kernelOf(s *RealServer) (*xfrm.Driver, error) {
+	return xfrm.New(xfrm.Options{Space: space.Space(s.Namespace), VIPs: s.VIPs})
+}
+
+// pattern is a fault of a pattern of names that is none.
+func pattern(r *reader, at, s string) {
+	if _, err := path.Match(s, ""); err != nil {
+		r.at(at, "%q is not a pattern of names; write site-*", s)
 	}
 }
 
-func (s *strongSwan) make(*RealServer) (terminator.Terminator, error) {
-	return strongswan.New(strongswan.Options{Socket: s.Socket, Connections: s.Connections, Timeout: s.Timeout,
-		Proposals: s.Proposals, ESPProposals: s.ESPProposals, Child: s.Child})
+// libreSwan is pluto, by whack.
+type libreSwan struct {
+	RunDir      string        `yaml:"run_dir"`
+	Program     string        `yaml:"whack"`
+	Connections string        `yaml:"connections"`
+	Timeout     time.Duration `yaml:"timeout"`
 }
+
+func (l *libreSwan) check(r *reader, at string) {
+	absolutePath(r, at+".run_dir", l.RunDir)
+	absolutePath(r, at+".whack", l.Program)
+	within(r, at+".timeout", l.Timeout, 100*time.Millisecond, time.Minute)
+	pattern(r, at+".connections", l.Connections)
+}
+
+func (l *libreSwan) make(s *RealServer) (terminator.Terminator, error) {
+	k, err := kernelOf(s)
+	if err != nil {
+		return nil, err
+	}
+	return libreswan.New(libreswan.Options{RunDir: l.RunDir, Program: l.Program, Connections: l.Connections, Timeout: l.Timeout, Kernel: k})
+}
+
+// kernelSAs are the kernel's IPsec, whatever daemon or person keys it. It has no settings.
+type kernelSAs struct{}
+
+func (*kernelSAs) check(*reader, string) {}
+
+func (*kernelSAs) make(s *RealServer) (terminator.Terminator, error) { return kernelOf(s) }
 
 // wireGuard is one device, the kernel's or in user space.
 type wireGuard struct {

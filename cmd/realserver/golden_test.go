@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"flag"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/realserver"
+	"tunneldirector/realserver/host"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// Tables and pages as people see them, over fixed answers.
+func TestGolden(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	before := now.Add(-3*time.Hour - 20*time.Minute)
+	status := realserver.Status{Host: "node-a", Version: "1.2.3", Started: before,
+		RealServers: []realserver.RealServerStatus{
+			{Name: "rs1", Terminator: "strongswan", Method: "dr", VIPs: []netip.Addr{addr("192.0.2.10"), addr("2001:db8::10")}, Health: "working", Since: before, Tunnels: 4321,
+				Load: 1040, Full: true, Parts: []realserver.LoadPart{{Name: "cpu", Permille: 1040, Says: "83 % of a core, ceiling 80 %"}, {Name: "tunnels", Permille: 864, Says: "4321 of 5000"}},
+				Adopt: realserver.Carried{Queued: 12, Trying: 20, Done: 1300, Waiting: 2, Failed: 1}, Release: realserver.Carried{Done: 7}, Unreported: 2,
+				Failures: []realserver.Failure{{Tunnel: "site-0042", Outcome: "failed", Why: "the site was asked, the tunnel did not come up"}}},
+			{Name: "wg1", Terminator: "wireguard", Method: "tunnel", VIPs: []netip.Addr{addr("192.0.2.20")}, Health: "headless", Cause: "wg0 does not answer", Since: now.Add(-3 * time.Second), Closed: true, Load: 120},
+		},
+		Directors: []realserver.StreamStatus{
+			{Address: "192.0.2.1:7460", Connected: true, Since: before, Name: "director-1", Refused: map[string]string{"wg1": "there is no real server \"wg1\" here"},
+				Warnings: []string{"real server rs1 does not hold VIP 192.0.2.11 of service ipsec"}},
+			{Address: "192.0.2.2:7460", Since: now.Add(-time.Minute - 2*time.Second), Why: "connection refused"},
+		}}
+	tunnels := []realserver.TunnelStatus{
+		{RealServer: "rs1", Peer: "branch site-0042", Endpoint: "203.0.113.5:4500", Local: "192.0.2.10", Since: before, Last: &now, Rx: 3 << 20, Tx: 1500,
+			Subnets: []netip.Prefix{netip.MustParsePrefix("100.64.1.0/24"), netip.MustParsePrefix("100.64.2.0/24"), netip.MustParsePrefix("100.64.3.0/24"), netip.MustParsePrefix("100.64.4.0/24")}},
+		{RealServer: "wg1", Peer: "k5W=", Endpoint: "2001:db8::5", Since: now.Add(-26 * time.Hour)},
+	}
+	changes := []host.Change{
+		{Object: "sysctl net.ipv4.conf.all.arp_ignore", From: "0", To: "1", Why: "the director answers for the VIP"},
+		{Space: "blue", Object: "address 192.0.2.10/32 on lo", To: "present", Why: "packets to the VIP are for this host"},
+		{Object: "address 192.0.2.11/32 on lo", From: "present", Why: "it was there before", Left: true},
+	}
+	findings := []host.Finding{{ID: "rp-filter", Instance: "rs1", What: "rp_filter of eth0 is 1", Causes: "packets from sites are dropped", Remedy: "realserver apply", Severity: host.Breaks}}
+	tests := map[string]func(*page){
+		"status":  func(p *page) { statusPage(p, now, &status) },
+		"tunnels": func(p *page) { tunnelsPage(p, now, tunnels) },
+		"plan":    func(p *page) { changesPage(p, changes, "to make") },
+		"doctor":  func(p *page) { doctorPage(p, findings) },
+	}
+	for name, print := range tests {
+		t.Run(name, func(t *testing.T) {
+			var b bytes.Buffer
+			print(&page{w: &b})
+			file := filepath.Join("testdata", name+".golden")
+			if *update {
+				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(string(want), b.String()); d != "" {
+				t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, d)
+			}
+		})
+	}
+}
+
+func TestWords(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	tests := []struct{ got, want string }{
+		{number(1234567), "1,234,567"}, {some(1, "tunnel"), "1 tunnel"}, {some(2000, "tunnel"), "2,000 tunnels"}, {octets(1536), "1.5 KiB"},
+		{ago(now, now), "just now"}, {ago(now, now.Add(time.Hour)), "in the future"}, {ago(now, time.Time{}), ""}, {ago(now, now.Add(-30*time.Second)), "30s ago"},
+		{ago(now, now.Add(-90*time.Second)), "1m 30s ago"}, {ago(now, now.Add(-26*time.Hour)), "1d 2h ago"}, {carried(realserver.Carried{}), ""},
+	}
+	for _, tt := range tests {
+		if tt.got != tt.want {
+			t.Errorf("got %q, want %q", tt.got, tt.want)
+		}
+	}
+}
+
+// TestUnits: the units of systemd run commands that there are.
+func TestUnits(t *testing.T) {
+	for unit, commands := range map[string][]string{"realserver": {"check", "run"}, "director": {"check", "run"}} {
+		text, err := os.ReadFile("../../examples/" + unit + ".service")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, key := range []string{"ExecStartPre", "ExecStart"} {
+			if line := key + "=/usr/local/bin/" + unit + " " + commands[i] + "\n"; !strings.Contains(string(text), line) {
+				t.Errorf("%s.service lacks %s", unit, line)
+			}
+		}
+	}
+}

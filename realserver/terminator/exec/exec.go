@@ -9,7 +9,8 @@
 //	TD_BANDWIDTH  the expected one, bit/s; 0: none
 //	TD_ACCEPT     yes or no; for Accept only
 //
-// It gets no other variables than PATH, and nothing on its standard input. Exit status 0 is success; 69 (EX_UNAVAILABLE) says that
+// It gets no other variables than PATH, and nothing on its standard input. It runs in Options.Space, but sees the agent's files: what
+// /sys shows of the network is another namespace's. Exit status 0 is success; 69 (EX_UNAVAILABLE) says that
 // the tunnel software is not there; 75 (EX_TEMPFAIL), of a program that adopts, that the site has to dial. Anything else is a
 // failure, for which the first line on standard error stands: it goes into logs, so no secret may be in it.
 //

@@ -26,8 +26,8 @@
 // A real server may have an agent (Target.Agent). Then each round also asks it, by a datagram to its port at each VIP, as the
 // packets of tunnels go, with a nonce of its own (agent.AppendProbe). What its answer is worth, VIP by VIP:
 //
-//	working, headless        alive, though the terminator's port is silent; a closed port is what the data path says, and stands.
-//	                         Headless is alive, too: State.Agent says it
+//	working, headless        alive, though the terminator's port is silent, or ARP where the agent was asked the same way; a closed port
+//	                         is what the data path says, and stands. Headless is alive, too: State.Agent says it
 //	dead                     dead after two rounds
 //	unknown                  nothing good is concluded
 //	another real server's,   as if there were none, and why is told: State.Agent.Trouble, and the cause if it comes to that

@@ -77,7 +77,7 @@ func TestJudge(t *testing.T) {
 	udp := question{kind: askUDP, dst: vip4, port: 51820, sent: now, udp: &udpPort{belief: heard}}
 	tcp := question{kind: askTCP, dst: vip4, port: 443, sent: now, required: true}
 	said := func(o opinion, problem string) *question {
-		return &question{kind: askAgent, dst: vip4, port: 7461, word: &word{opinion: o, problem: problem, row: 5}}
+		return &question{kind: askAgent, dst: vip4, port: 7461, word: &word{opinion: o, problem: problem, row: 5, rtt: map[bool]time.Duration{true: 1}[o == vouched || o == pending]}}
 	}
 	silentTCP := with(tcp, func(q *question) { q.dst = vip6 })
 	doubtedUDP := with(udp, func(q *question) { q.udp = &udpPort{} })
@@ -92,11 +92,14 @@ func TestJudge(t *testing.T) {
 		{"agent works, its port is in doubt", []*question{&host, doubtedUDP, said(vouched, "working")}, answered, "agent"},
 		{"agent works, its port is closed", []*question{&host, with(udp, func(q *question) { q.udp = &udpPort{belief: refused} }), said(vouched, "working")}, closed, "port closed"},
 		{"agent works, another VIP is silent", []*question{&host, silentTCP, said(vouched, "working")}, silent, "tcp to [2001:db8:1::1]:443"},
-		{"agent works, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(vouched, "working")}, missed, "ARP"},
+		{"agent works, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(vouched, "working")}, answered, "agent"},
+		{"agent works, host silent, by another way", []*question{with(host, func(q *question) { q.answered, q.hop = false, rs4 }), said(vouched, "working")}, missed, "ARP"},
+		{"agent works, echo of another family silent", []*question{with(host, func(q *question) { q.answered, q.kind, q.dst = false, askEcho, rs6 }), said(vouched, "working")}, missed, "ICMP"},
 		{"agent says dead", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(accused, "dead")}, told, "agent at 198.51.100.1:7461 answered: dead"},
 		{"agent does not know", []*question{&host, with(tcp, func(q *question) { q.answered = true }), said(pending, "unknown")}, void, "agent at 198.51.100.1:7461: unknown"},
 		{"agent does not know, its port is silent", []*question{&host, &tcp, said(pending, "unknown")}, silent, "tcp to"},
-		{"agent does not know, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(pending, "unknown")}, missed, "ARP"},
+		{"agent does not know, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(pending, "unknown")}, void, "unknown"},
+		{"agent's answers are lost, host silent", []*question{with(host, func(q *question) { q.answered = false }), said(noWord, "")}, missed, "ARP"},
 		{"agent's answers are lost", []*question{&host, said(lost, "no answer on the data path")}, missed, "agent at 198.51.100.1:7461: no answer on the data path"},
 		{"no word", []*question{&host, said(noWord, "never answered")}, answered, "ARP for 192.0.2.11 answered"},
 		{"no word, its port is silent", []*question{&host, &tcp, said(noWord, "")}, silent, "tcp to"},

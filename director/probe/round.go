@@ -119,6 +119,7 @@ func judge(questions []*question, now time.Time) result {
 		case q.udp != nil && q.udp.belief == doubted && !q.ever && !vouchedFor(questions, q.dst, now):
 			wait = result{question: q, problem: "it is not known yet whether the port is closed"}
 		case !q.required && (!q.ever || q.kind == askNeighbour):
+		case q.about() && reached(questions, q): // whatever keeps its address silent
 		case !q.about() && vouchedFor(questions, q.dst, now): // whatever keeps its port silent
 		case q.problem != "" || q.failed != "":
 			worse(missed, q, q.problem+q.failed)
@@ -139,6 +140,17 @@ func judge(questions []*question, now time.Time) result {
 		r.outcome = missed
 	}
 	return r
+}
+
+// reached tells whether an agent's answer proves that a host is there: its question went the same way. On a link that is used to
+// its limit it is ARP's answers, too, that come too late.
+func reached(questions []*question, host *question) bool {
+	for _, q := range questions {
+		if q.word != nil && q.word.rtt > 0 && q.iface == host.iface && q.hop == host.hop && (host.kind == askNeighbour || q.dst.Is4() == host.dst.Is4()) {
+			return true
+		}
+	}
+	return false
 }
 
 // vouchedFor tells whether an agent says, or said until a moment ago, that its terminator works, on the data path to a VIP.

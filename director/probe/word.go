@@ -51,10 +51,10 @@ type word struct {
 	next int
 
 	// Since the last round was judged.
-	came  bool         // an answer that counts
-	said  agent.Answer // the last one
-	rtt   time.Duration
-	wrong string // why another answer does not count
+	came  bool          // an answer that counts
+	said  agent.Answer  // the last one
+	rtt   time.Duration // once it is judged: of the answer in that round; 0: there was none
+	wrong string        // why another answer does not count
 
 	// Of all rounds.
 	proven bool      // an answer counted once

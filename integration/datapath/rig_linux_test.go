@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -54,6 +55,15 @@ func respond(options string) error {
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
+	last := map[string]answer.State{}
+	var mu sync.Mutex
+	go func() { // as an agent does while nothing changes
+		for range time.Tick(answer.Stale / 3) {
+			mu.Lock()
+			r.Set(last)
+			mu.Unlock()
+		}
+	}()
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); fmt.Println("told") {
 		var s map[string]answer.State
 		if err := json.Unmarshal(in.Bytes(), &s); err != nil {
@@ -67,7 +77,10 @@ func respond(options string) error {
 			}
 			continue
 		}
+		mu.Lock()
+		last = s
 		r.Set(s)
+		mu.Unlock()
 	}
 	cancel()
 	return <-done

@@ -62,8 +62,10 @@ func TestApplyRevert(t *testing.T) {
 				t.Errorf("Apply did not as Plan said:\n%s", diff)
 			}
 			for _, vip := range in.VIPs {
-				if !strings.Contains(s.rs.ip("address show dev lo"), vip.String()+"/") {
-					t.Errorf("%v is not on lo", vip)
+				// The kernel is to choose it for nothing by itself.
+				want := map[bool]string{false: vip.String() + "/32 scope host", true: vip.String() + "/128 scope global nodad deprecated"}[vip.Is6()]
+				if out := s.rs.ip("address show dev lo"); !strings.Contains(out, want) {
+					t.Errorf("want %s on lo:\n%s", want, out)
 				}
 			}
 			if again, err := h.Apply(t.Context()); err != nil || len(again) > 0 {
@@ -101,10 +103,10 @@ func TestApplyKilled(t *testing.T) {
 			_, err = h.Apply(t.Context())
 			must(t, err)
 		}
-		_, err = h.Revert(t.Context())
+		changes, err := h.Revert(t.Context())
 		must(t, err)
-		if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
-			t.Fatalf("killed after %d steps, Revert left:\n%s", n, diff)
+		if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" || len(only(changes, true)) > 0 {
+			t.Fatalf("killed after %d steps, Revert said %v and left:\n%s", n, only(changes, true), diff)
 		}
 		if n > 200 {
 			t.Fatal("Apply never ends")
@@ -194,6 +196,7 @@ func (s site) reaches(t *testing.T, vip netip.Addr) {
 	if err != nil {
 		t.Fatalf("%v: %v", vip, err)
 	}
+	s.rs.ip("neigh flush dev eth0\n") // the reply has to ask for its next hop
 	_, err = server.WriteToUDPAddrPort(b[:n], from)
 	must(t, err)
 	if _, err := client.Read(b); err != nil {
@@ -300,6 +303,26 @@ func TestNewLife(t *testing.T) {
 	}
 }
 
+// Who lost the state file owns nothing any more; what is there still serves.
+func TestStateLost(t *testing.T) {
+	s := newSite(t)
+	in := variants(s)["gateways and a mark"]
+	_, err := s.host(t, in).Apply(t.Context())
+	must(t, err)
+	applied := s.rs.snapshot()
+	must(t, os.Remove(s.file))
+	changes, err := s.host(t, in).Apply(t.Context())
+	must(t, err)
+	if left := only(changes, true); len(left) == 0 || len(left) != len(changes) || !slices.ContainsFunc(left, func(c Change) bool { return strings.HasPrefix(c.Object, "rule") }) {
+		t.Errorf("Apply: %v", changes)
+	}
+	_, err = s.host(t).Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(applied, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert took what is nobody's:\n%s", diff)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := newSite(t)
 	h := s.host(t, s.instance())
@@ -372,5 +395,41 @@ func TestLodger(t *testing.T) {
 	must(t, err)
 	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
 		t.Errorf("Revert left:\n%s", diff)
+	}
+}
+
+// An interface that has its routes by router advertisements goes on to hear them.
+func TestRouterAdvertisements(t *testing.T) {
+	s := newSite(t)
+	s.rs.ip("-6 route add 2001:db8:77::/64 via 2001:db8::1 dev eth0 proto ra\n")
+	before := s.rs.snapshot()
+	h := s.host(t, s.instance())
+	_, err := h.Apply(t.Context())
+	must(t, err)
+	if a, b := s.rs.get("net/ipv6/conf/eth0/accept_ra"), s.rs.get("net/ipv6/conf/eth1/accept_ra"); a != "2" || b != "1" {
+		t.Errorf("accept_ra: %s on eth0, %s on eth1", a, b)
+	}
+	s.rs.ip("-6 route del 2001:db8:77::/64\n") // as of a router that is away for a while
+	if changes, err := h.Apply(t.Context()); err != nil || len(changes) > 0 {
+		t.Errorf("Apply a second time: %v, %v", changes, err)
+	}
+	s.rs.ip("-6 route add 2001:db8:77::/64 via 2001:db8::1 dev eth0 proto ra\n")
+	_, err = h.Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
+	}
+}
+
+func BenchmarkApplyAgain(b *testing.B) {
+	s := newSite(b)
+	h := s.host(b, s.instance())
+	_, err := h.Apply(b.Context())
+	must(b, err)
+	b.ResetTimer()
+	for b.Loop() {
+		if changes, err := h.Apply(b.Context()); err != nil || len(changes) > 0 {
+			b.Fatal(changes, err)
+		}
 	}
 }

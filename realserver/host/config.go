@@ -3,6 +3,7 @@ package host
 import (
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -155,6 +156,25 @@ func of(list []netip.Addr, v6 bool) netip.Addr {
 }
 
 func (in *Instance) has(v6 bool) bool { return of(in.VIPs, v6).IsValid() }
+
+// Devices are the names of the devices that Apply makes for a real server of method Tunnel, and at which its packets come out of
+// IPIP: that of IPv4, that of IPv6.
+func Devices(realServer string) []string {
+	in := &Instance{Name: realServer}
+	return []string{decapName(in, false), decapName(in, true)}
+}
+
+// decapName fits into what the kernel has room for.
+func decapName(in *Instance, v6 bool) string {
+	prefix := "td4-"
+	if v6 {
+		prefix = "td6-"
+	}
+	if name := prefix + in.Name; deviceRE.MatchString(name) {
+		return name
+	}
+	return fmt.Sprintf("%s%08x", prefix, crc32.ChecksumIEEE([]byte(in.Name)))
+}
 
 // site is an address to try ways with.
 func (in *Instance) site(v6 bool) netip.Addr {

@@ -3,7 +3,6 @@ package host
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"net"
 	"net/netip"
 	"strings"
@@ -11,15 +10,6 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
-
-// decapName is the device at which a real server's packets are taken out of IPIP.
-func decapName(in *Instance, v6 bool) string {
-	name := "td" + number(v6) + "-" + in.Name
-	if len(name) >= unix.IFNAMSIZ || !deviceRE.MatchString(name) {
-		name = fmt.Sprintf("td%s-%08x", number(v6), crc32.ChecksumIEEE([]byte(in.Name)))
-	}
-	return name
-}
 
 // A device is one that we make: "dummy", "ipip ADDRESS" or "ip6tnl ADDRESS". The tunnels take packets from any sender that were
 // sent to the address, which goes before the modules' own devices (tunl0, ip6tnl0) and before one in external mode
@@ -36,17 +26,21 @@ func (d device) read(v *view) (string, error) {
 	if err != nil || l == nil {
 		return "", err
 	}
+	return deviceValue(l), nil
+}
+
+func deviceValue(l netlink.Link) string {
 	switch l := l.(type) {
 	case *netlink.Iptun:
 		if !l.FlowBased && unspecified(l.Remote) {
-			return "ipip " + l.Local.String(), nil
+			return "ipip " + l.Local.String()
 		}
 	case *netlink.Ip6tnl:
 		if !l.FlowBased && unspecified(l.Remote) {
-			return "ip6tnl " + l.Local.String(), nil
+			return "ip6tnl " + l.Local.String()
 		}
 	}
-	return l.Type(), nil
+	return l.Type()
 }
 
 func unspecified(ip net.IP) bool { return len(ip) == 0 || ip.IsUnspecified() }

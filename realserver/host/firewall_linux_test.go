@@ -23,6 +23,8 @@ var firewalls = []struct {
 	{"policy, probes not let in", `chain in { type filter hook input priority 0; policy drop; meta l4proto esp accept; udp dport { 500, 4500 } accept; }`, []string{"firewall-drops"}},
 	{"policy, let in by the interface", `chain in { type filter hook input priority 0; policy drop; iifname "eth*" accept; }`, nil},
 	{"policy, let in by something unknown", `chain in { type filter hook input priority 0; policy drop; meta mark 7 accept; }`, []string{"firewall-may-drop"}},
+	{"policy, let in by a kind of match that cannot be read", `chain in { type filter hook input priority 0; policy drop; iifname eth0 socket transparent 1 accept; }`,
+		[]string{"firewall-may-drop"}},
 	{"policy, let in through chains", `chain vips { ip daddr 192.0.2.100 accept; ip6 daddr 2001:db8::100 accept; }
 		chain in { type filter hook input priority 0; policy drop; iifname vmap { lo : accept, eth0 : jump vips }; }`, nil},
 	{"a chain that returns", `chain vips { ip daddr 192.0.2.100 return; accept; }

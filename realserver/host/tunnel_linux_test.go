@@ -154,6 +154,28 @@ func TestTunnelKilled(t *testing.T) {
 	}
 }
 
+// A device that takes out what comes is used, whoever made it, and stays.
+func TestTunnelOccupied(t *testing.T) {
+	s, in := newTunnelSite(t)
+	s.rs.ip("link add theirs type ipip local 192.0.2.10\nlink set theirs up\n")
+	s.rs.set("net/ipv4/conf/theirs/rp_filter", "1")
+	before := s.rs.snapshot()
+	h := s.host(t, in)
+	changes, err := h.Apply(t.Context())
+	must(t, err)
+	if left := only(changes, true); len(left) != 1 || left[0].Object != "device theirs" {
+		t.Errorf("left: %v", left)
+	}
+	if !s.takesOut(t, vip4) {
+		t.Error("what was sent in IPIP did not come")
+	}
+	_, err = h.Revert(t.Context())
+	must(t, err)
+	if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+		t.Errorf("Revert left:\n%s", diff)
+	}
+}
+
 // Two real servers of one namespace have a device each; a device of that name that is somebody else's stays.
 func TestTunnelDevices(t *testing.T) {
 	s, in := newTunnelSite(t)
@@ -168,6 +190,14 @@ func TestTunnelDevices(t *testing.T) {
 	must(t, err)
 	if out := s.rs.ip("-d link show"); !strings.Contains(out, "td4-rs1") || !strings.Contains(out, decapName(&other, false)) {
 		t.Errorf("devices:\n%s", out)
+	}
+	_, err = s.host(t).Revert(t.Context())
+	must(t, err)
+	other.Own = in.Own // one address for both: one device
+	_, err = s.host(t, in, other).Apply(t.Context())
+	must(t, err)
+	if changes, err := s.host(t, in, other).Apply(t.Context()); err != nil || len(changes) > 0 {
+		t.Errorf("two with one address, a second time: %v, %v", changes, err)
 	}
 	_, err = s.host(t).Revert(t.Context())
 	must(t, err)

@@ -45,10 +45,12 @@ func (d *Director) watches(t *affinity.Table, tun *affinity.Tunnel) bool {
 	return ok && i != 0 && a.Connected && a.Whole && a.Status.Health == agent.HealthWorking
 }
 
-// closed says why a real server gets no new pins by its agent's word; "" if it does.
+// closed says why a real server gets no new pins, by its probes or its agent's word; "" if it does.
 func (d *Director) closed(name string) string {
-	if p, ok := d.o.Prober.(Delayer); ok && p.Slow(name) {
-		return "its probes are answered much later than when it is idle"
+	if p, ok := d.o.Prober.(Doubter); ok {
+		if why := p.Doubt(name); why != "" {
+			return why
+		}
 	}
 	if d.o.Agents == nil {
 		return ""
@@ -87,17 +89,15 @@ func (d *Director) hearAgents(ctx context.Context) {
 
 // reopen looks which real servers get new pins again: the unplaced may find room there.
 func (d *Director) reopen() {
+	shut := map[string]bool{}
 	for _, rs := range d.work.RealServers() {
-		closed := d.closed(rs.Name) != ""
-		if d.shut[rs.Name] && !closed {
+		if d.closed(rs.Name) != "" {
+			shut[rs.Name] = true
+		} else if d.shut[rs.Name] {
 			d.sweep.roomAppeared = true
 		}
-		if closed {
-			d.shut[rs.Name] = true
-		} else {
-			delete(d.shut, rs.Name)
-		}
 	}
+	d.shut = shut
 }
 
 // mayAgent tells why the agent of a host may not speak for a real server. It may be called from any goroutine.

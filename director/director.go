@@ -89,7 +89,7 @@ type Director struct {
 	cutAt     time.Time               // when this director was last seen to be, perhaps, cut off
 	alone     bool                    // no other plane is in the kernel any more
 	headless  map[string]time.Time    // real servers whose terminator's control process is gone, since when
-	shut      map[string]bool         // real servers that got no new pins by their agent's word, at the last look
+	shut      map[string]bool         // real servers that get no new pins, by the last look at their agents and probes
 	drains    map[string]*drain       // by real server
 	releases  []release
 	targets   []Target // as the prober knows them

@@ -40,10 +40,10 @@ type Prober interface {
 	Probed(name string) (cause string, rtt time.Duration)
 }
 
-// A Delayer is a Prober that can tell saturation by delay.
-type Delayer interface {
-	// Slow tells whether a real server answers much later than when it is idle.
-	Slow(name string) bool
+// A Doubter is a Prober that can tell why a real server should get no new tunnels, though it is alive.
+type Doubter interface {
+	// Doubt is the reason: it answers much later than when it is idle, or its agent not at all. "": none.
+	Doubt(name string) string
 }
 
 // A Verdict is what probes say of a real server.

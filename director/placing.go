@@ -167,7 +167,7 @@ func (x *tx) view(tunnels []*affinity.Tunnel) place.View {
 		refresh(x.t, x.cached.Others)
 		return *x.cached
 	}
-	all := servers(x.t, x.d.closed)
+	all := servers(x.t, x.d.shut)
 	serves := func(s place.Server) bool {
 		rs, ok := x.t.RealServer(s.Name)
 		return ok && !slices.ContainsFunc(tunnels, func(tun *affinity.Tunnel) bool { return !slices.Contains(rs.Services, tun.Service) })
@@ -195,14 +195,14 @@ func refresh(t *affinity.Table, list []place.Server) {
 
 // servers are all real servers as placement sees them: each one's current incarnation, and dead ones that tunnels are still
 // pinned to.
-func servers(t *affinity.Table, closed func(realServer string) string) []place.Server {
+func servers(t *affinity.Table, shut map[string]bool) []place.Server {
 	var out []place.Server
 	for _, l := range t.Lives() {
 		current, _ := t.LifeOf(l.RealServer)
 		s := place.Server{Index: l.Index, Name: l.RealServer, Host: l.RealServer, Alive: l.Alive, Load: t.Load(l.Index)}
 		if rs, ok := t.RealServer(l.RealServer); ok {
 			s.Host, s.Zone, s.Weight, s.Capacity = rs.Host, rs.Zone, rs.Weight, rs.Capacity
-			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && closed(rs.Name) == ""
+			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && !shut[rs.Name]
 		}
 		if current == l || s.Load.Tunnels > 0 {
 			out = append(out, s)

@@ -152,7 +152,7 @@ func nPlusOne(t *affinity.Table) api.NPlusOne {
 	for _, s := range t.Services() {
 		all = all.Add(t.ServiceLoad(s.Num))
 	}
-	r := place.NPlusOne(place.View{Servers: servers(t, func(string) string { return "" }), Pair: t.PairLoad, Mean: all.Mean()})
+	r := place.NPlusOne(place.View{Servers: servers(t, nil), Pair: t.PairLoad, Mean: all.Mean()})
 	return api.NPlusOne{OK: r.OK, Missing: r.Missing}
 }
 

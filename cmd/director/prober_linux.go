@@ -120,14 +120,18 @@ func (p *prober) Probed(name string) (cause string, rtt time.Duration) {
 	return "not asked yet", 0
 }
 
-// Slow tells whether a real server answers much later than when it is idle.
-func (p *prober) Slow(name string) bool {
+// Doubt is why a real server should get no new tunnels, though it is alive.
+func (p *prober) Doubt(name string) string {
 	for _, s := range p.p.Snapshot() {
-		if s.Name == name {
-			return s.Slow
+		switch {
+		case s.Name != name:
+		case s.Agent.Trouble != "":
+			return "on the data path its agent: " + s.Agent.Trouble
+		case s.Slow:
+			return "its probes are answered much later than when it is idle"
 		}
 	}
-	return false
+	return ""
 }
 
 // linkWindow is how long a link that fell may be the reason of real servers' silence, if there are others.

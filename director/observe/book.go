@@ -1,6 +1,7 @@
 package observe
 
 import (
+	"container/list"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -19,7 +20,7 @@ type Book struct {
 
 	mu       sync.RWMutex // guards what follows
 	servers  map[string]*server
-	byAddr   map[netip.Addr][]*Sighting // by outer address
+	byAddr   map[netip.Addr][]*record // by outer address, in order
 	news     []Sighting
 	overflow bool
 	swept    time.Time
@@ -27,20 +28,35 @@ type Book struct {
 
 // A server is a real server that an agent speaks for, or spoke for.
 type server struct {
-	name        string
-	instance    string // of the agent that reported last
-	seq         uint64 // up to where its reports are known; 0: nothing
-	filling     uint64 // the Seq of a whole report that is not complete; 0: none
-	fresh       map[string]bool
-	peers       map[string]*Sighting
-	established int
-	hello       agent.Server
-	line        *line // nil: silent
-	host        string
-	since       time.Time // line came or went
-	status      agent.Status
-	statusAt    time.Time
-	orders      orders
+	name     string
+	instance string // of the agent that reported last
+	hello    agent.Server
+	line     *line // nil: silent
+	host     string
+	since    time.Time // line came or went
+	status   agent.Status
+	statusAt time.Time
+	orders   orders
+
+	seq     uint64    // up to where its reports are known; 0: this instance has not told all yet
+	told    time.Time // when an agent that had told all spoke last; line knows better while it speaks
+	filling uint64    // the Seq of a whole report that is not complete; 0: none
+	round   uint64    // of whole reports
+	filled  int       // peers of this round
+	peers   map[string]*record
+	gone    list.List // of *record: peers that ended, the first of them in front
+	subnets int       // of all peers
+}
+
+// established counts the peers that have not ended.
+func (s *server) established() int { return len(s.peers) - s.gone.Len() }
+
+// confirmed is when what is known of the tunnels was still true by the agent's word.
+func (s *server) confirmed() time.Time {
+	if s.line != nil && s.seq > 0 {
+		return s.line.heard
+	}
+	return s.told
 }
 
 // NewBook is an empty one. A nil now is time.Now.
@@ -48,7 +64,7 @@ func NewBook(now func() time.Time) *Book {
 	if now == nil {
 		now = time.Now
 	}
-	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, byAddr: map[netip.Addr][]*Sighting{}}
+	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, byAddr: map[netip.Addr][]*record{}}
 }
 
 // Changed gets a value after something was noted that a director may want to act on.
@@ -64,8 +80,8 @@ func (b *Book) poke() {
 // maxNews is how many sightings wait to be taken; beyond that, all of them are to be looked at.
 const maxNews = 20_000
 
-// News are tunnels that were established, or have changed their endpoint, since the last call. all tells that there were too
-// many: look at Each.
+// News are tunnels that were established, perhaps anew, or have changed their addresses, since the last call; and those that an
+// agent which has come knew before. all tells that there were too many: look at Each.
 func (b *Book) News() (news []Sighting, all bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,6 +102,7 @@ type Agent struct {
 	Heard      time.Time    // when; zero: never
 	Tunnels    int          // established, as far as told
 	Whole      bool         // it has told of all of them
+	Orders     OrderCount
 }
 
 // Agent tells of the agent that speaks for a real server; false if none ever did.
@@ -101,7 +118,7 @@ func (b *Book) Agent(realServer string) (Agent, bool) {
 
 func (s *server) agent() Agent {
 	return Agent{RealServer: s.name, Host: s.host, Connected: s.line != nil, Since: s.since, Terminator: s.hello.Terminator, ProbePort: s.hello.ProbePort,
-		Status: s.status, Heard: s.statusAt, Tunnels: s.established, Whole: s.seq > 0}
+		Status: s.status, Heard: s.statusAt, Tunnels: s.established(), Whole: s.seq > 0, Orders: s.orders.counts()}
 }
 
 // Heard is when the agent that speaks for a real server last said something; zero: none speaks for it.
@@ -139,71 +156,24 @@ func (b *Book) Forget(realServer string) {
 	delete(b.servers, realServer)
 }
 
-// report takes a Report in, and answers what is known then.
-func (b *Book) report(l *line, r *agent.Report) (*agent.Known, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.servers[r.RealServer]
-	if s == nil || s.line != l {
-		return nil, fmt.Errorf("report about real server %q: this agent does not speak for it", r.RealServer)
-	}
-	now := b.now()
-	switch {
-	case r.Whole && r.First:
-		s.filling, s.fresh = r.Seq, map[string]bool{}
-	case r.Whole && s.filling != r.Seq:
-		return nil, fmt.Errorf("report %d about real server %s goes on where none began", r.Seq, s.name)
-	case !r.Whole && s.seq == 0:
-		return nil, fmt.Errorf("report %d about real server %s is of changes, and nothing is known that they could be of", r.Seq, s.name)
-	case !r.Whole && r.Seq <= s.seq:
-		return &agent.Known{RealServer: s.name, Seq: s.seq}, nil // sent again
-	}
-	if r.Whole && len(s.fresh)+len(r.Up) > agent.MaxReported || s.established+len(r.Up) > 2*agent.MaxReported {
-		return nil, fmt.Errorf("real server %s has over %d tunnels established", s.name, agent.MaxReported)
-	}
-	for _, t := range r.Up {
-		if b.see(s, t, now) {
-			b.tell(*s.peers[t.Peer])
-		}
-		if r.Whole {
-			s.fresh[t.Peer] = true
-		}
-	}
-	for _, peer := range r.Down {
-		s.lose(peer, now)
-	}
-	if r.Whole && !r.Last {
-		return nil, nil
-	}
-	if r.Whole {
-		for peer := range s.peers {
-			if !s.fresh[peer] {
-				s.lose(peer, now)
-			}
-		}
-		s.filling, s.fresh = 0, nil
-	}
-	s.seq = r.Seq
-	s.settle(now)
-	b.sweep(now)
-	b.poke()
-	return &agent.Known{RealServer: s.name, Seq: s.seq}, nil
-}
-
 // tell adds to the news.
 func (b *Book) tell(s Sighting) {
-	if len(b.news) >= maxNews {
-		b.overflow = true
+	if b.overflow || len(b.news) >= maxNews {
+		b.news, b.overflow = nil, true
 		return
 	}
 	b.news = append(b.news, s)
 }
 
-// sweep forgets what is old, now and then.
+// sweep forgets what is old, now and then. It comes with what agents say and what they are ordered: nothing grows without.
 func (b *Book) sweep(now time.Time) {
-	if now.Sub(b.swept) > time.Minute {
-		b.swept = now
-		b.forget(now)
+	if now.Sub(b.swept) < time.Minute {
+		return
+	}
+	b.swept = now
+	for _, s := range b.servers {
+		b.forget(s, now)
+		s.orders.settle(now)
 	}
 }
 
@@ -215,8 +185,9 @@ func (b *Book) note(l *line, st *agent.Status) error {
 	if s == nil || s.line != l {
 		return fmt.Errorf("status of real server %q: this agent does not speak for it", st.RealServer)
 	}
-	was := s.status
-	s.status, s.statusAt = *st, b.now()
+	was, now := s.status, b.now()
+	s.status, s.statusAt = *st, now
+	b.sweep(now)
 	if was.Health != st.Health || was.Load.Full != st.Load.Full || was.Closed != st.Closed {
 		b.poke()
 	}

@@ -8,12 +8,13 @@ import (
 	"tunneldirector/director/agent"
 )
 
-//	            sent, agent says            seen established (adopt)
-//	Unsent ──▶ Queued ──▶ Trying ─────────▶ Done
-//	   ▲                    ├─────────────▶ Waiting   the site has to dial
-//	   └── stream breaks    └─────────────▶ Failed
+//	            sent, agent says
+//	Unsent ──▶ Queued ──▶ Trying ─▶ Done
+//	                        ├─────▶ Waiting   the site has to dial
+//	                        └─────▶ Failed
 //
-// An order that nobody answers within orderLives is Failed. Finals are kept for remember.
+// What is not final is sent again to an agent that comes again. An order that is not final within orderLives is Failed. Finals are
+// kept for remember.
 
 // An Errand is an order for one tunnel, and how it stands.
 type Errand struct {
@@ -37,7 +38,40 @@ type errandKey struct {
 	id   string
 }
 
-type orders map[errandKey]*Errand
+// orders are those of one real server, and how many there are of each outcome.
+type orders struct {
+	of    map[errandKey]*Errand
+	count [agent.OutcomeFailed + 1]int
+}
+
+// An OrderCount is how many orders of a real server stand how.
+type OrderCount struct{ Open, Done, Waiting, Failed int }
+
+func (o *orders) counts() OrderCount {
+	return OrderCount{Open: o.count[0] + o.count[agent.OutcomeQueued] + o.count[agent.OutcomeTrying], Done: o.count[agent.OutcomeDone],
+		Waiting: o.count[agent.OutcomeWaiting], Failed: o.count[agent.OutcomeFailed]}
+}
+
+func (o *orders) put(key errandKey, e *Errand) {
+	o.drop(key)
+	o.of[key] = e
+	o.count[e.Outcome]++
+}
+
+func (o *orders) drop(key errandKey) {
+	if e, ok := o.of[key]; ok {
+		o.count[e.Outcome]--
+		delete(o.of, key)
+	}
+}
+
+func (o *orders) set(e *Errand, outcome agent.Outcome, why string, now time.Time) {
+	if e.Outcome != outcome || e.Why != why {
+		o.count[e.Outcome]--
+		o.count[outcome]++
+		e.Outcome, e.Why, e.Changed = outcome, why, now
+	}
+}
 
 // Order wants something done with tunnels at a real server. It is sent now, or when its agent comes. An order of the same kind
 // for the same tunnel is replaced; an adopt ends a release of the same tunnel, and a release an adopt.
@@ -51,52 +85,53 @@ func (b *Book) Order(realServer string, kind agent.OrderKind, tunnels []agent.In
 	now := b.now()
 	var undo []agent.Inherited
 	for _, t := range tunnels {
-		if kind == agent.OrderAdopt {
-			delete(s.orders, errandKey{agent.OrderRelease, t.ID})
-		}
-		if e, ok := s.orders[errandKey{agent.OrderAdopt, t.ID}]; ok && kind == agent.OrderRelease {
-			if !e.Final() {
+		switch kind {
+		case agent.OrderAdopt:
+			s.orders.drop(errandKey{agent.OrderRelease, t.ID})
+		case agent.OrderRelease:
+			if e, ok := s.orders.of[errandKey{agent.OrderAdopt, t.ID}]; ok && !e.Final() {
 				undo = append(undo, e.Tunnel)
 			}
-			delete(s.orders, errandKey{agent.OrderAdopt, t.ID})
+			s.orders.drop(errandKey{agent.OrderAdopt, t.ID})
 		}
-		s.orders[errandKey{kind, t.ID}] = &Errand{RealServer: realServer, Kind: kind, Tunnel: t, Ordered: now, Changed: now}
+		s.orders.put(errandKey{kind, t.ID}, &Errand{RealServer: realServer, Kind: kind, Tunnel: t, Ordered: now, Changed: now})
 	}
 	if s.line != nil && s.line.open {
 		s.line.orders(realServer, agent.OrderForget, undo)
 		s.line.orders(realServer, kind, tunnels)
 	}
-	s.settle(now)
+	b.sweep(now)
 }
 
 // server finds or makes a server.
 func (b *Book) server(name string) *server {
 	s, ok := b.servers[name]
 	if !ok {
-		s = &server{name: name, peers: map[string]*Sighting{}, orders: orders{}, since: b.now()}
+		s = &server{name: name, peers: map[string]*record{}, orders: orders{of: map[errandKey]*Errand{}}, since: b.now()}
 		b.servers[name] = s
 	}
 	return s
 }
 
-// settle closes what is done by what is seen, what is too old, and forgets what has been final for long.
-func (s *server) settle(now time.Time) {
-	for key, e := range s.orders {
-		switch {
-		case e.Final():
-			if now.Sub(e.Changed) > remember {
-				delete(s.orders, key)
-			}
-		case now.Sub(e.Ordered) > orderLives:
-			e.set(agent.OutcomeFailed, "no answer within "+orderLives.String(), now)
+// settle fails what is too old, and forgets what has been final for long.
+func (o *orders) settle(now time.Time) {
+	for key, e := range o.of {
+		switch at, ok := e.at(now); {
+		case !ok:
+			o.drop(key)
+		default:
+			o.set(e, at.Outcome, at.Why, at.Changed)
 		}
 	}
 }
 
-func (e *Errand) set(o agent.Outcome, why string, now time.Time) {
-	if e.Outcome != o || e.Why != why {
-		e.Outcome, e.Why, e.Changed = o, why, now
+// at is how an errand stands at a time; false: it is forgotten then.
+func (e *Errand) at(now time.Time) (Errand, bool) {
+	out := *e
+	if !e.Final() && now.Sub(e.Ordered) > orderLives {
+		out.Outcome, out.Why, out.Changed = agent.OutcomeFailed, "not done within "+orderLives.String(), e.Ordered.Add(orderLives)
 	}
+	return out, !out.Final() || now.Sub(out.Changed) <= remember
 }
 
 // progress takes an agent's word on its orders in.
@@ -109,26 +144,27 @@ func (b *Book) progress(l *line, p *agent.Progress) {
 	}
 	now := b.now()
 	for _, step := range p.Tunnels {
-		if e, ok := s.orders[errandKey{p.Kind, step.ID}]; ok && step.Outcome >= agent.OutcomeQueued && step.Outcome <= agent.OutcomeFailed {
-			e.set(step.Outcome, clip(step.Why), now)
+		if e, ok := s.orders.of[errandKey{p.Kind, step.ID}]; ok && step.Outcome >= agent.OutcomeQueued && step.Outcome <= agent.OutcomeFailed {
+			s.orders.set(e, step.Outcome, step.Why, now)
 		}
 	}
 	b.poke()
 }
-
-func clip(s string) string { return s[:min(len(s), agent.MaxText)] }
 
 // Errands are the orders of a real server ("": all), open ones first, then the newest.
 func (b *Book) Errands(realServer string) []Errand {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	var out []Errand
+	now := b.now()
 	for name, s := range b.servers {
 		if realServer != "" && name != realServer {
 			continue
 		}
-		for _, e := range s.orders {
-			out = append(out, *e)
+		for _, e := range s.orders.of {
+			if at, ok := e.at(now); ok {
+				out = append(out, at)
+			}
 		}
 	}
 	slices.SortFunc(out, func(x, y Errand) int {
@@ -148,18 +184,18 @@ func (b *Book) Errand(realServer string, kind agent.OrderKind, id string) (Erran
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	if s, ok := b.servers[realServer]; ok {
-		if e, ok := s.orders[errandKey{kind, id}]; ok {
-			return *e, true
+		if e, ok := s.orders.of[errandKey{kind, id}]; ok {
+			return e.at(b.now())
 		}
 	}
 	return Errand{}, false
 }
 
 // resend sends what is not final to an agent that has come.
-func (s *server) resend() {
+func (s *server) resend(now time.Time) {
 	open := map[agent.OrderKind][]agent.Inherited{}
-	for _, e := range s.orders {
-		if !e.Final() {
+	for _, e := range s.orders.of {
+		if at, ok := e.at(now); ok && !at.Final() {
 			open[e.Kind] = append(open[e.Kind], e.Tunnel)
 		}
 	}

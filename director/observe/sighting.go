@@ -1,6 +1,8 @@
 package observe
 
 import (
+	"cmp"
+	"container/list"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,46 +16,65 @@ type Sighting struct {
 	RealServer string
 	agent.Tunnel
 	Before netip.AddrPort // where it was before Endpoint; invalid: nowhere else
-	Heard  time.Time      // when the agent last told of it, by this director's clock
+	Heard  time.Time      // when it was still true by its agent's word, by this director's clock
 	Gone   time.Time      // when it was told to have ended; zero: it has not
+}
+
+// A record is a sighting as a Book holds it. Its Heard is when the agent told of it.
+type record struct {
+	Sighting
+	of    *server
+	round uint64        // of the whole report that listed it last
+	gone  *list.Element // of of.gone; nil: it has not ended
+}
+
+// sighting is what others may see: an agent tells of changes only, so each word of it confirms all that it told before.
+func (x *record) sighting() Sighting {
+	s := x.Sighting
+	if at := x.of.confirmed(); x.gone == nil && at.After(s.Heard) {
+		s.Heard = at
+	}
+	return s
 }
 
 // remember is how long a tunnel that ended is kept: longer than it takes to notice a death, to decide, and to establish it
 // elsewhere.
 const remember = 15 * time.Minute
 
-// matches tells whether s is of an endpoint at a VIP. An endpoint with a port is not told apart where the sighting has none.
-func (s *Sighting) matches(vips []netip.Addr, e affinity.Endpoint) bool {
-	if s.Endpoint.Addr() != e.Addr() || e.Port() != 0 && s.Endpoint.Port() != 0 && e.Port() != s.Endpoint.Port() {
-		return false
-	}
-	return !s.Local.IsValid() || slices.Contains(vips, s.Local)
-}
-
 // Sightings are those of any of these endpoints at these VIPs, the newest establishment first; with gone, those too that are
-// only remembered.
+// only remembered. An endpoint with a port is not told apart where the sighting has none.
 func (b *Book) Sightings(vips []netip.Addr, endpoints []affinity.Endpoint, gone bool) []Sighting {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	var out []Sighting
+	var few [8]*record
+	found := few[:0]
 	for i, e := range endpoints {
-		if slices.ContainsFunc(endpoints[:i], func(o affinity.Endpoint) bool { return o.Addr() == e.Addr() && (o.Port() == 0 || o == e) }) {
+		switch {
+		case slices.Contains(endpoints[:i], e) || e.Port() != 0 && slices.Contains(endpoints, netip.AddrPortFrom(e.Addr(), 0)):
+			continue // the same again
+		case e.Port() == 0:
+			found = append(found, b.byAddr[e.Addr()]...)
 			continue
+		case !slices.ContainsFunc(endpoints[:i], func(o affinity.Endpoint) bool { return o.Addr() == e.Addr() }):
+			found = append(found, b.at(e.Addr(), 0)...)
 		}
-		for _, s := range b.byAddr[e.Addr()] {
-			if (gone || s.Gone.IsZero()) && s.matches(vips, e) {
-				out = append(out, *s)
-			}
-		}
+		found = append(found, b.at(e.Addr(), e.Port())...)
 	}
-	slices.SortStableFunc(out, newest)
+	found = slices.DeleteFunc(found, func(x *record) bool {
+		return !gone && x.gone != nil || x.Local.IsValid() && !slices.Contains(vips, x.Local)
+	})
+	slices.SortStableFunc(found, newest)
+	var out []Sighting
+	for _, x := range found {
+		out = append(out, x.sighting())
+	}
 	return out
 }
 
 // newest puts what is established before what has ended, and then the newer one first.
-func newest(a, b Sighting) int {
-	if a.Gone.IsZero() != b.Gone.IsZero() {
-		if a.Gone.IsZero() {
+func newest(a, b *record) int {
+	if (a.gone == nil) != (b.gone == nil) {
+		if a.gone == nil {
 			return -1
 		}
 		return 1
@@ -70,66 +91,43 @@ func (b *Book) Each(realServer string, f func(Sighting) bool) {
 			continue
 		}
 		for _, x := range s.peers {
-			if x.Gone.IsZero() && !f(*x) {
+			if x.gone == nil && !f(x.sighting()) {
 				return
 			}
 		}
 	}
 }
 
-// see notes an established tunnel of a server. It tells whether its endpoint is news.
-func (b *Book) see(s *server, t agent.Tunnel, now time.Time) (news bool) {
-	t.Endpoint = netip.AddrPortFrom(t.Endpoint.Addr().Unmap(), t.Endpoint.Port())
-	t.Local = t.Local.Unmap()
-	x, known := s.peers[t.Peer]
-	if !known {
-		x = &Sighting{RealServer: s.name}
-		s.peers[t.Peer] = x
-		s.established++
-	} else if !x.Gone.IsZero() {
-		s.established++
-	}
-	news = !known || !x.Gone.IsZero() || x.Endpoint != t.Endpoint
-	if known && x.Endpoint.Addr() != t.Endpoint.Addr() {
-		b.unindex(x)
-		known = false
-	}
-	if x.Endpoint.IsValid() && x.Endpoint != t.Endpoint {
-		x.Before = x.Endpoint
-	}
-	x.Tunnel, x.Heard, x.Gone = t, now, time.Time{}
-	if !known {
-		b.byAddr[t.Endpoint.Addr()] = append(b.byAddr[t.Endpoint.Addr()], x)
-	}
-	return news
+// inOrder is how the sightings at an address are kept: by port, and so that each has one place.
+func inOrder(a, b *record) int {
+	return cmp.Or(cmp.Compare(a.Endpoint.Port(), b.Endpoint.Port()), cmp.Compare(a.RealServer, b.RealServer), cmp.Compare(a.Peer, b.Peer))
 }
 
-// lose notes that a tunnel is not established any more.
-func (s *server) lose(peer string, now time.Time) {
-	if x, ok := s.peers[peer]; ok && x.Gone.IsZero() {
-		x.Gone = now
-		s.established--
-	}
-}
-
-func (b *Book) unindex(x *Sighting) {
+func (b *Book) index(x *record) {
 	a := x.Endpoint.Addr()
-	list := slices.DeleteFunc(b.byAddr[a], func(o *Sighting) bool { return o == x })
-	if len(list) == 0 {
-		delete(b.byAddr, a)
-	} else {
-		b.byAddr[a] = list
-	}
+	list := b.byAddr[a]
+	i, _ := slices.BinarySearchFunc(list, x, inOrder)
+	b.byAddr[a] = slices.Insert(list, i, x)
 }
 
-// forget drops what has been gone for long.
-func (b *Book) forget(now time.Time) {
-	for _, s := range b.servers {
-		for peer, x := range s.peers {
-			if !x.Gone.IsZero() && now.Sub(x.Gone) > remember {
-				b.unindex(x)
-				delete(s.peers, peer)
-			}
-		}
+func (b *Book) unindex(x *record) {
+	a := x.Endpoint.Addr()
+	list := b.byAddr[a]
+	if len(list) == 1 {
+		delete(b.byAddr, a)
+		return
 	}
+	i, _ := slices.BinarySearchFunc(list, x, inOrder)
+	b.byAddr[a] = slices.Delete(list, i, i+1)
+}
+
+// at are the sightings at an outer address and port; port 0: those that have none.
+func (b *Book) at(addr netip.Addr, port uint16) []*record {
+	list := b.byAddr[addr]
+	from, _ := slices.BinarySearchFunc(list, port, func(x *record, p uint16) int { return cmp.Compare(x.Endpoint.Port(), p) })
+	to := from
+	for to < len(list) && list[to].Endpoint.Port() == port {
+		to++
+	}
+	return list[from:to]
 }

@@ -1,0 +1,135 @@
+package observe
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/director/agent"
+)
+
+// Options say how agents are served.
+type Options struct {
+	Name string // of this director
+	Log  *slog.Logger
+	// Who is the host whose agent a connection is of, as its certificate proves. It may block for the handshake.
+	Who func(ctx context.Context, c net.Conn) (host string, err error)
+	// May tells why the agent of a host may not speak for a real server; nil: it may.
+	May func(host string, s agent.Server) error
+	// Differs are sentences on how a real server's host is prepared for something else than the table says.
+	Differs func(s agent.Server) []string
+}
+
+const (
+	maxLines     = 1024 // agents at once,
+	maxHostLines = 64   // of which of one host
+	handshakes   = 256  // connections that have not proved who they are yet,
+	maxHandshake = 16   // of which from one address
+)
+
+// Serve answers agents on a listener until ctx ends, and closes it. When it returns, all streams have ended.
+func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
+	defer stop()
+	var g errgroup.Group
+	defer func() { _ = g.Wait() }()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lines, unproved := room{all: maxLines, each: maxHostLines}, room{all: handshakes, each: maxHandshake}
+	for {
+		c, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				_ = c.Close()
+			}
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return fmt.Errorf("serve agents on %s: %w", l.Addr(), err)
+			}
+			o.Log.Warn("accept an agent", "error", err)
+			select { // out of file descriptors: they come back
+			case <-time.After(100 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		from := remote(c)
+		if !unproved.enter(from) {
+			_ = c.Close()
+			continue
+		}
+		g.Go(func() error {
+			host, err := prove(ctx, c, o)
+			unproved.leave(from)
+			if err == nil && !lines.enter(host) {
+				err = fmt.Errorf("%d agents are connected, or %d of host %s", maxLines, maxHostLines, host)
+			}
+			if err != nil {
+				o.Log.Warn("agent refused", "remote", c.RemoteAddr().String(), "error", err)
+				return c.Close()
+			}
+			defer lines.leave(host)
+			if err := b.Talk(ctx, c, host, o); ctx.Err() == nil {
+				o.Log.Warn("agent's stream ended", "host", host, "error", err)
+			}
+			return nil
+		})
+	}
+}
+
+func prove(ctx context.Context, c net.Conn, o Options) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, agent.Patience)
+	defer cancel()
+	return o.Who(ctx, c)
+}
+
+// remote is who a connection that has proved nothing is of.
+func remote(c net.Conn) string {
+	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
+	if err != nil {
+		return c.RemoteAddr().String()
+	}
+	return host
+}
+
+// A room has places, of which each guest gets a few at most.
+type room struct {
+	all, each int
+
+	mu     sync.Mutex // guards what follows
+	taken  int
+	guests map[string]int
+}
+
+// enter takes a place, if there is one.
+func (r *room) enter(guest string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.taken == r.all || r.guests[guest] == r.each {
+		return false
+	}
+	if r.guests == nil {
+		r.guests = map[string]int{}
+	}
+	r.taken++
+	r.guests[guest]++
+	return true
+}
+
+// leave gives a place back.
+func (r *room) leave(guest string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.taken--
+	if r.guests[guest]--; r.guests[guest] == 0 {
+		delete(r.guests, guest)
+	}
+}

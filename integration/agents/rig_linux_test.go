@@ -16,10 +16,14 @@ import (
 	"tunneldirector/integration/lab"
 )
 
+// patience is how long a test may take.
+const patience = 3 * time.Minute
+
 var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
 
 // TestMain builds the programs under test.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "8") // exists; labs wait most of the time, and do not load a machine
 	flag.Parse()
 	if *programs != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())
@@ -42,57 +46,96 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// A rig is a lab with a director at work, and an agent on each real server.
+// A rig is a lab with a director at work, tunnel software, and an agent on each real server.
 type rig struct {
 	*testing.T
 	*lab.Lab
-	d      *daemon.Daemon
-	agents []*daemon.Agent
-	ctx    context.Context
+	kind
+	d         *daemon.Daemon
+	agents    map[*lab.RealServer]*daemon.Agent
+	authority *daemon.Authority
+	dir       string
+	ctx       context.Context
 }
 
 // newRig builds all, brings the tunnels up, and waits until the agents have told of them.
-func newRig(t *testing.T, o lab.Options) *rig {
+func newRig(t *testing.T, k kind, o lab.Options) *rig {
+	t.Helper()
+	r := newLab(t, k, o)
+	r.start()
+	for _, rs := range r.RealServers {
+		r.must("start an agent", r.agents[rs].Start())
+	}
+	k.call(r, r.Sites)
+	r.must("establish", r.Establish(r.ctx))
+	r.must("hear the agents", r.d.Heard(r.ctx, len(r.Sites), r.RealServers...))
+	return r
+}
+
+// newLab builds the lab. Its real servers are made right by their agents' program, and so hold the virtual IPs.
+func newLab(t *testing.T, k kind, o lab.Options) *rig {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a lab of network namespaces needs root")
-		}
-		t.Skip("a lab of network namespaces needs root")
+		absent(t, "root, for network namespaces")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
-	l, err := lab.New(ctx, o)
+	r := &rig{T: t, kind: k, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
+	var err error
+	r.authority, err = daemon.NewAuthority(r.dir)
+	r.must("make an authority", err)
+	o.Logger, o.Bare = logger(t), k.bare()
+	if o.Prepare == nil {
+		o.Prepare = func(l *lab.Lab, rs *lab.RealServer) error {
+			a, err := r.agent(l, rs, daemon.AgentOptions{})
+			if err == nil {
+				_, err = a.Command("apply", "--config", a.Config())
+			}
+			return err
+		}
+	}
+	r.Lab, err = lab.New(context.WithoutCancel(ctx), o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
+		if err := r.Lab.Close(); err != nil {
 			t.Errorf("close the lab: %v", err)
 		}
 	})
-	r := &rig{T: t, Lab: l, ctx: ctx}
-	dir := t.TempDir()
-	authority, err := daemon.NewAuthority(dir)
-	r.must("make an authority", err)
-	settings, err := authority.Settings(l, "director1")
-	r.must("certify the director", err)
-	r.d, err = daemon.New(l, daemon.Options{Binary: filepath.Join(*programs, "director"), Dir: dir, Log: t.Output(), Settings: settings})
-	r.must("configure the director", err)
-	r.must("start the director", r.d.Start(ctx))
-	r.must("apply", r.d.Apply(ctx))
-	r.must("push", r.d.Push(ctx, l.Sites...))
-	for _, rs := range l.RealServers {
-		a, err := daemon.NewAgent(l, rs, authority, daemon.AgentOptions{Binary: filepath.Join(*programs, "realserver"), Dir: dir, Log: t.Output()})
-		r.must("configure an agent", err)
-		r.must("start an agent", a.Start())
-		r.agents = append(r.agents, a)
-	}
-	r.must("establish", l.Establish(ctx))
-	r.must("hear the agents", r.d.Heard(ctx, len(l.Sites), l.RealServers...))
 	return r
 }
+
+// agent configures a real server's agent.
+func (r *rig) agent(l *lab.Lab, rs *lab.RealServer, o daemon.AgentOptions) (*daemon.Agent, error) {
+	o.Binary, o.Dir, o.Log = filepath.Join(*programs, "realserver"), r.dir, r.Output()
+	if o.Terminator == "" {
+		o.Terminator = r.terminator(l, rs)
+	}
+	o.Protocols = r.service().Protocols
+	a, err := daemon.NewAgent(l, rs, r.authority, o)
+	r.agents[rs] = a
+	return a, err
+}
+
+// start starts the director and the terminators, and makes all known.
+func (r *rig) start() {
+	r.Helper()
+	settings, err := r.authority.Settings(r.Lab, "director1")
+	r.must("certify the director", err)
+	r.d, err = daemon.New(r.Lab, daemon.Options{
+		Binary: filepath.Join(*programs, "director"), Dir: r.dir, Log: r.Output(), Settings: settings, Service: r.service(),
+	})
+	r.must("configure the director", err)
+	r.must("start the director", r.d.Start(r.ctx))
+	for _, rs := range r.RealServers {
+		r.serve(r, rs)
+	}
+	r.must("apply", r.d.Apply(r.ctx))
+	r.must("push", r.d.Push(r.ctx, r.Sites...))
+}
+
+func logger(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
 
 func (r *rig) must(act string, err error) {
 	r.Helper()
@@ -145,33 +188,58 @@ func (r *rig) realServer(name string) api.RealServerStatus {
 	return api.RealServerStatus{}
 }
 
-// traffic is pings both ways through a site's tunnel.
+// traffic is pings both ways through sites' tunnels.
 type traffic struct {
 	r       *rig
-	out, in *lab.Pinger
+	cancel  context.CancelFunc
+	pingers map[*lab.Site][2]*lab.Pinger
 }
 
 // flow starts pings both ways, every 20 ms.
-func (r *rig) flow(s *lab.Site) traffic {
+func (r *rig) flow(sites ...*lab.Site) traffic {
 	r.Helper()
+	ctx, cancel := context.WithCancel(r.ctx)
+	f := traffic{r, cancel, map[*lab.Site][2]*lab.Pinger{}}
 	target := r.Target.Inner.Addrs[0]
-	out, err := r.StartPing(r.ctx, s.NS, s.Inside[0], target, 20*time.Millisecond, 0)
-	r.must("ping", err)
-	in, err := r.StartPing(r.ctx, r.Target.Namespace, target, s.Inside[0], 20*time.Millisecond, 0)
-	r.must("ping", err)
-	return traffic{r, out, in}
+	for _, s := range sites {
+		out, err := r.StartPing(ctx, s.NS, s.Inside[0], target, 20*time.Millisecond, 0)
+		r.must("ping", err)
+		in, err := r.StartPing(ctx, r.Target.Namespace, target, s.Inside[0], 20*time.Millisecond, 0)
+		r.must("ping", err)
+		f.pingers[s] = [2]*lab.Pinger{out, in}
+	}
+	return f
 }
 
-// end stops it, and says how many packets were lost, and the longest gap of either direction.
-func (f traffic) end() (lost int, gap time.Duration) {
+// end stops it, and says how many packets each site lost, and how long nothing got through in either direction.
+func (f traffic) end() (lost map[*lab.Site]int, gaps map[*lab.Site]time.Duration) {
 	f.r.Helper()
-	for _, p := range []*lab.Pinger{f.out, f.in} {
-		echoes, err := p.Stop()
-		f.r.must("ping", err)
-		lost += lab.CountLost(echoes)
-		gap = max(gap, lab.LongestGap(echoes))
+	f.cancel()
+	lost, gaps = map[*lab.Site]int{}, map[*lab.Site]time.Duration{}
+	for s, both := range f.pingers {
+		for _, p := range both {
+			echoes, err := p.Stop()
+			f.r.must("ping", err)
+			if len(echoes) == 0 || lab.CountLost(echoes) == len(echoes) {
+				f.r.Errorf("%s: of %d packets none got through", s.Name, len(echoes))
+			}
+			lost[s] += lab.CountLost(echoes)
+			gaps[s] = max(gaps[s], lab.LongestGap(echoes))
+		}
 	}
-	return lost, gap
+	return lost, gaps
+}
+
+// measure ends it, and says what a change did to it.
+func (f traffic) measure(change string, most time.Duration) {
+	f.r.Helper()
+	lost, gaps := f.end()
+	for s, gap := range gaps {
+		f.r.Logf("MEASURED %s-gap %.2f s, %d packets lost (%s)", change, gap.Seconds(), lost[s], s.Name)
+		if gap > most {
+			f.r.Errorf("%s: %s: nothing flowed for %v, at most %v is good", s.Name, change, gap, most)
+		}
+	}
 }
 
 // rest lets packets flow for a while: the wires have no virtual time.

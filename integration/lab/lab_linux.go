@@ -37,7 +37,10 @@ type Options struct {
 	Bare           bool          // no WireGuard: whoever builds the lab runs the tunnels' software
 	BehindNAT      int           // so many of the sites, the last ones, share one public IPv4 address (NAT); Bare only
 	Decapsulate    bool          // real servers take packets out of IPIP, for forwarding method tunnel
-	Logger         *slog.Logger  // default: none
+
+	// Prepare makes a real server, whose machine has been built, hold the VIPs; default: the lab does it.
+	Prepare func(*Lab, *RealServer) error
+	Logger  *slog.Logger // default: none
 }
 
 func (o *Options) complete() error {
@@ -53,6 +56,9 @@ func (o *Options) complete() error {
 	if o.BehindNAT > 0 && (!o.Bare || o.BehindNAT > o.Sites || o.SiteNamespaces != o.Sites) {
 		return fmt.Errorf("a lab of %d sites in %d namespaces, %d of them behind NAT: only bare sites, each in a namespace of its own, can be",
 			o.Sites, o.SiteNamespaces, o.BehindNAT)
+	}
+	if o.Prepare == nil {
+		o.Prepare = holdVIPs
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -148,15 +148,14 @@ func (l *Lab) buildRealServers(seg segments) error {
 			return err
 		}
 		r.NS = ns
-		// The virtual IP must not be answered for: only addresses of the interface asked on, and asked from those alone.
-		err = errors.Join(ns.Sysctl(forwarding), ns.Sysctl(map[string]string{"ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2"}))
+		err = ns.Sysctl(forwarding)
 		plug := l.plugs(ns, &err)
 		r.DR, r.Inner = plug("dr", seg.rs, hostFirst+i), plug("inner", seg.inner, hostFirst+i)
-		for _, vip := range l.VIPs {
-			err = errors.Join(err, ns.Hold("lo", netip.PrefixFrom(vip, vip.BitLen())))
-		}
 		for _, router := range seg.rs.addrs(hostRouter) {
 			err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "dr", 0))
+		}
+		if err == nil {
+			err = l.opts.Prepare(l, r)
 		}
 		if err == nil && l.opts.Decapsulate {
 			err = r.decapsulate()
@@ -167,6 +166,16 @@ func (l *Lab) buildRealServers(seg segments) error {
 		l.RealServers = append(l.RealServers, r)
 	}
 	return nil
+}
+
+// holdVIPs gives a real server the virtual IPs, which it must not answer for: only for addresses of the interface asked on,
+// and asked from those alone.
+func holdVIPs(l *Lab, r *RealServer) error {
+	err := r.NS.Sysctl(map[string]string{"ipv4/conf/all/arp_ignore": "1", "ipv4/conf/all/arp_announce": "2"})
+	for _, vip := range l.VIPs {
+		err = errors.Join(err, r.NS.Hold("lo", netip.PrefixFrom(vip, vip.BitLen())))
+	}
+	return err
 }
 
 func (l *Lab) buildSites(seg segments) error {

@@ -58,6 +58,7 @@ func commands(env *Env) []*cli.Command {
 		auditCommand(env),
 		watchCommand(env),
 		tunnelCommand(env),
+		seenCommand(env),
 		realServerCommand(env),
 		serviceCommand(env),
 		tenantCommand(env),

@@ -83,7 +83,7 @@ func (k completer) choices(ctx context.Context, before []string, word string) []
 			following := before[i+1:]
 			if len(following) == 0 {
 				if f := k.open(&a, arg); f != "" {
-					return k.values(ctx, before, f, word)
+					return k.values(ctx, before, kindOf(a.path, f), word)
 				}
 			}
 			i += a.flag(arg, following)
@@ -121,6 +121,14 @@ func (k completer) open(a *arranger, arg string) string {
 	return f.Names()[0]
 }
 
+// kindOf is what a flag's values are. A flag of one name is of one kind, but for one.
+func kindOf(path []string, flag string) string {
+	if len(path) > 0 && path[0] == "seen" && flag == "state" {
+		return "seen"
+	}
+	return flag
+}
+
 func flagChoices(flags []cli.Flag) []choice {
 	var out []choice
 	for _, f := range flags {
@@ -139,7 +147,7 @@ func argumentOf(path string, n int) string {
 		return "shell"
 	case noun == "repin" && n == 0, noun == "tunnel" && slices.Contains([]string{"get", "show", "add", "put"}, verb) && n == 0, noun == "tunnel" && (verb == "rm" || verb == "delete"):
 		return "tunnel"
-	case (noun == "realserver" || noun == "rs") && verb == "weight" && n == 0, (noun == "realserver" || noun == "rs") && slices.Contains([]string{"drain", "undrain", "rm", "delete"}, verb):
+	case (noun == "realserver" || noun == "rs") && (n == 0 && slices.Contains([]string{"weight", "show", "get", "orders"}, verb) || slices.Contains([]string{"drain", "undrain", "rm", "delete"}, verb)):
 		return "realserver"
 	case noun == "service" && verb != "list":
 		return "service"
@@ -153,6 +161,7 @@ func argumentOf(path string, n int) string {
 func (k completer) values(ctx context.Context, before []string, name, word string) []choice {
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
+		"seen":     {api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot},
 		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
 	var out []choice

@@ -14,12 +14,12 @@ import (
 
 func realServerCommand(env *Env) *cli.Command {
 	return &cli.Command{
-		Name: "realserver", Aliases: []string{"rs"}, Usage: "list, add, drain, weigh and remove real servers",
+		Name: "realserver", Aliases: []string{"rs"}, Usage: "list, show, add, drain, weigh and remove real servers",
 		Description: describe(`
 A real server is one instance of a tunnel terminator, at an address on the real servers' network.`,
-			"director realserver list", "director realserver drain rs2"),
+			"director realserver list", "director realserver drain rs2 --rate 20/s --deadline 2h"),
 		Subcommands: []*cli.Command{
-			realServerListCommand(env), realServerAddCommand(env), realServerAdminCommand(env, true), realServerAdminCommand(env, false),
+			realServerListCommand(env), realServerShowCommand(env), realServerAddCommand(env), drainCommand(env), undrainCommand(env), realServerOrdersCommand(env),
 			realServerWeightCommand(env), realServerRmCommand(env),
 		},
 	}
@@ -30,8 +30,12 @@ func realServerListCommand(env *Env) *cli.Command {
 		Name: "list", Aliases: []string{"ls"}, Usage: "list real servers, their life and load",
 		Description: describe(`
 Lists real servers. State: new (not seen alive yet), alive, dead. Tunnels are those whose primary it
-is; backup for, those that it would inherit. With --pairs: what the addresses mean that ipvsadm and
-ip route show with plane ipvs, where each stands for a primary and its backup.`,
+is; backup for, those that it would inherit. Agent is what the agent there says of its terminator:
+working, headless (the control process is gone, established tunnels go on) or dead; silent if it does
+not speak to this director. Load is the terminator's, of its limit.
+
+With --pairs: what the addresses mean that ipvsadm and ip route show with plane ipvs, where each
+stands for a primary and its backup.`,
 			"director realserver list", "director realserver list --service ipsec --json", "director realserver list --pairs"),
 		Flags: []cli.Flag{&cli.StringFlag{Name: "service", Usage: "only those of the service `NAME`"},
 			&cli.BoolFlag{Name: "pairs", Usage: "list what pair addresses stand for instead (plane ipvs)"}},
@@ -90,13 +94,20 @@ func (t *talk) realServerTable(p *page, list []api.RealServerState) {
 			weight = number(*r.Weight)
 		}
 		rows = append(rows, []string{r.Name, r.State, r.Admin, since, hostWord(r.Host, r.Zone), strings.Join(r.Addresses, " "), strings.Join(r.Services, " "),
-			weight, tunnelsOf(st.Tunnels, r.Capacity), number(st.BackupFor), bits(st.BandwidthBPS), rtt(st.RTTMicros)})
+			weight, tunnelsOf(st.Tunnels, r.Capacity), number(st.BackupFor), bits(st.BandwidthBPS), rtt(st.RTTMicros), agentWord(st.Agent), loadWord(st.Agent)})
 	}
 	p.table([]column{{name: "name"}, {name: "state"}, {name: "admin"}, {name: "since"}, {name: "host"}, {name: "addresses"}, {name: "services"},
-		{name: "weight", right: true}, {name: "tunnels", right: true}, {name: "backup for", right: true}, {name: "expected", right: true}, {name: "rtt", right: true}}, rows)
+		{name: "weight", right: true}, {name: "tunnels", right: true}, {name: "backup for", right: true}, {name: "expected", right: true}, {name: "rtt", right: true}, {name: "agent"},
+		{name: "load", right: true}}, rows)
 	for _, r := range list {
 		if r.State == "dead" || r.State == "new" {
 			p.line("%s is %s: %s", r.Name, r.State, orWord(r.Cause, "not seen alive yet"))
+		}
+		if r.Status != nil && r.Status.Drain != nil {
+			p.line("%s is drained: %s", r.Name, drainWords(t.Now(), r.Status.Drain))
+		}
+		if r.Status != nil && r.Status.Agent != nil && r.Status.Agent.Closed != "" {
+			p.line("%s gets no new tunnels: %s", r.Name, r.Status.Agent.Closed)
 		}
 	}
 }
@@ -186,34 +197,6 @@ func addRealServer(ctx context.Context, t *talk) error {
 		return err
 	}
 	return t.changed("real server "+name, a, verb)
-}
-
-func realServerAdminCommand(env *Env, drain bool) *cli.Command {
-	c := &cli.Command{
-		Name: "drain", Usage: "let real servers take no new tunnels", ArgsUsage: "NAME...",
-		Description: describe(`
-A drained real server takes no new tunnels, as primary or backup. Those that it has stay: move them
-with repin, those that are down with rebalance. It stays drained until undrain.`,
-			"director realserver drain rs2", "director rebalance"),
-	}
-	verb, do := "drained: no new tunnels; those that it has stay", func(c *api.Client, ctx context.Context, name string) (api.Changed, error) {
-		return c.Drain(ctx, name, api.DrainRequest{})
-	}
-	if !drain {
-		verb, do = "takes new tunnels again", (*api.Client).Undrain
-		c.Name, c.Usage = "undrain", "let drained real servers take new tunnels again"
-		c.Description = describe(`Undoes drain. Nothing moves back by itself; rebalance evens out the load.`, "director realserver undrain rs2")
-	}
-	c.Action = streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
-		return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
-			a, err := do(t.client, ctx, name)
-			if err != nil {
-				return err
-			}
-			return t.changed("real server "+name, a, verb)
-		})
-	})
-	return c
 }
 
 func realServerWeightCommand(env *Env) *cli.Command {

@@ -78,6 +78,7 @@ func (t *talk) statusPage(p *page, s *api.Status) {
 		{"frozen", frozenWords(s)},
 		{"tunnels", fmt.Sprintf("%s: %s placed, %s unplaced, %s without backup, %s contested, %s split", number(n.Total), number(n.Placed), number(n.Unplaced),
 			number(n.NoBackup), number(n.Contested), number(n.Split))},
+		{"agents", agentsWords(s)},
 		{"N+1", yesNo(s.NPlusOne.OK, strings.Join(s.NPlusOne.Missing, "; "))},
 		{"data plane", planeWords(&s.Plane)},
 		{"plane detail", strings.Join(s.Plane.Detail, "; ")},
@@ -136,6 +137,25 @@ func frozenWords(s *api.Status) string {
 		return ""
 	}
 	return "YES" + after(", by ", s.FrozenBy) + ": nothing is moved automatically; end it with director freeze --off"
+}
+
+// agentsWords sums up the agents; nothing where none ever spoke.
+func agentsWords(s *api.Status) string {
+	known, connected, established := 0, 0, 0
+	for _, r := range s.RealServers {
+		if r.Agent != nil {
+			known++
+			if r.Agent.Connected {
+				connected++
+				established += r.Agent.Established
+			}
+		}
+	}
+	if known == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s of %s connected, %s established there; director seen tells which are not where they are wanted",
+		number(connected), number(known), some(established, "tunnel"))
 }
 
 func planeWords(p *api.PlaneStatus) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/affinity"
 	"tunneldirector/director/api"
 )
 
@@ -34,22 +35,31 @@ func filterFlags() []cli.Flag {
 		&cli.StringFlag{Name: "group", Usage: "of the group `NAME`"},
 		&cli.StringFlag{Name: "tenant", Usage: "of the tenant `NAME`; default is one too"},
 		&cli.StringFlag{Name: "placed", Usage: "`yes`, no or contested"},
+		&cli.BoolFlag{Name: "learned", Usage: "that nobody announced and agents saw"},
 		&cli.StringSliceFlag{Name: "label", Usage: "with the label `KEY=VALUE`, or KEY; may be repeated"},
 	}
 }
 
 func (t *talk) filter(page int) api.TunnelFilter {
-	return api.TunnelFilter{
+	f := api.TunnelFilter{
 		Service: t.String("service"), RealServer: t.String("realserver"), Endpoint: t.String("endpoint"), Inside: t.String("inside"), State: t.String("state"),
 		Owner: t.String("owner"), Group: t.String("group"), Tenant: t.String("tenant"), Placed: t.String("placed"), Labels: t.StringSlice("label"), Limit: page,
 	}
+	if t.Bool("learned") {
+		f.Learned = "yes"
+	}
+	return f
 }
 
 func tunnelListCommand(env *Env) *cli.Command {
 	return &cli.Command{
 		Name: "list", Aliases: []string{"ls"}, Usage: "list tunnels in order of their ids",
 		Description: describe(`
-Lists tunnels that all given filters let through. With --json one tunnel a line.`,
+Lists tunnels that all given filters let through. With --json one tunnel a line.
+
+Up tells by what: agent (an agent sees it established), packets, or nms (its word). Remarks: learned
+(nobody announced it, an agent saw it), roamed (it is seen at an address it was not announced with),
+at RS (an agent sees it established elsewhere than it is placed), split, contested.`,
 			"director tunnel list --realserver rs2 --limit 0",
 			"director tunnel list --inside 100.64.40.33",
 			"director tunnel list --label region=north --json"),
@@ -83,7 +93,7 @@ func (l *tunnelLister) run(ctx context.Context) error {
 		size = min(size, l.limit)
 	}
 	for cursor := ""; ; {
-		page, err := l.t.tunnelPage(ctx, size, cursor)
+		page, err := l.t.tunnelPage(ctx, l.t.filter(size), cursor)
 		if err != nil {
 			return err
 		}
@@ -114,10 +124,10 @@ func (l *tunnelLister) run(ctx context.Context) error {
 }
 
 // tunnelPage reads one page within --timeout.
-func (t *talk) tunnelPage(ctx context.Context, size int, cursor string) (api.TunnelList, error) {
+func (t *talk) tunnelPage(ctx context.Context, f api.TunnelFilter, cursor string) (api.TunnelList, error) {
 	ctx, cancel := t.limited(ctx)
 	defer cancel()
-	return t.client.TunnelPage(ctx, t.filter(size), cursor)
+	return t.client.TunnelPage(ctx, f, cursor)
 }
 
 func (l *tunnelLister) add(s *api.TunnelState) error {
@@ -176,6 +186,15 @@ func upWord(s *api.TunnelState) string {
 
 func remarks(s *api.TunnelState) string {
 	var out []string
+	if s.Owner == affinity.LearnedOwner {
+		out = append(out, "learned")
+	}
+	if len(s.Roamed) > 0 {
+		out = append(out, "roamed")
+	}
+	if elsewhere(s) {
+		out = append(out, "at "+s.At)
+	}
 	if s.Split {
 		out = append(out, "split")
 	}
@@ -184,6 +203,9 @@ func remarks(s *api.TunnelState) string {
 	}
 	return strings.Join(out, " ")
 }
+
+// elsewhere tells whether an agent sees a tunnel established at another real server than it is placed at.
+func elsewhere(s *api.TunnelState) bool { return s.At != "" && s.At != placeWord(s.Placement) }
 
 func tunnelGetCommand(env *Env) *cli.Command {
 	return &cli.Command{
@@ -207,7 +229,13 @@ func (t *talk) tunnelPageOf(p *page, s *api.TunnelState) {
 		{"endpoints", strings.Join(s.Endpoints, " ")}, {"subnets", strings.Join(s.Subnets, " ")}, {"bandwidth", bits(s.Bandwidth)},
 		{"labels", strings.Join(sortedLabels(s.Labels), " ")}, {"separate from", strings.Join(s.SeparateFrom, " ")},
 		{"generation", unlessZero(s.Generation)}, {"owner", s.Owner}, {"created", moment(now, s.Created)}, {"updated", moment(now, s.Updated)},
-		{"nms says", s.State}, {"up", upWord(s)},
+		{"nms says", s.State}, {"up", upWord(s)}, {"roamed to", strings.Join(s.Roamed, " ")},
+	}
+	if s.Owner == affinity.LearnedOwner {
+		facts = append(facts, [2]string{"learned", "nobody announced it; it goes when no agent has seen it for 30 minutes, or gives way when it is announced"})
+	}
+	if s.At != "" {
+		facts = append(facts, [2]string{"established at", s.At})
 	}
 	if s.LastSeen != nil {
 		facts = append(facts, [2]string{"last packet", moment(now, *s.LastSeen)})
@@ -217,6 +245,9 @@ func (t *talk) tunnelPageOf(p *page, s *api.TunnelState) {
 		if pl.Since != nil {
 			facts = append(facts, [2]string{"since", moment(now, *pl.Since) + ", " + pl.Why})
 		}
+	}
+	if elsewhere(s) {
+		facts = append(facts, [2]string{"wrong place", "its packets go to " + placeWord(s.Placement) + ", and " + s.At + " has it established; director seen lists all of these"})
 	}
 	facts = append(facts, [2]string{"contested", strings.Join(s.Contested, " | ")})
 	if s.Split {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/affinity"
 	"tunneldirector/director/api"
 )
 
@@ -22,7 +23,8 @@ func tunnelExportCommand(env *Env) *cli.Command {
 		Description: describe(`
 Writes the tunnels that all given filters let through to FILE, or to standard output, as NDJSON or
 CSV. Importing the file again changes nothing. Placements and owners are the director's and not in
-it: tunnels that exist keep their owners, the others belong to the token that imports them. A file is
+it: tunnels that exist keep their owners, the others belong to the token that imports them. Learned
+tunnels, which nobody announced, are only in it with --learned, and then nothing else is. A file is
 put in place when it is complete.
 
 The tunnels are read a page at a time: changes made meanwhile may be in it or not. The revision told
@@ -87,9 +89,13 @@ func (ex *exporter) run(ctx context.Context, to io.Writer, format string) error 
 }
 
 func (ex *exporter) pages(ctx context.Context, put func(*api.Tunnel) error) error {
+	f := ex.t.filter(exportPage)
+	if f.Learned == "" && f.Owner != affinity.LearnedOwner {
+		f.Learned = "no" // who imports them would announce them
+	}
 	var bar *progress
 	for cursor := ""; ; {
-		page, err := ex.t.tunnelPage(ctx, exportPage, cursor)
+		page, err := ex.t.tunnelPage(ctx, f, cursor)
 		if err != nil {
 			return err
 		}

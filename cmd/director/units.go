@@ -58,6 +58,14 @@ func ago(now, at time.Time) string {
 	return span(d) + " ago"
 }
 
+// until writes a time to come, and how far away it is.
+func until(now, at time.Time) string {
+	if d := at.Sub(now); d >= time.Second {
+		return utc(at) + " (in " + span(d) + ")"
+	}
+	return utc(at) + " (now)"
+}
+
 // span writes a duration in its two largest units.
 func span(d time.Duration) string {
 	units := []struct {

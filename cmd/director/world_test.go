@@ -17,6 +17,7 @@ import (
 	"tunneldirector/affinity"
 	td "tunneldirector/director"
 	"tunneldirector/director/api"
+	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
 )
@@ -58,6 +59,7 @@ func (s *disk) State() td.StoreState       { return td.StoreState{Used: 3 << 20,
 type world struct {
 	t      *testing.T
 	d      *td.Director
+	agents *observe.Book
 	server *api.Server
 	socket string
 	hangUp func() // ends the API, not the director
@@ -76,14 +78,15 @@ func newWorldOver(t *testing.T, p plane.Plane) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, err := td.Open(ctx, stored, td.Options{Name: "d1", Version: "1.2.3", Plane: p, PlaneKind: "mem",
+	book := observe.NewBook(nil)
+	d, err := td.Open(ctx, stored, td.Options{Agents: book, Name: "d1", Version: "1.2.3", Plane: p, PlaneKind: "mem",
 		Host: nowhere{}, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	w := &world{t: t, d: d, server: api.New(d, api.Options{Name: "d1", Version: "1.2.3"}), socket: filepath.Join(t.TempDir(), "api.sock")}
+	w := &world{t: t, d: d, agents: book, server: api.New(d, api.Options{Name: "d1", Version: "1.2.3"}), socket: filepath.Join(t.TempDir(), "api.sock")}
 	w.listen()
 	t.Cleanup(func() {
 		w.hangUp()

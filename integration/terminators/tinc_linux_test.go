@@ -120,6 +120,7 @@ func (r *tincRig) script(dir, name, text string) {
 
 // TestTinc: a site that is told by the old real server dials again, and lands at the new one; where that is dead, it has to notice.
 func TestTinc(t *testing.T) {
+	t.Parallel()
 	r := newTincRig(t, 2)
 	s, other := r.Sites[0], r.Sites[1]
 	before := r.tunnelOf(r.drivers[0], s, 30*time.Second)

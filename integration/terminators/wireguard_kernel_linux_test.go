@@ -56,25 +56,31 @@ func ipNet(p netip.Prefix) net.IPNet {
 	return net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
+// kernelSite starts a site's, and returns what real servers are to know of it.
+func (r *rig) kernelSite(s *lab.Site, service, shared wgtypes.Key) wgtypes.PeerConfig {
+	r.Helper()
+	k, often := r.kernelKey(), 25*time.Second
+	r.kernelDevice(s.NS, wgtypes.Config{PrivateKey: &k, Peers: []wgtypes.PeerConfig{{
+		PublicKey: service, PresharedKey: &shared, Endpoint: net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.VIP, lab.WireGuardPort)),
+		PersistentKeepaliveInterval: &often, AllowedIPs: []net.IPNet{ipNet(r.inner())},
+	}}})
+	r.must("route", s.NS.Route(r.inner(), netip.Addr{}, "wg0"))
+	p := wgtypes.PeerConfig{PublicKey: k.PublicKey(), PresharedKey: &shared}
+	for _, subnet := range s.Subnets {
+		p.AllowedIPs = append(p.AllowedIPs, ipNet(subnet))
+	}
+	return p
+}
+
 // TestWireGuardKernel: the same with the kernel's WireGuard, and a peer with more subnets than fit into one message.
 func TestWireGuardKernel(t *testing.T) {
 	r := newRig(t, lab.Options{Sites: 2, IPv6: true})
-	service, shared, port, often := r.kernelKey(), r.kernelKey(), lab.WireGuardPort, 25*time.Second
+	service, shared, port := r.kernelKey(), r.kernelKey(), lab.WireGuardPort
 	servers := wgtypes.Config{PrivateKey: &service, ListenPort: &port}
 	many := 600
 	for _, s := range r.Sites {
-		k := r.kernelKey()
 		r.pin(s, 0)
-		vip := net.UDPAddrFromAddrPort(netip.AddrPortFrom(s.VIP, lab.WireGuardPort))
-		r.kernelDevice(s.NS, wgtypes.Config{PrivateKey: &k, Peers: []wgtypes.PeerConfig{{
-			PublicKey: service.PublicKey(), PresharedKey: &shared, Endpoint: vip, PersistentKeepaliveInterval: &often, AllowedIPs: []net.IPNet{ipNet(r.inner())},
-		}}})
-		r.must("route", s.NS.Route(r.inner(), netip.Addr{}, "wg0"))
-		p := wgtypes.PeerConfig{PublicKey: k.PublicKey(), PresharedKey: &shared}
-		for _, subnet := range s.Subnets {
-			p.AllowedIPs = append(p.AllowedIPs, ipNet(subnet))
-		}
-		servers.Peers = append(servers.Peers, p)
+		servers.Peers = append(servers.Peers, r.kernelSite(s, service.PublicKey(), shared))
 	}
 	var drivers []*wireguard.Terminator
 	for _, rs := range r.RealServers {

@@ -12,50 +12,90 @@ import (
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
 	"github.com/mdlayher/packet"
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
-// whoHas asks an interface's segment for an address, in the namespace of the calling thread, and hears answers for a while.
-// An IPv4 sender that is not valid is 0.0.0.0, as of a probe for duplicate addresses (RFC 5227).
-func whoHas(ctx context.Context, device string, a, sender netip.Addr, wait time.Duration) (macs []net.HardwareAddr, err error) {
+// A query asks who has an address. An IPv4 sender that is not valid is 0.0.0.0, as of a probe for duplicate addresses (RFC 5227).
+type query struct{ addr, sender netip.Addr }
+
+// whoHas asks an interface's segment, in the namespace of the calling thread, and gives answers a while. What it returns is in
+// the order of the queries.
+func whoHas(ctx context.Context, device string, queries []query, wait time.Duration) (macs [][]net.HardwareAddr, err error) {
 	defer func() {
 		if err != nil {
-			err = fmt.Errorf("ask on %s who has %v: %w", device, a, err)
+			err = fmt.Errorf("ask on %s who has addresses: %w", device, err)
 		}
 	}()
 	ifi, err := net.InterfaceByName(device)
 	if err != nil {
 		return nil, err
 	}
-	kind := unix.ETH_P_ARP
-	if a.Is6() {
-		kind = unix.ETH_P_IPV6
+	var conns []*packet.Conn
+	for _, q := range queries {
+		c, err := ask(ifi, q)
+		if err != nil {
+			return nil, err
+		}
+		defer c.Close()
+		conns = append(conns, c)
 	}
-	c, err := packet.Listen(ifi, packet.Raw, kind, nil)
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(wait):
+	}
+	for i, c := range conns {
+		list, err := hear(c, queries[i].addr)
+		if err != nil {
+			return nil, err
+		}
+		macs = append(macs, list)
+	}
+	return macs, nil
+}
+
+// ask returns where answers come.
+func ask(ifi *net.Interface, q query) (c *packet.Conn, err error) {
+	kind, filter := unix.ETH_P_ARP, []bpf.Instruction{bpf.RetConstant{Val: 1 << 16}}
+	if q.addr.Is6() { // neighbour advertisements alone: there may be much else
+		kind, filter = unix.ETH_P_IPV6, []bpf.Instruction{
+			bpf.LoadAbsolute{Off: 14 + 6, Size: 1},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_ICMPV6, SkipTrue: 3},
+			bpf.LoadAbsolute{Off: 14 + 40, Size: 1},
+			bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 136, SkipTrue: 1},
+			bpf.RetConstant{Val: 1 << 16},
+			bpf.RetConstant{Val: 0},
+		}
+	}
+	raw, err := bpf.Assemble(filter)
 	if err != nil {
 		return nil, err
 	}
-	defer c.Close()
-	frame, to, err := question(a, sender, ifi.HardwareAddr)
+	frame, to, err := question(q.addr, q.sender, ifi.HardwareAddr)
 	if err != nil {
+		return nil, err
+	}
+	if c, err = packet.Listen(ifi, packet.Raw, kind, &packet.Config{Filter: raw}); err != nil {
 		return nil, err
 	}
 	if _, err := c.WriteTo(frame, &packet.Addr{HardwareAddr: to}); err != nil {
-		return nil, err
+		return nil, errors.Join(err, c.Close())
 	}
-	end := time.Now().Add(wait)
-	if d, ok := ctx.Deadline(); ok && d.Before(end) {
-		end = d
-	}
-	if err := c.SetReadDeadline(end); err != nil {
+	return c, nil
+}
+
+// hear takes what came, each MAC once.
+func hear(c *packet.Conn, a netip.Addr) (macs []net.HardwareAddr, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 		return nil, err
 	}
 	b := make([]byte, 1<<16)
-	for {
+	for range 10_000 { // whatever the wire says, there is an end
 		n, _, err := c.ReadFrom(b)
 		var late net.Error
 		if errors.As(err, &late) && late.Timeout() {
-			return macs, ctx.Err()
+			break
 		}
 		if err != nil {
 			return nil, err
@@ -64,6 +104,7 @@ func whoHas(ctx context.Context, device string, a, sender netip.Addr, wait time.
 			macs = append(macs, mac)
 		}
 	}
+	return macs, nil
 }
 
 // question is an ARP request or a neighbour solicitation (RFC 4861, 4.3).

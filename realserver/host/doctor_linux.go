@@ -68,10 +68,10 @@ func (e *exam) all() (err error) {
 	if ok, err := e.devices(); err != nil || !ok {
 		return err
 	}
-	errs := []error{e.arp(), e.neighbours(), e.forwards(), e.sizes(), e.firewall(), e.passing()}
+	errs := []error{e.arp(), e.neighbours(), e.forwards(), e.sizes(), e.firewall(), e.passing(), e.wire()}
 	for _, v6 := range []bool{false, true} {
 		if e.in.has(v6) {
-			errs = append(errs, e.arriving(v6), e.leaving(v6), e.wire(v6))
+			errs = append(errs, e.arriving(v6), e.leaving(v6))
 		}
 	}
 	return errors.Join(errs...)

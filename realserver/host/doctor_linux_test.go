@@ -4,9 +4,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
@@ -81,18 +79,7 @@ func second(lines string) func(site) {
 		s.router.ip("link set rs0 master br0\nlink set sw0 master br0\n")
 		s.rs.ip(lines)
 		s.rs.until("link show dev eth2", "state UP")
-		s.rs.until("-6 address show dev eth2", "fe80")
-		s.rs.until("-6 route show table local dev eth2 type local", "fe80") // no longer tentative
-	}
-}
-
-// until waits for a word in what ip says.
-func (r room) until(command, word string) {
-	r.Helper()
-	for end := time.Now().Add(10 * time.Second); !strings.Contains(r.ip(command), word); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			r.Fatalf("ip %s: no %s", command, word)
-		}
+		s.rs.settle("eth2")
 	}
 }
 

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -94,47 +93,58 @@ func (e *exam) neighbours() error {
 	return nil
 }
 
-// wire asks the segment.
-func (e *exam) wire(v6 bool) error {
+// wire asks the segment who has the VIPs and the own address.
+func (e *exam) wire() error {
 	if e.iface.Attrs().RawFlags&unix.IFF_RUNNING == 0 || e.iface.Attrs().RawFlags&unix.IFF_NOARP != 0 || len(e.iface.Attrs().HardwareAddr) != 6 {
 		return nil
 	}
-	own, _ := e.own(v6)
-	var errs []error
+	var queries []query
 	for _, vip := range e.in.VIPs {
-		if vip.Is6() != v6 || v6 && !own.IsValid() {
-			continue
-		}
-		sender := own
-		if !v6 {
-			sender = netip.Addr{} // to one from an address of its own, another interface of this host would not answer
-		}
-		macs, err := whoHas(e.ctx, e.in.Interface, vip, sender, hearing)
-		errs = append(errs, err)
-		here, others := e.sort(macs)
-		if len(here) > 0 {
-			e.find("vip-answered-here", Breaks, fmt.Sprintf("asked on %s who has the VIP %v, this host's %v answered", e.in.Interface, vip, here),
-				"tunnels come to this host past the director", "realserver apply; "+e.command("ip address show to %v", vip))
-		}
-		if len(others) > 1 {
-			e.find("vip-taken", Breaks, fmt.Sprintf("asked on %s who has the VIP %v, %d answered: %v", e.in.Interface, vip, len(others), others),
-				"one is the director: tunnels go to the other by chance", "find the others by their MACs, and do there what realserver apply does here")
+		if vip.Is4() { // to an address of its own, another interface of this host would not answer
+			queries = append(queries, query{vip, netip.Addr{}})
+		} else if own, err := e.own(true); err == nil {
+			queries = append(queries, query{vip, own})
 		}
 	}
-	if own.IsValid() && !v6 && !e.in.ShareL2 {
-		macs, err := whoHas(e.ctx, e.in.Interface, own, netip.Addr{}, hearing)
-		errs = append(errs, err)
-		here, others := e.sort(macs)
-		if len(others) > 0 {
-			e.find("own-address-taken", Breaks, fmt.Sprintf("asked on %s who has this host's %v, %v answered", e.in.Interface, own, others),
-				"what directors send goes to the one or the other by chance", "give one of them another address; share_l2 where it is on purpose")
-		}
-		if len(here) > 0 {
-			e.find("arp-flux-seen", Risks, fmt.Sprintf("asked on %s who has this host's %v, its own %v answered", e.in.Interface, own, here),
-				"directors send to the one interface or the other by chance", "realserver apply")
+	own, err := e.own(false)
+	if err == nil && e.in.has(false) && !e.in.ShareL2 {
+		queries = append(queries, query{own, netip.Addr{}})
+	}
+	macs, err := whoHas(e.ctx, e.in.Interface, queries, hearing)
+	if err != nil {
+		return err
+	}
+	for i, q := range queries {
+		here, others := e.sort(macs[i])
+		if q.addr == own {
+			e.ownAnswered(own, here, others)
+		} else {
+			e.vipAnswered(q.addr, here, others)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
+}
+
+func (e *exam) vipAnswered(vip netip.Addr, here []string, others []net.HardwareAddr) {
+	if len(here) > 0 {
+		e.find("vip-answered-here", Breaks, fmt.Sprintf("asked on %s who has the VIP %v, this host's %v answered", e.in.Interface, vip, here),
+			"tunnels come to this host past the director", "realserver apply; "+e.command("ip address show to %v", vip))
+	}
+	if len(others) > 1 {
+		e.find("vip-taken", Breaks, fmt.Sprintf("asked on %s who has the VIP %v, %d answered: %v", e.in.Interface, vip, len(others), others),
+			"one is the director: tunnels go to the other by chance", "find the others by their MACs, and do there what realserver apply does here")
+	}
+}
+
+func (e *exam) ownAnswered(own netip.Addr, here []string, others []net.HardwareAddr) {
+	if len(others) > 0 {
+		e.find("own-address-taken", Breaks, fmt.Sprintf("asked on %s who has this host's %v, %v answered", e.in.Interface, own, others),
+			"what directors send goes to the one or the other by chance", "give one of them another address; share_l2 where it is on purpose")
+	}
+	if len(here) > 0 {
+		e.find("arp-flux-seen", Risks, fmt.Sprintf("asked on %s who has this host's %v, its own %v answered", e.in.Interface, own, here),
+			"directors send to the one interface or the other by chance", "realserver apply")
+	}
 }
 
 // sort tells this host's MACs from others'.

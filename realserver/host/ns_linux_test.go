@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -132,6 +133,30 @@ func wire(a room, aName string, b room, bName string) {
 	b.ip("link set " + bName + " up")
 }
 
+// until waits for a word in what ip says.
+func (r room) until(command, word string) {
+	r.Helper()
+	r.wait("ip "+command+": "+word, func() bool { return strings.Contains(r.ip(command), word) })
+}
+
+// settle waits until devices have their own IPv6 addresses.
+func (r room) settle(devices ...string) {
+	r.Helper()
+	for _, d := range devices {
+		r.until("-6 address show dev "+d, "fe80")
+	}
+	r.wait("no tentative address", func() bool { return r.ip("-6 address show tentative") == "" })
+}
+
+func (r room) wait(what string, there func() bool) {
+	r.Helper()
+	for end := time.Now().Add(10 * time.Second); !there(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			r.Fatal("there is no " + what)
+		}
+	}
+}
+
 // A site is a real server's host, a switch with a router and a director behind eth0, and targets behind eth1.
 type site struct {
 	rs, router, inner room
@@ -153,6 +178,7 @@ route add default via 2001:db8::1
 address add 2001:db8::1/64 dev rs0
 `)
 	s.inner.ip("address add 10.9.0.1/24 dev rs1\n")
+	s.rs.settle("eth0", "eth1")
 	return s
 }
 

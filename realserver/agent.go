@@ -32,7 +32,7 @@ type Options struct {
 
 // GCPercent is what a program that runs an Agent sets: the heap is small and seldom grows, and memory is what an agent must not take
 // from the terminators beside it.
-const GCPercent = 40
+const GCPercent = 20
 
 // tendEvery is how long what somebody else changes on the host stays so.
 const tendEvery = time.Minute

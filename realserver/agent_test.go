@@ -130,9 +130,12 @@ func TestKeepalive(t *testing.T) {
 		if len(d.hellos) != 1 || d.heard > 0 || d.up() != -1 {
 			t.Errorf("%d hellos, %d statuses, %d tunnels of a real server that was refused", len(d.hellos), d.heard, d.up())
 		}
-		settle(20 * time.Second)
+		settle(12 * time.Second)
 		if len(d.hellos) != 2 {
-			t.Errorf("asked again %d times within 70 s", len(d.hellos)-1)
+			t.Errorf("asked again %d times within 62 s", len(d.hellos)-1)
+		}
+		if slices.ContainsFunc(l.logs.list, func(s string) bool { return strings.Contains(s, "no stream to the director") }) {
+			t.Errorf("asking again is logged as a failure: %q", l.logs.list)
 		}
 		if s := l.agent.Status().Directors[0]; s.Refused["rs1"] == "" {
 			t.Errorf("status %+v", s)
@@ -254,6 +257,35 @@ func TestChangesAreSeenAtOnce(t *testing.T) {
 		settle(lookSoon)
 		if l.directors[0].up() != 1 || k.lookCount() > 2 {
 			t.Errorf("%d tunnels after %s, %d looks", l.directors[0].up(), lookSoon, k.lookCount())
+		}
+	})
+}
+
+// TestHealthIsToldAtOnce: what cannot wait for the next second does not, neither for directors nor for probes.
+func TestHealthIsToldAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kernel{poke: make(chan struct{})}
+		l := begin(t, k, 1, nil)
+		settle(2300 * time.Millisecond)
+		k.set(func(s *software) { s.err = errGone })
+		k.poke <- struct{}{}
+		settle(lookSoon)
+		if l.directors[0].health() != "dead" || l.answer().Health != agent.HealthDead {
+			t.Errorf("directors know %s, probes are answered by %s", l.directors[0].health(), l.answer().Health)
+		}
+	})
+}
+
+// TestAnswersHold: as long as somebody looks, the responder is told so, though nothing changes.
+func TestAnswersHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{}
+		l := begin(t, soft, 0, nil)
+		settle(61 * time.Second)
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if since := time.Since(l.told); since > 5*time.Second {
+			t.Errorf("told %s ago", since)
 		}
 	})
 }

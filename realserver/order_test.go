@@ -141,6 +141,42 @@ func TestAdoptWhatIsUp(t *testing.T) {
 	}
 }
 
+// TestAdoptRevives: a tunnel that the site had left behind here, and that carries packets again once it was asked for, is done.
+func TestAdoptRevives(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		old := site(1, time.Now().Add(-time.Hour))
+		old.Rx = 1
+		soft := &software{up: []agent.Tunnel{old}}
+		soft.adopt = func(agent.Inherited) error {
+			time.AfterFunc(time.Second, func() { soft.set(func(s *software) { s.up[0].Rx++ }) })
+			return nil
+		}
+		l := begin(t, soft, 1, nil)
+		settle(time.Minute)
+		l.directors[0].order(order(agent.OrderAdopt, 1))
+		settle(5 * time.Second)
+		if got := l.directors[0].outcome("adopt", "site-00001"); got != "done" || len(soft.asked()) != 1 {
+			t.Errorf("%s, asked %d times", got, len(soft.asked()))
+		}
+	})
+}
+
+// TestReleaseLooksFirst: a site that is back since the last look is spared, too.
+func TestReleaseLooksFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: []agent.Tunnel{site(1, time.Now()), site(2, time.Now())}}
+		l := begin(t, soft, 1, func(_ *lab, o *Options) { o.Adopt = Pace{Rate: 1, Burst: 1} })
+		settle(13 * time.Second)
+		l.directors[0].order(order(agent.OrderRelease, 1, 2))
+		settle(500 * time.Millisecond)
+		soft.set(func(s *software) { s.establish(site(1, time.Time{})) })
+		settle(time.Second)
+		if !slices.Equal(soft.gave(), []string{"site-00002"}) || l.directors[0].count("release", agent.OutcomeDone) != 2 {
+			t.Errorf("released %q, %d done", soft.gave(), l.directors[0].count("release", agent.OutcomeDone))
+		}
+	})
+}
+
 // TestSiteComesByItself: a tunnel that waits for its turn and is established meanwhile is done, and not asked for.
 func TestSiteComesByItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -18,8 +18,8 @@ const (
 	askLimit = 5 * time.Second
 	// workEvery is how often it is asked what the software works with, as long as none of its processes ends.
 	workEvery = 30 * time.Second
-	// recent is how old the picture may be by which a tunnel is released.
-	recent = time.Second
+	// recent is how old the picture may be by which a tunnel is released: within it a site may come back that is not spared.
+	recent = 200 * time.Millisecond
 )
 
 // carryOut does the jobs of a kind, one at a time, at the pace. While the terminator does not work they wait.

@@ -270,6 +270,7 @@ type lab struct {
 	agent     *Agent
 	directors []*director
 	answers   map[string]State
+	told      time.Time // when they were told last
 	mu        sync.Mutex
 	logs      *logs
 }
@@ -281,7 +282,7 @@ func begin(t *testing.T, soft terminator.Terminator, directors int, change func(
 	o := Options{Host: "node-a", Version: "1.2.3", Log: slog.New(l.logs), Answer: func(name string, s State) {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.answers[name] = s
+		l.answers[name], l.told = s, time.Now()
 	}}
 	o.Instances = []Instance{{Server: agent.Server{Name: "rs1", Terminator: "memory", Method: "dr", VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")}}, Terminator: soft}}
 	byAddress := map[string]*director{}

@@ -50,6 +50,7 @@ type setup struct {
 	lab      lab.Options // Bare is set
 	service  daemon.VirtualService
 	settings string // more of the node file
+	agents   bool   // the director hears agents; startAgents starts them
 }
 
 // A rig is a bare lab with a director that runs and knows nothing yet.
@@ -60,6 +61,9 @@ type rig struct {
 	w   *watch
 	ctx context.Context
 	set setup
+
+	authority *daemon.Authority // of director and agents; nil: there are none
+	files     string            // directory of configurations
 }
 
 func newRig(t *testing.T, s setup) *rig {
@@ -80,8 +84,15 @@ func newRig(t *testing.T, s setup) *rig {
 	r := &rig{T: t, Lab: l, ctx: t.Context(), set: s}
 	r.w = r.listen()
 	built := time.Since(begin)
+	r.files = t.TempDir()
+	if s.agents {
+		r.authority, err = daemon.NewAuthority(r.files)
+		r.must("make an authority", err)
+		s.settings, err = r.authority.Settings(l, "director1")
+		r.must("certify the director", err)
+	}
 	r.d, err = daemon.New(l, daemon.Options{
-		Binary: os.Getenv("DIRECTOR"), Dir: t.TempDir(), Log: t.Output(), Plane: s.plane, Service: s.service, Settings: s.settings,
+		Binary: os.Getenv("DIRECTOR"), Dir: r.files, Log: t.Output(), Plane: s.plane, Service: s.service, Settings: s.settings,
 	})
 	r.must("configure the director", err)
 	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)

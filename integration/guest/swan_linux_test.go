@@ -33,7 +33,7 @@ var settings = fmt.Sprintf("(strongSwan; site: DPD %s, gives up after %s more, c
 // swan is strongSwan at sites and real servers of a rig. All real servers are the same to a site.
 type swan struct {
 	*rig
-	authority *authority
+	people    *authority
 	service   strongswan.Identity
 	sites     map[*lab.Site]*strongswan.Daemon
 	servers   map[*lab.RealServer]*strongswan.Daemon
@@ -49,8 +49,8 @@ type kindOfSite struct {
 // startSwan starts all charons; the real servers' know the sites.
 func (r *rig) startSwan() *swan {
 	r.Helper()
-	w := &swan{rig: r, authority: newAuthority(r.T), sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}}
-	w.service = w.authority.identity("vip", false)
+	w := &swan{rig: r, people: newAuthority(r.T), sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}}
+	w.service = w.people.identity("vip", false)
 	r.warmUp()
 	begin := time.Now()
 	var mu sync.Mutex
@@ -128,7 +128,7 @@ func (w *swan) call(s *lab.Site, k kindOfSite) {
 	if k.mute {
 		c.Liveness = 0
 	}
-	w.must("configure "+s.Name, w.sites[s].Load(c, w.authority.identity(s.Name, k.large)))
+	w.must("configure "+s.Name, w.sites[s].Load(c, w.people.identity(s.Name, k.large)))
 }
 
 // at are the real servers, by name, whose charon has a tunnel to a site.

@@ -56,7 +56,7 @@ func addJob(w *cpio.Writer, root string, job Job, p programs) error {
 		files[guest] = host
 	}
 	if p.director != "" {
-		files[directorAt] = p.director
+		files[directorAt], files[agentAt] = p.director, p.agent
 	}
 	var todo wire.Job
 	for i, t := range job.Tests {
@@ -82,7 +82,10 @@ func addJob(w *cpio.Writer, root string, job Job, p programs) error {
 	return w.File(wire.JobFile, 0o644, int64(len(b)), bytes.NewReader(b))
 }
 
-const directorAt = wire.Lab + "/director"
+const (
+	directorAt = wire.Lab + "/director"
+	agentAt    = wire.Lab + "/realserver"
+)
 
 // testAt is where a compiled test is in the guest, workingDir where it runs.
 func testAt(host string) string      { return path.Join(wire.Lab, filepath.Base(host)) }
@@ -101,7 +104,7 @@ func program(t Tests, compiled string, director bool) wire.Program {
 	}
 	env := []string{"CI=true", "TUNNELDIRECTOR_VM=1", "OUT=" + wire.Out}
 	if director {
-		env = append(env, "DIRECTOR="+directorAt)
+		env = append(env, "DIRECTOR="+directorAt, "REALSERVER="+agentAt)
 	}
 	return wire.Program{Args: args, Dir: workingDir(t.Package), Env: append(env, t.Env...), Seconds: seconds(t.timeout() + afterTimeout)}
 }

@@ -27,7 +27,8 @@ func moduleRoot(ctx context.Context) (string, error) {
 // programs are the compiled files of a job.
 type programs struct {
 	init     string
-	director string   // "": not wanted
+	director string   // "": neither it nor the agent is wanted
+	agent    string
 	tests    []string // as the job's Tests
 }
 
@@ -38,8 +39,9 @@ func compile(ctx context.Context, root, dir string, job Job) (programs, error) {
 	p := programs{init: filepath.Join(dir, "init"), tests: make([]string, len(job.Tests))}
 	g.Go(func() error { return build(ctx, root, "build", "./integration/vm/init", p.init) })
 	if job.Director {
-		p.director = filepath.Join(dir, "director")
+		p.director, p.agent = filepath.Join(dir, "director"), filepath.Join(dir, "realserver")
 		g.Go(func() error { return build(ctx, root, "build", "./cmd/director", p.director) })
+		g.Go(func() error { return build(ctx, root, "build", "./cmd/realserver", p.agent) })
 	}
 	built := map[string]string{} // package to program: two Tests may be of one package
 	for i, t := range job.Tests {

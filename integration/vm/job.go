@@ -38,7 +38,7 @@ type Job struct {
 	Memory   int               // MB; 0: DefaultMemory
 	CPUs     int               // 0: DefaultCPUs
 	Files    map[string]string // further files: path in the guest to file of the host
-	Director bool              // bring the director along; tests find its path in the environment's DIRECTOR
+	Director bool              // bring the director and the agent along; tests find their paths in the environment's DIRECTOR and REALSERVER
 	Tests    []Tests           // run one after the other
 	Out      string            // directory for what the guest leaves in /out, and for console.log; "": none is kept
 

@@ -37,6 +37,7 @@ var guestBoots = []guestBoot{
 			// The one left out reads sources, which are not there.
 			{Package: "./director/plane/xdp", Skip: "^TestReasonsAreOneList$", Env: []string{fewHistories}},
 			{Package: "./cmd/director", Run: "^TestPlaneIsChangedUnderTraffic$", Timeout: 2 * time.Minute},
+			{Package: "./integration/guest", Run: agents, Timeout: 3 * time.Minute},
 		},
 	},
 	{
@@ -55,7 +56,7 @@ var guestBoots = []guestBoot{
 		name:     "changes",
 		memory:   1536,
 		director: true,
-		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels, Timeout: 7 * time.Minute}},
+		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels + "|" + agents, Timeout: 7 * time.Minute}},
 	},
 	{
 		name: "histories",
@@ -72,4 +73,5 @@ var guestBoots = []guestBoot{
 const (
 	ipsec   = "^Test(StrongSwan|Libreswan)"
 	tunnels = "^Test(KernelTunnels|Method|Fragments|TooBig|IPVSRefuses)"
+	agents  = "^TestAgents"
 )

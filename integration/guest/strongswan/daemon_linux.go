@@ -47,6 +47,7 @@ type Daemon struct {
 type Software struct {
 	Packages  []string // directories of unpacked packages, seen by charon alone
 	Userspace bool     // it carries ESP in UDP itself (kernel-libipsec)
+	Crowd     bool     // it stands for many sites: that they all hear of one peer at once is no attack
 }
 
 // Start starts an installed charon on a machine and waits until it can be talked to.
@@ -147,7 +148,10 @@ func (d *Daemon) Kill() {
 // settings are strongswan.conf. OpenSSL's plugin has all the cryptography but one, and certificates. What IKE messages hold is not
 // logged: the probes of a director are many.
 func (s Software) settings(r Retransmits) string {
-	kernel, routes := "kernel-netlink", "no"
+	kernel, routes, wary := "kernel-netlink", "no", "yes"
+	if s.Crowd {
+		wary = "no"
+	}
 	if s.Userspace { // packets come to its TUN device by routes
 		kernel, routes = "kernel-libipsec kernel-netlink", "yes"
 	}
@@ -158,6 +162,7 @@ func (s Software) settings(r Retransmits) string {
   retransmit_tries = %d
   install_routes = %s
   install_virtual_ip = no
+  dos_protection = %s
   plugins {
     vici {
       socket = unix:///run/charon.vici
@@ -175,5 +180,5 @@ func (s Software) settings(r Retransmits) string {
     }
   }
 }
-`, kernel, r.Timeout.Seconds(), r.Base, r.Tries, routes)
+`, kernel, r.Timeout.Seconds(), r.Base, r.Tries, routes, wary)
 }

@@ -9,6 +9,7 @@ type guestBoot struct {
 	kernel   Kernel
 	memory   int
 	director bool
+	files    map[string]string // path in the guest to file here
 	tests    []Tests
 }
 
@@ -31,12 +32,25 @@ var guestBoots = []guestBoot{
 			{Package: "./director/plane/ipvs", Skip: "^TestHistories$", Env: []string{"PLANETEST_HISTORIES=2"}},
 			{Package: "./director/plane/ipvs/conntab", Timeout: time.Minute},
 			{Package: "./director/plane/ipvs/gate", Timeout: 2 * time.Minute},
-			{Package: "./director/plane/ipvs/inject", Timeout: 2 * time.Minute},
+			{Package: "./director/plane/ipvs/inject", Skip: rates, Timeout: 2 * time.Minute},
 			{Package: "./director/plane/ipvs/route", Timeout: 3 * time.Minute},
 			{Package: "./director/plane/ipvs/shadow", Timeout: time.Minute},
-			// The one left out reads sources, which are not there.
-			{Package: "./director/plane/xdp", Skip: "^TestReasonsAreOneList$", Env: []string{fewHistories}},
+			// One left out reads sources, which are not there; the others run on the host's kernel, and here in make soak.
+			{Package: "./director/plane/xdp", Skip: "^TestReasonsAreOneList$|" + thorough, Env: []string{fewHistories}},
 			{Package: "./cmd/director", Run: "^TestPlaneIsChangedUnderTraffic$", Timeout: 2 * time.Minute},
+		},
+	},
+	{
+		name:     "agents",
+		memory:   1536,
+		director: true,
+		// What takes a kernel with IPIP, IPsec, WireGuard or GRE; the rest runs on the host.
+		files: map[string]string{"/examples/agent/gre": "../../examples/agent/gre", "/examples/agent/l2tp": "../../examples/agent/l2tp"},
+		tests: []Tests{
+			{Package: "./realserver/host", Run: "^TestTunnel", Timeout: 2 * time.Minute},
+			{Package: "./realserver/terminator/xfrm", Timeout: time.Minute},
+			{Package: "./integration/datapath", Run: "^TestTunnel", Timeout: time.Minute},
+			{Package: "./integration/terminators", Run: "^Test(GRE|L2TP|WireGuardKernel)$", Timeout: 2 * time.Minute},
 			{Package: "./integration/guest", Run: agents, Timeout: 3 * time.Minute},
 		},
 	},
@@ -63,7 +77,8 @@ var guestBoots = []guestBoot{
 		soak: true,
 		tests: []Tests{
 			{Package: "./director/plane/ipvs", Run: "^TestWire$", Env: []string{"PLANETEST_HISTORIES=100"}},
-			{Package: "./director/plane/xdp", Run: "^TestHistories$", Env: []string{"PLANETEST_HISTORIES=1000"}},
+			{Package: "./director/plane/xdp", Run: "^TestHistories$|" + thorough, Env: []string{"PLANETEST_HISTORIES=1000"}},
+			{Package: "./director/plane/ipvs/inject", Run: rates},
 		},
 	},
 }
@@ -74,4 +89,7 @@ const (
 	ipsec   = "^Test(StrongSwan|Libreswan)"
 	tunnels = "^Test(KernelTunnels|Method|Fragments|TooBig|IPVSRefuses)"
 	agents  = "^TestAgents"
+
+	thorough = "^Test(ReplaceByDifference|ApplyChanges|LookupDecidesAsMem)$"
+	rates    = "^TestKernelRates$"
 )

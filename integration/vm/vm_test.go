@@ -28,7 +28,7 @@ func TestInVM(t *testing.T) {
 			} else {
 				t.Parallel()
 			}
-			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Tests: b.tests})
+			report := bootOrSkip(t, Job{Kernel: b.kernel, Memory: b.memory, Director: b.director, Files: b.files, Tests: b.tests})
 			t.Logf("kernel %s by %s: up after %.1f s, off after %.1f s", report.Release, report.Accel, report.Boot.Seconds(), report.Wall.Seconds())
 		})
 	}

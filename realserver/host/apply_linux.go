@@ -154,7 +154,7 @@ func (r *run) do(ctx context.Context, v *view, w want) error {
 		return fmt.Errorf("read %v: %w", w, err)
 	}
 	ours := r.state.find(string(v.space), w.key()) != nil
-	c := Change{Space: v.space, Object: w.String(), From: now, To: w.value, Why: w.why}
+	c := Change{Space: v.space, Object: w.String(), From: shown(w.piece, now), To: w.value, Why: w.why}
 	switch {
 	case w.same(now, w.value), slices.Contains(w.good, now):
 		if !ours && w.object() {
@@ -185,6 +185,14 @@ func (r *run) do(ctx context.Context, v *view, w want) error {
 	return nil
 }
 
+// shown is a value for people: of forwarding, the switch without all that it changes.
+func shown(p piece, value string) string {
+	if _, ok := p.(forwarding); ok {
+		value, _, _ = strings.Cut(value, " ")
+	}
+	return value
+}
+
 // undoAll puts back, the newest first, what which says.
 func (r *run) undoAll(ctx context.Context, v *view, which func(record) bool) error {
 	var errs []error
@@ -206,7 +214,7 @@ func (r *run) undo(ctx context.Context, v *view, rec record) error {
 		return fmt.Errorf("read %v: %w", p, err)
 	}
 	made := slices.ContainsFunc(rec.Made, func(value string) bool { return p.same(now, value) })
-	c := Change{Space: v.space, Object: p.String(), From: now, To: rec.Was, Why: "it is as it was before"}
+	c := Change{Space: v.space, Object: p.String(), From: shown(p, now), To: shown(p, rec.Was), Why: "it is as it was before"}
 	switch {
 	case now == "" || p.same(now, rec.Was): // gone with its device, or never changed
 	case made && r.dry:
@@ -220,8 +228,8 @@ func (r *run) undo(ctx context.Context, v *view, rec record) error {
 		}
 		r.changes = append(r.changes, c)
 	default:
-		c.To, c.Left = now, true
-		c.Why = fmt.Sprintf("somebody else changed it from our %q, and it was %q before", rec.Made[len(rec.Made)-1], rec.Was)
+		c.To, c.Left = c.From, true
+		c.Why = fmt.Sprintf("somebody else changed it from our %q, and it was %q before", rec.Made[len(rec.Made)-1], shown(p, rec.Was))
 		r.changes = append(r.changes, c)
 	}
 	r.state.drop(string(v.space), rec.Key)

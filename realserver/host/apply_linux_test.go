@@ -58,6 +58,11 @@ func TestApplyRevert(t *testing.T) {
 			}
 			done, err := h.Apply(t.Context())
 			must(t, err)
+			for _, c := range done {
+				if len(c.From) > 40 || c.Why == "" || c.Space != s.rs.ns {
+					t.Errorf("%+v: is not for people", c)
+				}
+			}
 			if diff := cmp.Diff(planned, done); diff != "" || len(done) == 0 {
 				t.Errorf("Apply did not as Plan said:\n%s", diff)
 			}

@@ -45,6 +45,7 @@ generate: ## compile the eBPF programs again (clang, llvm, libbpf-dev)
 bench: build ## figures as ratios against a floor or a peer of the same run (root, some minutes); also build/bench.json
 	@mkdir -p build
 	$(GO) run ./integration/bench -director $(BIN) -out build/bench.json
+	AGENTS_BENCH=1 $(GO) test -v -count=1 -timeout 30m -run 'TestTakeover|TestAtRest' ./integration/agents
 	$(GO) run ./integration/vm/run -package ./integration/bench/vm -run TestBench -env BENCH=1 -timeout 10m -out build/bench-vm
 
 soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop

@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	if err == nil {
 		*programs = dir
 		var out []byte
-		if out, err = exec.Command("go", "build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver").CombinedOutput(); err != nil {
+		if out, err = build(dir).CombinedOutput(); err != nil {
 			err = fmt.Errorf("%w\n%s", err, out)
 		}
 	}
@@ -44,6 +44,14 @@ func TestMain(m *testing.M) {
 	}
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// build builds the programs: with the race detector, unless figures are wanted.
+func build(dir string) *exec.Cmd {
+	if os.Getenv("AGENTS_BENCH") != "" {
+		return exec.Command("go", "build", "-o", dir, "../../cmd/director", "../../cmd/realserver")
+	}
+	return exec.Command("go", "build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver")
 }
 
 // A rig is a lab with a director at work, tunnel software, and an agent on each real server.
@@ -121,6 +129,13 @@ func (r *rig) agent(l *lab.Lab, rs *lab.RealServer, o daemon.AgentOptions) (*dae
 // start starts the director and the terminators, and makes all known.
 func (r *rig) start() {
 	r.Helper()
+	r.run()
+	r.must("push", r.d.Push(r.ctx, r.Sites...))
+}
+
+// run is start without the tunnels.
+func (r *rig) run() {
+	r.Helper()
 	settings, err := r.authority.Settings(r.Lab, "director1")
 	r.must("certify the director", err)
 	r.d, err = daemon.New(r.Lab, daemon.Options{
@@ -132,7 +147,6 @@ func (r *rig) start() {
 		r.serve(r, rs)
 	}
 	r.must("apply", r.d.Apply(r.ctx))
-	r.must("push", r.d.Push(r.ctx, r.Sites...))
 }
 
 func logger(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }

@@ -69,8 +69,9 @@ type AgentOptions struct {
 	Host       string // default host and the real server's number, as records has it
 	Method     string // default dr
 	Protocols  []string
+	Adopt      string // how it carries orders out, YAML on one line; default: fast
 	Terminator string // of its file, YAML on one line; default: the lab's WireGuard
-	Settings   string // more of its file
+	Settings   string // more of its file; default: it looks each second
 	More       string // more of its real server, YAML lines indented by 4
 }
 
@@ -81,6 +82,12 @@ func NewAgent(l *lab.Lab, rs *lab.RealServer, a *Authority, o AgentOptions) (*Ag
 	}
 	if o.Method == "" {
 		o.Method = "dr"
+	}
+	if o.Settings == "" {
+		o.Settings = "look: 1s"
+	}
+	if o.Adopt == "" {
+		o.Adopt = "{rate: 200/s, burst: 200}"
 	}
 	if o.Terminator == "" {
 		o.Terminator = fmt.Sprintf("{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", rs.Control())
@@ -97,8 +104,7 @@ func NewAgent(l *lab.Lab, rs *lab.RealServer, a *Authority, o AgentOptions) (*Ag
 directors: [%q]
 tls: %s
 state_dir: %s
-look: 1s
-adopt: {rate: 200/s, burst: 200}
+adopt: %s
 %s
 real_servers:
   - name: %s
@@ -108,7 +114,7 @@ real_servers:
     protocols: [%s]
     terminator: %s
 %s
-`, o.Host, agentsAt(l), tls, dir, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)
+`, o.Host, agentsAt(l), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)
 	file := filepath.Join(o.Dir, rs.Name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure the agent of %s: %w", rs.Name, err)
@@ -139,6 +145,9 @@ func (a *Agent) Command(args ...string) (string, error) {
 	}
 	return out.String(), nil
 }
+
+// PID is the agent's process id.
+func (a *Agent) PID() int { return a.p.Cmd.Process.Pid }
 
 // Config is the agent's file.
 func (a *Agent) Config() string { return a.file }

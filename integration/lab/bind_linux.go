@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -16,9 +17,11 @@ import (
 // to any, so that what a real server sends, a handshake of its own included, comes from the virtual IP.
 type bind struct {
 	ns     *Namespace
-	locals []netip.Addr // at most one a family
-	counts *counters    // nil: none
+	counts *counters // nil: none
 	v4, v6 atomic.Pointer[net.UDPConn]
+
+	mu     sync.Mutex   // guards what follows
+	locals []netip.Addr // at most one a family
 }
 
 var _ conn.Bind = (*bind)(nil)
@@ -26,7 +29,7 @@ var _ conn.Bind = (*bind)(nil)
 // Open implements conn.Bind.
 func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 	var fns []conn.ReceiveFunc
-	for _, local := range b.locals {
+	for _, local := range b.addresses() {
 		slot, network := b.slot(local)
 		var c *net.UDPConn
 		err := b.ns.Run(func() error {
@@ -47,6 +50,19 @@ func (b *bind) Open(port uint16) ([]conn.ReceiveFunc, uint16, error) {
 		fns = append(fns, b.receive(c))
 	}
 	return fns, port, nil
+}
+
+func (b *bind) addresses() []netip.Addr {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.locals
+}
+
+// move is for sockets that are opened from now on.
+func (b *bind) move(to netip.Addr) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.locals = []netip.Addr{to}
 }
 
 func (b *bind) slot(a netip.Addr) (*atomic.Pointer[net.UDPConn], string) {

@@ -123,6 +123,7 @@ type Site struct {
 	Inside   []netip.Addr // its own address in each of Subnets
 
 	wg      *device.Device
+	bind    *bind
 	service *ecdh.PublicKey
 }
 

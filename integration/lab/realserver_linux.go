@@ -15,7 +15,7 @@ func (r *RealServer) start() error {
 	if r.wg != nil || r.lab.opts.Bare {
 		return nil
 	}
-	wg, err := openWireGuard(r.NS, r.config, r.counts, r.lab.opts.Logger)
+	wg, _, err := openWireGuard(r.NS, r.config, r.counts, r.lab.opts.Logger)
 	if err != nil {
 		return err
 	}
@@ -56,6 +56,21 @@ func (r *RealServer) Peer(s *Site) (Peer, error) {
 // Peer is what a site's WireGuard says of the virtual service. Its Endpoint is the source of the newest genuine datagram
 // from there: WireGuard follows its peer, so that an answer from another address than the virtual IP would show.
 func (s *Site) Peer() (Peer, error) { return readPeer(s.wg, s.service) }
+
+// Roam moves a site's WireGuard to an address of its network and a port: whoever it speaks to sees it come from there
+// from now on. Endpoint and Local stay what they were.
+func (s *Site) Roam(to netip.AddrPort) error {
+	if to.Addr() != s.Local {
+		if err := s.NS.Hold(s.Port.Name, netip.PrefixFrom(to.Addr(), 24)); err != nil {
+			return err
+		}
+	}
+	s.bind.move(to.Addr())
+	if err := s.wg.IpcSet(fmt.Sprintf("listen_port=%d\n", to.Port())); err != nil { // opens the sockets anew
+		return fmt.Errorf("move %s to %s: %w", s.Name, to, err)
+	}
+	return nil
+}
 
 // KillRealServer makes the host of real server i (from 1) dead to the world: its cables are pulled, its WireGuard ends
 // and forgets all it knew, its processes are killed. What they left in the kernel stays.

@@ -293,7 +293,7 @@ func (l *Lab) startSite(s *Site, vip *ecdh.PublicKey, beyond []netip.Prefix) (*e
 	}
 	name := fmt.Sprintf("wg%d", s.Index)
 	s.service = vip
-	s.wg, err = openWireGuard(s.NS, wgConfig{
+	s.wg, s.bind, err = openWireGuard(s.NS, wgConfig{
 		name: name, key: key, locals: []netip.Addr{s.Local},
 		peers: []wgPeer{{
 			key: vip, endpoint: netip.AddrPortFrom(s.VIP, WireGuardPort), allowed: beyond, keepalive: l.opts.Keepalive,

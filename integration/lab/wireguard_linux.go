@@ -50,13 +50,14 @@ func newKey() (*ecdh.PrivateKey, error) {
 }
 
 // openWireGuard makes the TUN device in ns, sets it up, and runs WireGuard on it until Close of what it returns.
-func openWireGuard(ns *Namespace, c wgConfig, counts *counters, log *slog.Logger) (*device.Device, error) {
+func openWireGuard(ns *Namespace, c wgConfig, counts *counters, log *slog.Logger) (*device.Device, *bind, error) {
 	dev, err := openTUN(ns, c.name)
 	if err != nil {
-		return nil, fmt.Errorf("make TUN device %s in %s: %w", c.name, ns.Name, err)
+		return nil, nil, fmt.Errorf("make TUN device %s in %s: %w", c.name, ns.Name, err)
 	}
 	log = log.With("namespace", ns.Name, "interface", c.name)
-	wg := device.NewDevice(&countedTUN{dev, counts}, &bind{ns: ns, locals: c.locals, counts: counts}, &device.Logger{
+	at := &bind{ns: ns, locals: c.locals, counts: counts}
+	wg := device.NewDevice(&countedTUN{dev, counts}, at, &device.Logger{
 		Verbosef: func(format string, args ...any) {
 			if log.Enabled(context.Background(), slog.LevelDebug) {
 				log.Debug("wireguard", "text", fmt.Sprintf(format, args...))
@@ -66,13 +67,13 @@ func openWireGuard(ns *Namespace, c wgConfig, counts *counters, log *slog.Logger
 	})
 	if err := wg.IpcSet(c.uapi()); err != nil {
 		wg.Close()
-		return nil, fmt.Errorf("configure %s in %s: %w", c.name, ns.Name, err)
+		return nil, nil, fmt.Errorf("configure %s in %s: %w", c.name, ns.Name, err)
 	}
 	if err := wg.Up(); err != nil {
 		wg.Close()
-		return nil, fmt.Errorf("start %s in %s: %w", c.name, ns.Name, err)
+		return nil, nil, fmt.Errorf("start %s in %s: %w", c.name, ns.Name, err)
 	}
-	return wg, ns.up(c.name)
+	return wg, at, ns.up(c.name)
 }
 
 // uapi is the configuration in WireGuard's own configuration protocol.

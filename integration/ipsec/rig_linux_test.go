@@ -23,6 +23,10 @@ import (
 // retransmits are of sites and real servers, short so that tests are.
 var retransmits = strongswan.Retransmits{Timeout: time.Second, Base: 1.5, Tries: 3}
 
+// proposals are what sites want of IKE, as an operator repeats it to the agent. Charon may lose the answer of a site that is
+// this near if it has to ask for another group.
+var proposals = []string{"aes128gcm16-prfsha256-ecp256"}
+
 // siteLiveness and serverLiveness are how long an idle peer is left alone.
 const (
 	siteLiveness   = 5 * time.Second
@@ -153,7 +157,7 @@ func (r *rig) serve(rs *lab.RealServer) {
 		r.must("configure "+rs.Name, r.servers[rs].Load(c, r.identity("vip")))
 	}
 	var err error
-	r.drivers[rs], err = driver.New(driver.Options{Socket: r.servers[rs].Socket(), Proposals: []string{"aes128gcm16-prfsha256-ecp256"}})
+	r.drivers[rs], err = driver.New(driver.Options{Socket: r.servers[rs].Socket(), Proposals: proposals})
 	r.must("make a driver", err)
 }
 

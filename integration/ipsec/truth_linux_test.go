@@ -57,7 +57,7 @@ func (r *rig) poor(rs *lab.RealServer) *driver.Driver {
 	r.servers[rs] = d
 	c := strongswan.Connection{Name: "sites0", Local: r.VIPs[0], Near: r.beyond(), Far: lab.Covers[:1], ESP: packets}
 	r.must("configure "+rs.Name, d.Load(c, strongswan.Identity{Name: "vip", Secret: strongswan.NoSecret}))
-	one, err := driver.New(driver.Options{Socket: d.Socket()})
+	one, err := driver.New(driver.Options{Socket: d.Socket(), Proposals: proposals})
 	r.must("make a driver", err)
 	return one
 }

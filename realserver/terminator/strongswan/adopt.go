@@ -55,14 +55,18 @@ func (d *Driver) second(id string) bool {
 
 // begin loads a copy, begins its CHILD_SAs, and unloads it.
 func (d *Driver) begin(ctx context.Context, c copied, wait bool) (err error) {
+	d.hold(c.name, true)
+	defer d.hold(c.name, false)
 	if err := d.call(ctx, "load-conn", c.load, "", nil); err != nil {
 		return err
 	}
 	defer func() {
-		// Also when ctx has ended: what Adopt loads must not stay.
+		// Also when ctx has ended: what Adopt loads must not stay. If it does, it is unloaded at the next look.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.o.Timeout)
 		defer cancel()
-		err = errors.Join(err, d.call(end, "unload-conn", message(nil).value("name", c.name), "", nil))
+		if failed := d.unload(end, c.name); failed != nil && err != nil {
+			err = errors.Join(err, failed)
+		}
 	}()
 	for i, child := range c.children {
 		timeout := "-1"
@@ -74,6 +78,60 @@ func (d *Driver) begin(ctx context.Context, c copied, wait bool) (err error) {
 		}
 	}
 	return nil
+}
+
+// hold notes that a copy is in use.
+func (d *Driver) hold(name string, on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.held[name] = on; !on {
+		delete(d.held, name)
+	}
+}
+
+// unload takes a copy away; a failure is remembered.
+func (d *Driver) unload(ctx context.Context, name string) error {
+	err := d.call(ctx, "unload-conn", message(nil).value("name", name), "", nil)
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.tidy = false
+	}
+	return err
+}
+
+// sweep unloads copies that nobody uses, if there may be any: an earlier run of the agent, or charon's slowness, left them.
+func (d *Driver) sweep(ctx context.Context) error {
+	d.mu.Lock()
+	tidy := d.tidy
+	d.tidy = true
+	d.mu.Unlock()
+	if tidy {
+		return nil
+	}
+	var left []string
+	err := d.call(ctx, "get-conns", nil, "", func(m message) error {
+		return m.each(func(_ sections, key, value []byte) error {
+			if name := string(value); string(key) == "conns" && original(name) != name {
+				left = append(left, name)
+			}
+			return nil
+		})
+	})
+	for _, name := range left {
+		d.mu.Lock()
+		used := d.held[name]
+		d.mu.Unlock()
+		if err == nil && !used {
+			err = d.unload(ctx, name)
+		}
+	}
+	if err != nil {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.tidy = false
+	}
+	return err
 }
 
 // refusals are what charon logs where another try would end alike.

@@ -247,3 +247,19 @@ func TestAccept(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestSweep: what an earlier run left loaded is unloaded once, an operator's connections stay.
+func TestSweep(t *testing.T) {
+	f := startFake(t)
+	f.loaded[copyName("t1", "sites")], f.loaded[copyName("t2", "sites")], f.loaded["sites"] = message{}, message{}, message{}
+	d := f.driver(Options{})
+	d.hold(copyName("t2", "sites"), true)
+	for range 2 {
+		if _, err := d.Tunnels(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if f.loaded["sites"] == nil || f.loaded[copyName("t2", "sites")] == nil || len(f.loaded) != 2 || f.asked["get-conns"] != 1 {
+		t.Errorf("loaded: %v, asked %v", f.loaded, f.asked)
+	}
+}

@@ -4,8 +4,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -194,6 +196,8 @@ func (f *fake) answer(c net.Conn, command string, m message) {
 			}
 		}
 		f.write(c, cmdResponse, "", nil)
+	case "get-conns":
+		f.write(c, cmdResponse, "", message(nil).list("conns", slices.Collect(maps.Keys(f.loaded))...))
 	case "list-certs":
 		for _, body := range f.certs {
 			if flat(f.t, body)["subject"] == in["subject"] {

@@ -43,6 +43,8 @@ type Driver struct {
 	dirty bool            // an event came since the last look began
 	heard bool            // events are heard at all
 	tried map[string]time.Time
+	held  map[string]bool // copies in use
+	tidy  bool            // no other copy is loaded
 }
 
 var (
@@ -66,7 +68,7 @@ func New(o Options) (*Driver, error) {
 	if len(o.ESPProposals) == 0 {
 		o.ESPProposals = anyESP
 	}
-	return &Driver{o: o, tried: map[string]time.Time{}}, nil
+	return &Driver{o: o, tried: map[string]time.Time{}, held: map[string]bool{}}, nil
 }
 
 // ours tells whether a connection is the real server's.

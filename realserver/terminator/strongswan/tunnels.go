@@ -72,6 +72,9 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	if err != nil {
 		return look{}, err
 	}
+	if err := d.sweep(ctx); err != nil {
+		return look{}, err
+	}
 	l := s.look
 	l.tunnels = make([]agent.Tunnel, 0, len(s.best))
 	lives := make(map[string]life, len(s.best))

@@ -62,8 +62,12 @@ func placesOf(cfg Config) (out []*place) {
 			}
 		}
 		p.realServers = append(p.realServers, s.Name)
-		if s.Method == host.Tunnel {
-			p.devices = append(p.devices, devicesOf(s)...)
+		switch {
+		case s.Method != host.Tunnel:
+		case len(s.Devices) > 0:
+			p.devices = append(p.devices, s.Devices...)
+		default:
+			p.devices = append(p.devices, host.Devices(s.Name)...)
 		}
 	}
 	return out

@@ -225,9 +225,6 @@ func (s *RealServer) check(r *reader, path string) {
 			r.at(at, "is missing")
 		}
 	}
-	if s.Method == "tunnel" && len(s.Name) > longest && len(s.Devices) == 0 {
-		r.at(path+".name", "%q is too long to name devices by; at most %d bytes, or name the decapsulation devices (devices)", s.Name, longest)
-	}
 	within(r, path+".cpu_ceiling", int(s.CPUCeiling), 1, 100)
 	if s.Room.ReceiveBuffer != 0 {
 		within(r, path+".room.receive_buffer", uint64(s.Room.ReceiveBuffer), 64<<10, 1<<30)

@@ -151,7 +151,6 @@ real_servers:
 			`real_servers[2].cpu_ceiling: "80" is not a share; write 80% (line 7)`, `real_servers[2].room.receive_buffer: "4" is not a size; write a number and a unit: 4MiB (line 7)`,
 			`real_servers[2].method: "masq" is not one of dr, tunnel (line 7)`, "real_servers[2].vips: is missing (line 7)", "real_servers[2].interface: is missing (line 7)",
 			"real_servers[2].terminator.kind: is missing; one of ",
-			`real_servers[3].name: "a name that is long" is too long to name devices by; at most 11 bytes, or name the decapsulation devices (devices) (line 8)`,
 			"real_servers[3].terminator.socket: is missing (line 8)", `real_servers[3].terminator.clear: "rel" is not an absolute path (line 8)`,
 			"real_servers[4]: is empty", "real_servers[5].terminator.tunnels: is missing: the program that lists what is established (line 10)",
 			`real_servers[5].terminator.adopt: "ip" is not the absolute path of a program (line 10)`, "real_servers[5].terminator.timeout: 1ms is not between 100ms and 1m0s (line 10)",

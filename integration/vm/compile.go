@@ -27,7 +27,7 @@ func moduleRoot(ctx context.Context) (string, error) {
 // programs are the compiled files of a job.
 type programs struct {
 	init     string
-	director string   // "": neither it nor the agent is wanted
+	director string // "": neither it nor the agent is wanted
 	agent    string
 	tests    []string // as the job's Tests
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"syscall"
 	"time"
 
@@ -132,15 +133,20 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
-// tend keeps the host as it has to be, or says that it is not.
+// tend keeps the host as it has to be, or says that it is not; and that the certificate is about to end.
 func (d *daemon) tend(ctx context.Context) error {
+	err := d.tendHost(ctx)
 	if a := d.own.Alarm(); a != "" {
-		d.log.Warn("certificate", "says", a)
+		err = errors.Join(err, errors.New(a))
 	}
+	return err
+}
+
+func (d *daemon) tendHost(ctx context.Context) error {
 	if !d.cfg.PrepareHost {
 		changes, err := d.host.Plan(ctx)
 		if n := toDo(changes); n > 0 && err == nil {
-			err = fmt.Errorf("%s to make, the first: %s; `realserver plan` shows all, `realserver apply` makes them", some(n, "change"), changes[0])
+			err = fmt.Errorf("%s to make, the first: %s; `realserver plan` shows all, `realserver apply` makes them", some(n, "change"), changes[slices.IndexFunc(changes, func(c host.Change) bool { return !c.Left })])
 		}
 		return err
 	}

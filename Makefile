@@ -1,6 +1,7 @@
 # Tunnel Director. `make help` lists what there is.
 GO      ?= go
 BIN     := bin/director
+AGENT   := bin/realserver
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
 .PHONY: help build demo test check unit test-vm generate bench soak fuzz clean
@@ -8,12 +9,12 @@ BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: $(BIN) ## bin/director, a static binary
+build: $(BIN) $(AGENT) ## bin/director and bin/realserver, static binaries
 
-.PHONY: $(BIN)
-$(BIN):
+.PHONY: $(BIN) $(AGENT)
+$(BIN) $(AGENT):
 	@command -v $(GO) >/dev/null || { echo "Go is missing. Get the version that go.mod names from https://go.dev/dl/ and put it on the PATH."; exit 2; }
-	$(BUILD) -o $@ ./cmd/director
+	$(BUILD) -o $@ ./cmd/$(@F)
 
 demo: ## the main job on real packets, in a lab of network namespaces (root, 90 s); figures in build/demo.json
 	@mkdir -p build

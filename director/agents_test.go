@@ -214,7 +214,11 @@ func TestOrdersAreSentAgain(t *testing.T) {
 		_ = two.conn.Close()
 		synctest.Wait()
 		w.must(affinity.Repin{By: operator, Group: "site-0001", To: "rs2"})
+		time.Sleep(time.Minute)
 		two.dial("instance of rs2")
+		if age := time.Duration(two.got[0].Tunnels[0].AgeMillis) * time.Millisecond; age < time.Minute || age > 2*time.Minute {
+			t.Errorf("an order of a minute ago was sent as one of %v ago", age)
+		}
 		if got := two.orders(agent.OrderAdopt); !slices.Equal(got, []string{"site-0001"}) {
 			t.Errorf("after the agent came back it was told to adopt %v", got)
 		}

@@ -51,7 +51,7 @@ func New(o Options) *Agent {
 		o.Look = 5 * time.Second
 	}
 	if o.Adopt == (Pace{}) {
-		o.Adopt = Pace{Rate: 20, Burst: 50, Retries: 2}
+		o.Adopt = Pace{Rate: 100, Burst: 100, Retries: 2}
 	}
 	a := &Agent{o: o, started: time.Now()}
 	for _, i := range o.Instances {

@@ -102,8 +102,8 @@ func (q *queue) adopt(now time.Time, t agent.Inherited) agent.Step {
 func (q *queue) release(now time.Time, t agent.Inherited) agent.Step {
 	at, again := q.released[t.ID]
 	if !again {
-		at = now
-		q.released[t.ID] = now
+		at = now.Add(-time.Duration(t.AgeMillis) * time.Millisecond)
+		q.released[t.ID] = at
 	}
 	x, up := q.book.find(t)
 	if why := spared(&x, up, at); why != "" {

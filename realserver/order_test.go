@@ -303,6 +303,15 @@ func TestReleaseSparesWhatCameLater(t *testing.T) {
 		if len(soft.gave()) != 2 {
 			t.Errorf("released %q", soft.gave())
 		}
+		soft.set(func(s *software) { s.establish(site(2, time.Time{})) })
+		settle(2 * remembered)
+		late := order(agent.OrderRelease, 2) // of a director that could not send it before
+		late.Tunnels[0].AgeMillis = uint32((3 * remembered).Milliseconds())
+		d.order(late)
+		settle(time.Second)
+		if len(soft.gave()) != 2 {
+			t.Errorf("an old order released what was established since: %q", soft.gave())
+		}
 	})
 }
 

@@ -87,7 +87,7 @@ func Default() Config {
 	return Config{
 		TLS:      TLS{Cert: "/etc/tunneldirector/agent.crt", Key: "/etc/tunneldirector/agent.key", CA: "/etc/tunneldirector/ca.crt"},
 		StateDir: "/var/lib/tunneldirector-agent", Socket: defaultSocket, ProbePort: agent.DefaultProbe, Look: 5 * time.Second,
-		Adopt: Adopt{Rate: 20, Burst: 50, Retries: 2}, Log: Log{Level: slog.LevelInfo, Format: "text"},
+		Adopt: Adopt{Rate: 100, Burst: 100, Retries: 2}, Log: Log{Level: slog.LevelInfo, Format: "text"},
 	}
 }
 

@@ -176,6 +176,7 @@ type Inherited struct {
 	Endpoint  netip.AddrPort `cbor:"4,keyasint"` // last seen outer address and port, or what the table says
 	Subnets   []netip.Prefix `cbor:"5,keyasint,omitempty"`
 	Bandwidth uint64         `cbor:"6,keyasint,omitempty"` // expected, bit/s: the highest come first
+	AgeMillis uint32         `cbor:"7,keyasint,omitempty"` // how long ago it was ordered; what was established since is not meant by a release
 }
 
 // An Outcome is how an order for one tunnel stands.

@@ -196,7 +196,9 @@ func (s *server) resend(now time.Time) {
 	open := map[agent.OrderKind][]agent.Inherited{}
 	for _, e := range s.orders.of {
 		if at, ok := e.at(now); ok && !at.Final() {
-			open[e.Kind] = append(open[e.Kind], e.Tunnel)
+			t := e.Tunnel
+			t.AgeMillis = uint32(max(0, now.Sub(e.Ordered)).Milliseconds())
+			open[e.Kind] = append(open[e.Kind], t)
 		}
 	}
 	for kind, list := range open {

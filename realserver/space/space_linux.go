@@ -33,24 +33,28 @@ func (s Space) Do(f func() error) (err error) {
 	defer to.Close()
 	done := make(chan error, 1)
 	go func() { // a thread that cannot get back is not given back, but ends with its goroutine
-		runtime.LockOSThread()
-		from, err := netns.Get()
-		if err != nil {
-			done <- fmt.Errorf("own network namespace: %w", err)
-			return
-		}
-		defer from.Close()
-		if err := netns.Set(to); err != nil {
-			done <- fmt.Errorf("enter network namespace %s: %w", s, err)
-			return
-		}
-		err = f()
-		if back := netns.Set(from); back != nil {
-			err = errors.Join(err, fmt.Errorf("leave network namespace %s: %w", s, back))
-		} else {
-			runtime.UnlockOSThread()
-		}
-		done <- err
+		err := errors.New("it ended its goroutine") // as t.Fatal does
+		defer func() { done <- err }()
+		err = s.inside(to, f)
 	}()
 	return <-done
+}
+
+// inside runs f in a namespace, on a thread of its own.
+func (s Space) inside(to netns.NsHandle, f func() error) error {
+	runtime.LockOSThread()
+	from, err := netns.Get()
+	if err != nil {
+		return fmt.Errorf("own network namespace: %w", err)
+	}
+	defer from.Close()
+	if err := netns.Set(to); err != nil {
+		return fmt.Errorf("enter network namespace %s: %w", s, err)
+	}
+	err = f()
+	if back := netns.Set(from); back != nil {
+		return errors.Join(err, fmt.Errorf("leave network namespace %s: %w", s, back))
+	}
+	runtime.UnlockOSThread()
+	return err
 }

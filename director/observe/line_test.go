@@ -304,6 +304,30 @@ func TestAgentThatDoesNotRead(t *testing.T) {
 	})
 }
 
+// An agent that reads, and not fast enough, loses its stream rather than a message.
+func TestAgentThatReadsSlowly(t *testing.T) {
+	inTalk(t, func(b *talk) {
+		p, _ := b.hail("one", "rs1")
+		p.speak()
+		for i := range 2 * lineQueue {
+			b.Order("rs1", agent.OrderAdopt, heirs(fmt.Sprint("tunnel ", i)))
+		}
+		n := 0
+		for ; ; n++ {
+			if _, err := p.conn.Receive(); err != nil {
+				break
+			}
+			time.Sleep(time.Second)
+		}
+		if n > 100 {
+			t.Errorf("%d messages were sent on a stream that lost some", n)
+		}
+		if err := <-p.done; err == nil || !strings.Contains(err.Error(), "does not take") {
+			t.Error(err)
+		}
+	})
+}
+
 func TestShutdown(t *testing.T) {
 	inTalk(t, func(b *talk) {
 		ctx, cancel := context.WithCancel(b.t.Context())

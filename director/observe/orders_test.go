@@ -173,6 +173,24 @@ func TestOrdersGrowOld(t *testing.T) {
 	}
 }
 
+// What grew old since the last look at all orders is not sent, either.
+func TestOldOrderIsNotSentAgain(t *testing.T) {
+	s := newStand(t)
+	s.Order("rs1", agent.OrderAdopt, heirs("a"))
+	s.at = s.at.Add(orderLives - 20*time.Second)
+	s.join("one")
+	s.begin(s.line)
+	if got := s.sent(); len(got) != 1 {
+		t.Errorf("in its time: sent %q", got)
+	}
+	s.at = s.at.Add(40 * time.Second)
+	s.join("one")
+	s.begin(s.line)
+	if got := s.sent(); len(got) != 0 {
+		t.Errorf("after its time: sent %q", got)
+	}
+}
+
 // An order of tunnels with as much to say as there may be fits into frames, and nothing is left out.
 func TestBigOrders(t *testing.T) {
 	s := newStand(t)

@@ -190,6 +190,17 @@ func TestManySubnets(t *testing.T) {
 	if n := s.servers["rs1"].subnets; err == nil || n > maxSubnets+agent.MaxSubnets {
 		t.Errorf("%d subnets are held: %v", n, err)
 	}
+	s = newStand(t)
+	s.whole()
+	for i := range 2 * maxSubnets / agent.MaxSubnets { // each ends before the next: what is remembered gives way
+		x := tunnel(i)
+		x.Subnets = make([]netip.Prefix, agent.MaxSubnets)
+		s.say(agent.Report{Up: []agent.Tunnel{x}})
+		s.say(agent.Report{Down: []string{x.Peer}})
+	}
+	if n := s.servers["rs1"].subnets; n > maxSubnets {
+		t.Errorf("%d subnets are remembered", n)
+	}
 }
 
 // Peers that come and go are remembered for a while, and not without end.

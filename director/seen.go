@@ -59,6 +59,9 @@ func (v view) Orders(realServer string) []api.Order {
 			Outcome: e.Outcome.String(), Why: e.Why, Ordered: e.Ordered, Changed: e.Changed}
 		if e.Outcome == 0 {
 			o.Outcome = "unsent"
+			if a, ok := v.d.o.Agents.Agent(e.RealServer); ok && a.Connected {
+				o.Outcome = "sent"
+			}
 		}
 		out = append(out, o)
 	}

@@ -109,7 +109,7 @@ func realServerOrdersCommand(env *Env) *cli.Command {
 		Description: describe(`
 Lists the orders of the last 15 minutes to the agent of a real server, or to all, open ones first:
 adopt (establish a tunnel that comes from another real server) and release (give one up, so that the
-site knows at once). Outcomes: unsent (the agent is silent), queued, trying, done, waiting (the
+site knows at once). Outcomes: unsent (the agent is silent), sent, queued, trying, done, waiting (the
 terminator cannot begin: the site has to dial), failed.`,
 			"director realserver orders", "director realserver orders rs2 --open"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "open", Usage: "only those that more is to come of"},
@@ -155,7 +155,7 @@ func orderTable(p *page, now time.Time, list []api.Order) {
 	}
 	p.table([]column{{name: "real server"}, {name: "order"}, {name: "tunnel"}, {name: "endpoint"}, {name: "outcome"}, {name: "ordered"}, {name: "changed"}, {name: "why"}}, rows)
 	line := ""
-	for _, outcome := range []string{"unsent", "queued", "trying", "done", "waiting", "failed"} {
+	for _, outcome := range []string{"unsent", "sent", "queued", "trying", "done", "waiting", "failed"} {
 		if n := counts[outcome]; n > 0 {
 			line += fmt.Sprintf(", %s %s", number(n), outcome)
 		}

@@ -247,7 +247,7 @@ type Order struct {
 	Tunnel     string    `json:"tunnel"`
 	Peer       string    `json:"peer,omitempty" doc:"as the terminator calls it"`
 	Endpoint   string    `json:"endpoint"`
-	Outcome    string    `json:"outcome" enum:"unsent,queued,trying,done,waiting,failed"`
+	Outcome    string    `json:"outcome" enum:"unsent,sent,queued,trying,done,waiting,failed" doc:"unsent: the agent is silent; sent: it has not answered yet"`
 	Why        string    `json:"why,omitempty"`
 	Ordered    time.Time `json:"ordered"`
 	Changed    time.Time `json:"changed"`

@@ -101,7 +101,7 @@ func (s *Server) listOrders(_ context.Context, in *ordersInput) (*ordersOutput, 
 
 // open tells whether more is to come of an order.
 func (o *Order) open() bool {
-	return slices.Contains([]string{"unsent", "queued", "trying"}, o.Outcome)
+	return slices.Contains([]string{"unsent", "sent", "queued", "trying"}, o.Outcome)
 }
 
 // A SeenFilter says what to list of what agents see. Zero values are the director's defaults.

@@ -132,7 +132,7 @@ type fastd struct {
 
 func newFastd(t *testing.T) *fastd {
 	t.Helper()
-	f, err := software.NewFastd(t.Context(), cache, t.TempDir(), io.Discard)
+	f, err := software.NewFastd(t.Context(), cache, t.TempDir(), kept(t, "fastd"))
 	if err != nil {
 		absent(t, "fastd: "+err.Error())
 	}
@@ -180,7 +180,7 @@ type tinc struct {
 
 func newTinc(t *testing.T) *tinc {
 	t.Helper()
-	s, err := software.NewTinc(t.Context(), cache, filepath.Join("..", "..", "examples", "agent", "tinc"), t.TempDir(), io.Discard)
+	s, err := software.NewTinc(t.Context(), cache, filepath.Join("..", "..", "examples", "agent", "tinc"), t.TempDir(), kept(t, "tinc"))
 	if err != nil {
 		absent(t, "tinc: "+err.Error())
 	}
@@ -217,6 +217,22 @@ func (s *tinc) call(r *rig, sites []*lab.Site) {
 }
 
 func (s *tinc) kill(_ *rig, rs *lab.RealServer) { s.servers[rs].Kill() }
+
+// kept is where software writes what it does, for a test that fails.
+func kept(t *testing.T, name string) io.Writer {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		f.Close()
+		if text, _ := os.ReadFile(f.Name()); t.Failed() {
+			t.Logf("%s, all of them:\n%s", name, text[max(0, len(text)-20_000):])
+		}
+	})
+	return f
+}
 
 // absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
 func absent(t *testing.T, what string) {

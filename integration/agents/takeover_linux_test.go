@@ -21,18 +21,19 @@ func TestTakeover(t *testing.T) {
 		t.Skip("a measurement: AGENTS_BENCH=1")
 	}
 	for _, k := range []struct {
-		name  string
-		kind  func(*testing.T) kind
-		sites int
+		name     string
+		kind     func(*testing.T) kind
+		sites    int
+		machines int // that sites share
 	}{
-		{"wireguard", func(*testing.T) kind { return wireGuard{} }, 200},
-		{"strongswan", func(t *testing.T) kind { return newCharon(t) }, 100},
+		{"wireguard", func(*testing.T) kind { return wireGuard{} }, 200, 10},
+		{"strongswan", func(t *testing.T) kind { return newCharon(t) }, 100, 100}, // tunnels of one charon share a route, which goes with the first of them
 	} {
 		for _, adopt := range []struct{ name, settings string }{
 			{"adopt-200", "{rate: 200/s, burst: 200}"}, {"adopt-default", "{}"}, {"no-adopt", ""},
 		} {
 			t.Run(k.name+"/"+adopt.name, func(t *testing.T) {
-				r := newLab(t, k.kind(t), lab.Options{Sites: k.sites, SiteNamespaces: 10, RealServers: 2})
+				r := newLab(t, k.kind(t), lab.Options{Sites: k.sites, SiteNamespaces: k.machines, RealServers: 2})
 				r.crowd(adopt.settings)
 				what := fmt.Sprintf("%s, %d tunnels, %s", k.name, k.sites, adopt.name)
 				first, second := r.RealServers[0], r.RealServers[1]

@@ -57,18 +57,16 @@ func (b *Book) Talk(ctx context.Context, c net.Conn, host string, o Options) err
 	b.begin(l)
 	o.Log.Info("agent speaks", "host", host, "real_servers", len(welcome.Known), "refused", len(welcome.Refused), "version", first.Hello.Version)
 	g, ctx := errgroup.WithContext(ctx)
+	end := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the first error is the cause: it closes, and what closing does comes later
+	defer end()
 	g.Go(func() error { return l.send(ctx, o) })
-	g.Go(func() error {
-		defer conn.Close() // ends the sender's writing
-		return b.hear(l)
-	})
+	g.Go(func() error { return b.hear(l) })
 	return g.Wait()
 }
 
 // send writes what waits, keeps the stream alive, and ends it when the agent may not speak for a real server any more: dialling
 // again, it is told which.
 func (l *line) send(ctx context.Context, o Options) error {
-	defer l.conn.Close() // ends hear
 	idle := time.NewTicker(agent.Patience / 3)
 	defer idle.Stop()
 	for {

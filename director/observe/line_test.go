@@ -309,18 +309,18 @@ func TestAgentThatReadsSlowly(t *testing.T) {
 	inTalk(t, func(b *talk) {
 		p, _ := b.hail("one", "rs1")
 		p.speak()
+		synctest.Wait() // it was told what is open
 		for i := range 2 * lineQueue {
 			b.Order("rs1", agent.OrderAdopt, heirs(fmt.Sprint("tunnel ", i)))
 		}
-		n := 0
-		for ; ; n++ {
+		for n := 0; ; n++ {
 			if _, err := p.conn.Receive(); err != nil {
 				break
 			}
+			if n > 100 {
+				t.Fatalf("%d messages were sent on a stream that lost some", n)
+			}
 			time.Sleep(time.Second)
-		}
-		if n > 100 {
-			t.Errorf("%d messages were sent on a stream that lost some", n)
 		}
 		if err := <-p.done; err == nil || !strings.Contains(err.Error(), "does not take") {
 			t.Error(err)

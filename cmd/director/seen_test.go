@@ -116,7 +116,7 @@ func TestSeen(t *testing.T) {
 		}
 	}
 	w.until("a release is ordered", func() bool { return len(w.agents.Errands("rs1")) > 0 })
-	w.run("realserver", "orders").exits(exitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 unsent")
+	w.run("realserver", "orders").exits(exitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 sent")
 	w.run("realserver", "orders", "rs1", "--open", "--json").exits(exitOK, `{"orders":[{"real_server":"rs1","kind":"release","tunnel":"site-1"`)
 	w.run("realserver", "orders", "rs2").exits(exitOK).tells("no such orders")
 }

@@ -96,11 +96,16 @@ func (t *Terminator) local(site netip.Addr) netip.Addr {
 	return vip
 }
 
-// Adopt clears what tunnel of the peer is there, and makes fastd send the site a handshake.
+// Adopt clears what tunnel of the peer is there, and makes fastd send the site a handshake. A tunnel that is there since a moment
+// is the one that is wanted: what the site sent was faster than the order.
 func (t *Terminator) Adopt(ctx context.Context, in agent.Inherited) error {
 	if in.Peer != "" {
-		if err := t.ready(ctx, in); err != nil {
+		fresh, err := t.ready(ctx, in)
+		if err != nil {
 			return fmt.Errorf("adopt %s: %w", in.ID, err)
+		}
+		if fresh {
+			return nil
 		}
 	}
 	vip := in.Local
@@ -117,22 +122,28 @@ func (t *Terminator) Adopt(ctx context.Context, in agent.Inherited) error {
 	return nil
 }
 
-// ready sees that the peer is known and has no tunnel.
-func (t *Terminator) ready(ctx context.Context, in agent.Inherited) error {
+// handshakes is how long after a handshake fastd takes no other one of the same peer (fastd 22, establish_handshake_timeout, of
+// MIN_HANDSHAKE_INTERVAL). Who clears a tunnel that is younger has none for the rest of that time.
+const handshakes = 15 * time.Second
+
+// ready sees that the peer is known and has no tunnel, or a fresh one.
+func (t *Terminator) ready(ctx context.Context, in agent.Inherited) (fresh bool, err error) {
 	s, err := t.status(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	p, ok := s.Peers[in.Peer]
 	switch {
 	case !ok:
-		return fmt.Errorf("peer %s is not configured: %w", in.Peer, terminator.ErrWait)
+		return false, fmt.Errorf("peer %s is not configured: %w", in.Peer, terminator.ErrWait)
 	case p.Connection == nil:
-		return nil
+		return false, nil
+	case p.Connection.Established < handshakes.Milliseconds():
+		return true, nil
 	case t.opts.Clear == "":
-		return fmt.Errorf("peer %s: fastd has a tunnel with it already, which lasts for 90 s if the site forgot it: %w", in.Peer, terminator.ErrWait)
+		return false, fmt.Errorf("peer %s: fastd has a tunnel with it already, which lasts for 90 s if the site forgot it: %w", in.Peer, terminator.ErrWait)
 	}
-	return t.clear(ctx, s.pid, in)
+	return false, t.clear(ctx, s.pid, in)
 }
 
 // Release clears the peer: fastd forgets its tunnel, sends nothing more to the site, and answers what comes from there with a

@@ -269,6 +269,7 @@ func TestCannot(t *testing.T) {
 		{"release what has no tunnel", w.Release(t.Context(), agent.Inherited{Peer: key(2)}), nil},
 		{"release a stranger", w.Release(t.Context(), agent.Inherited{Peer: key(9)}), nil},
 		{"adopt what has a tunnel", w.Adopt(t.Context(), agent.Inherited{Peer: key(1), Endpoint: at}), terminator.ErrWait},
+		{"adopt what is there since a moment", w.Adopt(t.Context(), agent.Inherited{Peer: key(3), Endpoint: at}), nil},
 		{"adopt a stranger", w.Adopt(t.Context(), agent.Inherited{Peer: key(9), Endpoint: at}), terminator.ErrWait},
 		{"adopt without a port", w.Adopt(t.Context(), agent.Inherited{Peer: key(2), Endpoint: netip.AddrPortFrom(at.Addr(), 0)}), terminator.ErrWait},
 	} {

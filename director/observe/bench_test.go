@@ -27,7 +27,6 @@ func fill(b *testing.B, book *Book, n int) {
 				b.Fatal(err)
 			}
 		}
-		book.News()
 	}
 }
 

@@ -18,12 +18,11 @@ type Book struct {
 
 	changed chan struct{} // of one: something was noted
 
-	mu       sync.RWMutex // guards what follows
-	servers  map[string]*server
-	byAddr   map[netip.Addr][]*record // by outer address, in order
-	news     []Sighting
-	overflow bool
-	swept    time.Time
+	mu      sync.RWMutex // guards what follows
+	servers map[string]*server
+	byAddr  map[netip.Addr][]*record // by outer address, in order
+	news    list.List                // of *record
+	swept   time.Time
 }
 
 // A server is a real server that an agent speaks for, or spoke for.
@@ -77,17 +76,38 @@ func (b *Book) poke() {
 	}
 }
 
-// maxNews is how many sightings wait to be taken; beyond that, all of them are to be looked at.
-const maxNews = 20_000
+// newsAtOnce is how many are taken in one turn, so that a director has time for other things in between.
+const newsAtOnce = 1000
 
-// News are tunnels that were established, perhaps anew, or have changed their addresses, since the last call; and those that an
-// agent which has come knew before. all tells that there were too many: look at Each.
+// News are tunnels that were established, perhaps anew, or have changed their addresses, since they were news last; and those
+// that an agent which has come knew before. They are taken in turns: while there are more, Changed says so. None is left out: all
+// is false.
 func (b *Book) News() (news []Sighting, all bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	news, all = b.news, b.overflow
-	b.news, b.overflow = nil, false
-	return news, all
+	for b.news.Len() > 0 && len(news) < newsAtOnce {
+		x := b.news.Front().Value.(*record)
+		b.untell(x)
+		news = append(news, x.sighting())
+	}
+	if b.news.Len() > 0 {
+		b.poke()
+	}
+	return news, false
+}
+
+// tell makes a tunnel news.
+func (b *Book) tell(x *record) {
+	if x.news == nil {
+		x.news = b.news.PushBack(x)
+	}
+}
+
+func (b *Book) untell(x *record) {
+	if x.news != nil {
+		b.news.Remove(x.news)
+		x.news = nil
+	}
 }
 
 // An Agent is how an agent and its terminator are.
@@ -152,17 +172,9 @@ func (b *Book) Forget(realServer string) {
 	}
 	for _, x := range s.peers {
 		b.unindex(x)
+		b.untell(x)
 	}
 	delete(b.servers, realServer)
-}
-
-// tell adds to the news.
-func (b *Book) tell(s Sighting) {
-	if b.overflow || len(b.news) >= maxNews {
-		b.news, b.overflow = nil, true
-		return
-	}
-	b.news = append(b.news, s)
 }
 
 // sweep forgets what is old, now and then. It comes with what agents say and what they are ordered: nothing grows without.

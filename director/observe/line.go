@@ -214,7 +214,7 @@ func (b *Book) seat(l *line, hello agent.Server, now time.Time) (refused string)
 	s.line, s.host, s.hello, s.since, s.filling = l, l.host, hello, now, 0
 	for _, x := range s.peers { // what was established meanwhile elsewhere is stale here
 		if x.gone == nil {
-			b.tell(x.sighting())
+			b.tell(x)
 		}
 	}
 	return ""

@@ -59,7 +59,7 @@ func (b *Book) take(s *server, r *agent.Report, now time.Time) error {
 			s.filled++
 		}
 		if news {
-			b.tell(x.sighting())
+			b.tell(x)
 		}
 	}
 	for _, peer := range r.Down {
@@ -128,6 +128,7 @@ func (b *Book) lose(x *record, now time.Time) {
 	if x.gone != nil {
 		return
 	}
+	b.untell(x)
 	s := x.of
 	x.Gone, x.gone = now, s.gone.PushBack(x)
 	if s.gone.Len() > agent.MaxReported {

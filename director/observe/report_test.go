@@ -255,21 +255,30 @@ func TestNews(t *testing.T) {
 				s.whole()
 			}
 			s.say(agent.Report{Seq: 50, Up: []agent.Tunnel{c.now}})
-			if news, all := s.News(); len(news) != c.news || all {
-				t.Errorf("%d news, all %v", len(news), all)
+			if news, _ := s.News(); len(news) != c.news {
+				t.Errorf("%d news", len(news))
 			}
 		})
 	}
 	s.News()
-	for i := range maxNews/agent.MaxTunnels + 1 {
-		s.say(agent.Report{Up: tunnels(10+i*agent.MaxTunnels, agent.MaxTunnels)})
-	}
-	if news, all := s.News(); !all || len(news) != 0 {
-		t.Errorf("too many: %d news, all %v", len(news), all)
-	}
-	s.say(agent.Report{Up: tunnels(1_000_000, 3)})
-	if news, all := s.News(); all || len(news) != 3 {
-		t.Errorf("and then: %d news, all %v", len(news), all)
+	s.say(agent.Report{Up: tunnels(10, agent.MaxTunnels)})
+	s.say(agent.Report{Up: tunnels(10, 5), Down: []string{"peer 10", "peer 11"}})
+	taken := map[string]bool{}
+	for turns := 1; ; turns++ {
+		select {
+		case <-s.Changed():
+		default:
+			t.Fatalf("nobody is told that there is more, after %d", len(taken))
+		}
+		for _, x := range newsOf(s.News()) {
+			taken[x.Peer] = true
+		}
+		if len(s.Changed()) == 0 {
+			if turns != 2 || len(taken) != agent.MaxTunnels-2 || taken["peer 11"] {
+				t.Errorf("%d news in %d turns", len(taken), turns)
+			}
+			return
+		}
 	}
 }
 
@@ -350,3 +359,5 @@ func TestWelcomeInBounds(t *testing.T) {
 		t.Error("one real server, twice")
 	}
 }
+
+func newsOf(news []Sighting, _ bool) []Sighting { return news }

@@ -26,6 +26,7 @@ type record struct {
 	of    *server
 	round uint64        // of the whole report that listed it last
 	gone  *list.Element // of of.gone; nil: it has not ended
+	news  *list.Element // of the Book's news; nil: it is none
 }
 
 // sighting is what others may see: an agent tells of changes only, so each word of it confirms all that it told before.

@@ -11,14 +11,15 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
 )
 
-func applyCommand(env *Env) *cli.Command {
+func applyCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "apply", Usage: "make services, tenants and real servers as a file says", ArgsUsage: "FILE",
-		Description: describe(`
+		Description: console.Describe(`
 Reads records from a YAML file ("-": standard input) and makes each one so: virtual services, then
 tenants, then real servers. Says of each whether it was created, changed or unchanged. Records that
 the file does not name stay; a drained real server stays drained. A faulty file changes nothing, and
@@ -32,7 +33,7 @@ every fault is told with its line. Applying a file again changes nothing.
   - {name: rs1, addresses: [198.51.100.11], services: [ipsec], host: node-a, zone: z1}`,
 			"director apply site.yaml", "director apply site.yaml --dry-run"),
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "change nothing, tell what would change"}},
-		Action: streams(env, count{1, 1}, apply),
+		Action: streams(env, console.Count{Min: 1, Max: 1}, apply),
 	}
 }
 
@@ -82,7 +83,7 @@ func apply(ctx context.Context, t *talk) error {
 	return partly(a.counts["refused"], len(records))
 }
 
-func readRecords(ctx context.Context, env *Env, name string) ([]byte, error) {
+func readRecords(ctx context.Context, env *console.Env, name string) ([]byte, error) {
 	var r io.Reader = &interruptible{ctx: ctx, r: env.Stdin}
 	if name != "-" {
 		f, err := os.Open(name)
@@ -97,7 +98,7 @@ func readRecords(ctx context.Context, env *Env, name string) ([]byte, error) {
 		return nil, fmt.Errorf("read the records: %w", err)
 	}
 	if len(data) > maxRecords {
-		return nil, fmt.Errorf("read the records: %s is longer than %s; is it a file of records?", name, octets(maxRecords))
+		return nil, fmt.Errorf("read the records: %s is longer than %s; is it a file of records?", name, console.Octets(maxRecords))
 	}
 	return data, nil
 }
@@ -117,7 +118,7 @@ func (a *applier) told() (n int) {
 }
 
 func (a *applier) sum(all int) string {
-	s := some(all, "record") + ":"
+	s := console.Some(all, "record") + ":"
 	for _, result := range slices.Sorted(maps.Keys(a.counts)) {
 		s += fmt.Sprintf(" %d %s", a.counts[result], result)
 	}
@@ -193,10 +194,10 @@ func (a *applier) one(ctx context.Context, r record) (string, api.Changed, error
 
 func (a *applier) tell(l applyLine) {
 	a.counts[l.Result]++
-	_ = a.t.show(l, func(p *page) { // the exit code tells
-		p.line("%-9s  %s", l.Result, l.Object)
+	_ = a.t.Show(l, func(p *console.Page) { // the exit code tells
+		p.Line("%-9s  %s", l.Result, l.Object)
 		for _, w := range l.Warnings {
-			p.line("           note: %s", w)
+			p.Line("           note: %s", w)
 		}
 	})
 	if l.Problem != nil && !a.t.JSON {

@@ -6,12 +6,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 )
 
-func caCommand(env *Env) *cli.Command {
+func caCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "ca", Usage: "make and show the certificates of directors and agents",
-		Description: describe(`
+		Description: console.Describe(`
 Directors and the agents on real servers prove to each other who they are by certificates of the
 cluster's own authority. It is two files, and no program has to run for it: keep its directory where
 only who issues certificates can read it, on no director. Asks no director.`,
@@ -22,9 +23,9 @@ only who issues certificates can read it, on no director. Asks no director.`,
 }
 
 // asksNobody makes the action of a command that asks nobody.
-func asksNobody(env *Env, n count, do func(t *talk) error) cli.ActionFunc {
+func asksNobody(env *console.Env, n console.Count, do func(t *talk) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		if err := n.check(c); err != nil {
+		if err := n.Check(c); err != nil {
 			return err
 		}
 		return do(&talk{Env: env, Context: c})
@@ -35,16 +36,16 @@ func asksNobody(env *Env, n count, do func(t *talk) error) cli.ActionFunc {
 func (t *talk) needs(flags ...string) error {
 	for _, f := range flags {
 		if t.String(f) == "" {
-			return usage("%s lacks --%s; see %s --help", t.Command.HelpName, f, t.Command.HelpName)
+			return console.Usage("%s lacks --%s; see %s --help", t.Command.HelpName, f, t.Command.HelpName)
 		}
 	}
 	return nil
 }
 
-func caInitCommand(env *Env) *cli.Command {
+func caInitCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "init", Usage: "make the authority of a new cluster",
-		Description: describe(`
+		Description: console.Describe(`
 Makes a key and a certificate valid for 10 years, ca.key and ca.crt. Who has ca.key can speak as any
 director. An authority that is there already stays, and is an error.`,
 			"director ca init --name prod --dir /root/prod-ca"),
@@ -52,13 +53,13 @@ director. An authority that is there already stays, and is an error.`,
 			&cli.StringFlag{Name: "name", Usage: "the cluster's `NAME`: letters, digits, and single . and - between them"},
 			&cli.StringFlag{Name: "dir", Usage: "`DIR` to write ca.crt and ca.key into; it is made"},
 		},
-		Action: asksNobody(env, count{}, func(t *talk) error {
+		Action: asksNobody(env, console.Count{}, func(t *talk) error {
 			if err := t.needs("name", "dir"); err != nil {
 				return err
 			}
 			c, err := ca.New(t.String("name"), t.Now())
 			if err != nil {
-				return usageError{err}
+				return console.Coded(console.ExitUsage, err)
 			}
 			files, err := c.Save(t.String("dir"))
 			if err != nil {
@@ -69,11 +70,11 @@ director. An authority that is there already stays, and is an error.`,
 	}
 }
 
-func caIssueCommand(env *Env) *cli.Command {
+func caIssueCommand(env *console.Env) *cli.Command {
 	days := int(ca.Validity / (24 * time.Hour))
 	return &cli.Command{
 		Name: "issue", Usage: "certify a director or an agent, or renew its certificate",
-		Description: describe(`
+		Description: console.Describe(`
 Makes a key and a certificate, and writes ROLE-NAME.crt, ROLE-NAME.key and ca.crt, in the place of
 those issued to the same one before. Bring the three to that machine, and name them in its file under
 tls. A director's NAME is the name in its node's file; an agent's is its host, as real servers' records
@@ -87,24 +88,24 @@ have it. To renew is to issue again and put the files in the place of the old on
 			&cli.StringFlag{Name: "out", Usage: "`DIR` to write into; it is made"},
 			&cli.IntFlag{Name: "days", Value: days, Usage: "how many `DAYS` it is valid"},
 		},
-		Action: asksNobody(env, count{}, func(t *talk) error {
+		Action: asksNobody(env, console.Count{}, func(t *talk) error {
 			if err := t.needs("role", "name", "dir", "out"); err != nil {
 				return err
 			}
 			const most = 3650
 			if d := t.Int("days"); d < 1 || d > most {
-				return usage("--days %d: is not between 1 and %d", d, most)
+				return console.Usage("--days %d: is not between 1 and %d", d, most)
 			}
 			role := ca.Role(t.String("role"))
 			if role != ca.RoleDirector && role != ca.RoleAgent {
-				return usage("--role %s: is not director or agent", role)
+				return console.Usage("--role %s: is not director or agent", role)
 			}
 			c, err := ca.Read(t.String("dir"))
 			if err != nil {
 				return err
 			}
 			if err := (ca.Identity{Cluster: c.Cluster(), Role: role, Name: t.String("name")}).Validate(); err != nil {
-				return usage("--name: %w", err)
+				return console.Usage("--name: %w", err)
 			}
 			issued, err := c.Issue(role, t.String("name"), t.Now(), time.Duration(t.Int("days"))*24*time.Hour)
 			if err != nil {
@@ -132,8 +133,8 @@ type certifiedAnswer struct {
 
 func (t *talk) certified(files ca.Files, id ca.Identity, until time.Time) error {
 	a := certifiedAnswer{id.Cluster, id.Role, id.Name, until.UTC(), files.Cert, files.Key, files.CA}
-	return t.show(a, func(p *page) {
-		p.facts([][2]string{{"is", id.String()}, {"expires", utc(until)}, {"cert", files.Cert}, {"key", files.Key}, {"ca", files.CA}})
+	return t.Show(a, func(p *console.Page) {
+		p.Facts([][2]string{{"is", id.String()}, {"expires", utc(until)}, {"cert", files.Cert}, {"key", files.Key}, {"ca", files.CA}})
 	})
 }
 
@@ -148,15 +149,15 @@ type certificateAnswer struct {
 	SHA256    string    `json:"sha256"`
 }
 
-func caShowCommand(env *Env) *cli.Command {
+func caShowCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "show", Usage: "tell whose a certificate is, and until when", ArgsUsage: "FILE",
-		Description: describe(`
+		Description: console.Describe(`
 Shows the certificates of a file: whose each is, how it stands (valid, expires soon, expired, not yet
 valid), from when until when, and its SHA-256. Whether key, certificate and authority belong together
 is what director check tells.`,
 			"director ca show /etc/tunneldirector/director.crt", "director ca show ca.crt --json"),
-		Action: asksNobody(env, count{1, 1}, func(t *talk) error {
+		Action: asksNobody(env, console.Count{Min: 1, Max: 1}, func(t *talk) error {
 			list, err := ca.ReadCertificates(t.Args().First())
 			if err != nil {
 				return err
@@ -172,16 +173,16 @@ func (t *talk) showCertificates(list []ca.Certificate) error {
 	for _, c := range list {
 		out = append(out, certificateAnswer{c.Identity.Cluster, c.Identity.Role, c.Identity.Name, c.State(now), c.NotBefore, c.Expires, c.SHA256})
 	}
-	return t.show(map[string][]certificateAnswer{"certificates": out}, func(p *page) {
+	return t.Show(map[string][]certificateAnswer{"certificates": out}, func(p *console.Page) {
 		for i, c := range list {
 			if i > 0 {
-				p.line("")
+				p.Line("")
 			}
-			when := ago(now, c.Expires)
+			when := console.Ago(now, c.Expires)
 			if left := c.Expires.Sub(now); left > 0 {
-				when = "in " + span(left)
+				when = "in " + console.Span(left)
 			}
-			p.facts([][2]string{{"is", c.Identity.String()}, {"state", c.State(now)}, {"from", utc(c.NotBefore)}, {"until", utc(c.Expires) + " (" + when + ")"}, {"sha256", c.SHA256}})
+			p.Facts([][2]string{{"is", c.Identity.String()}, {"state", c.State(now)}, {"from", utc(c.NotBefore)}, {"until", utc(c.Expires) + " (" + when + ")"}, {"sha256", c.SHA256}})
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 )
 
 // Each step is a command line in a directory that the steps before filled.
@@ -21,29 +22,29 @@ func TestCA(t *testing.T) {
 		errs []string
 	}{
 		{args: "ca init --name prod --dir ca", out: []string{"authority ca of cluster prod", "ca/ca.crt", "ca/ca.key"}},
-		{args: "ca init --name prod --dir ca", code: exitFailed, errs: []string{"ca/ca.key: file exists"}},
-		{args: "ca init --name prod", code: exitUsage, errs: []string{"director ca init lacks --dir"}},
-		{args: "ca init --dir ca2", code: exitUsage, errs: []string{"lacks --name"}},
-		{args: "ca init --name a_b --dir ca2", code: exitUsage, errs: []string{`"a_b" is not the name of a cluster`}},
-		{args: "ca init prod --name prod --dir ca2", code: exitUsage, errs: []string{"takes no arguments"}},
+		{args: "ca init --name prod --dir ca", code: console.ExitFailed, errs: []string{"ca/ca.key: file exists"}},
+		{args: "ca init --name prod", code: console.ExitUsage, errs: []string{"director ca init lacks --dir"}},
+		{args: "ca init --dir ca2", code: console.ExitUsage, errs: []string{"lacks --name"}},
+		{args: "ca init --name a_b --dir ca2", code: console.ExitUsage, errs: []string{`"a_b" is not the name of a cluster`}},
+		{args: "ca init prod --name prod --dir ca2", code: console.ExitUsage, errs: []string{"takes no arguments"}},
 		{args: "ca issue --role agent --name node-a --dir ca --out out", out: []string{"agent node-a of cluster prod", "out/agent-node-a.crt", "out/agent-node-a.key", "out/ca.crt"}},
 		{args: "ca issue --role agent --name node-a --dir ca --out out --days 30 --json", out: []string{`"cluster":"prod","role":"agent","name":"node-a","expires":"`, `"key":"out/agent-node-a.key"`}},
 		{args: "ca issue --role director --name d1 --dir ca --out out", out: []string{"director d1 of cluster prod"}},
-		{args: "ca issue --role agent --name a/b --dir ca --out out2", code: exitUsage, errs: []string{"--name: ", "is not a name"}},
-		{args: "ca issue --role drill --name a --dir ca --out out2", code: exitUsage, errs: []string{"--role drill: is not director or agent"}},
-		{args: "ca issue --role authority --name a --dir ca --out out2", code: exitUsage, errs: []string{"--role authority"}},
-		{args: "ca issue --role agent --name a --dir ca", code: exitUsage, errs: []string{"lacks --out"}},
-		{args: "ca issue --role agent --name a --dir ca --out out2 --days 0", code: exitUsage, errs: []string{"--days 0"}},
-		{args: "ca issue --role agent --name a --dir ca --out out2 --days 100000", code: exitUsage, errs: []string{"--days 100000"}},
-		{args: "ca issue --role agent --name a --dir nowhere --out out2", code: exitFailed, errs: []string{"nowhere/ca.crt: no such file"}},
-		{args: "ca issue --role agent --name a --dir out --out out2", code: exitFailed, errs: []string{"out/ca.key: no such file"}},
+		{args: "ca issue --role agent --name a/b --dir ca --out out2", code: console.ExitUsage, errs: []string{"--name: ", "is not a name"}},
+		{args: "ca issue --role drill --name a --dir ca --out out2", code: console.ExitUsage, errs: []string{"--role drill: is not director or agent"}},
+		{args: "ca issue --role authority --name a --dir ca --out out2", code: console.ExitUsage, errs: []string{"--role authority"}},
+		{args: "ca issue --role agent --name a --dir ca", code: console.ExitUsage, errs: []string{"lacks --out"}},
+		{args: "ca issue --role agent --name a --dir ca --out out2 --days 0", code: console.ExitUsage, errs: []string{"--days 0"}},
+		{args: "ca issue --role agent --name a --dir ca --out out2 --days 100000", code: console.ExitUsage, errs: []string{"--days 100000"}},
+		{args: "ca issue --role agent --name a --dir nowhere --out out2", code: console.ExitFailed, errs: []string{"nowhere/ca.crt: no such file"}},
+		{args: "ca issue --role agent --name a --dir out --out out2", code: console.ExitFailed, errs: []string{"out/ca.key: no such file"}},
 		{args: "ca show out/agent-node-a.crt", out: []string{"is      agent node-a of cluster prod", "state   valid", "(in 29d 23h)", "sha256  "}},
 		{args: "ca show ca/ca.crt --json", out: []string{`{"certificates":[{"cluster":"prod","role":"authority","name":"ca","state":"valid","not_before":"`, `"sha256":"`}},
-		{args: "ca show out/agent-node-a.key", code: exitFailed, errs: []string{`out/agent-node-a.key: holds a "PRIVATE KEY" where certificates are wanted`}},
-		{args: "ca show", code: exitUsage, errs: []string{"lacks FILE"}},
-		{args: "ca show nothing", code: exitFailed, errs: []string{"no such file"}},
-		{args: "ca show out", code: exitFailed, errs: []string{"is not a file"}},
-		{args: "ca", code: exitUsage, errs: []string{"needs a command: init, issue, show"}},
+		{args: "ca show out/agent-node-a.key", code: console.ExitFailed, errs: []string{`out/agent-node-a.key: holds a "PRIVATE KEY" where certificates are wanted`}},
+		{args: "ca show", code: console.ExitUsage, errs: []string{"lacks FILE"}},
+		{args: "ca show nothing", code: console.ExitFailed, errs: []string{"no such file"}},
+		{args: "ca show out", code: console.ExitFailed, errs: []string{"is not a file"}},
+		{args: "ca", code: console.ExitUsage, errs: []string{"needs a command: init, issue, show"}},
 		{args: "__complete -- ca issue --role a", out: []string{"agent\t"}},
 	} {
 		// A file of the environment that is not there is no business of these commands.
@@ -65,7 +66,7 @@ func TestShowCertificates(t *testing.T) {
 		{Identity: ca.Identity{Cluster: "prod", Role: ca.RoleDirector, Name: "d1"}, NotBefore: now.Add(-time.Hour), Expires: now.Add(-time.Minute), SHA256: "34cd"},
 	}
 	var b bytes.Buffer
-	s := &talk{Env: &Env{Stdout: &b, Now: func() time.Time { return now }}}
+	s := &talk{Env: &console.Env{Stdout: &b, Now: func() time.Time { return now }}}
 	if err := s.showCertificates(list); err != nil {
 		t.Fatal(err)
 	}

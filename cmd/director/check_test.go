@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 )
 
 // What a director proves by who it is has to be its own; that it expired is told, and no reason not to run.
@@ -42,14 +43,14 @@ func TestCheckOfAgentsTLS(t *testing.T) {
 		out   string
 		errs  string
 	}{
-		{"good", good, exitOK, "a director can run here", ""},
-		{"not there", ca.Files{Cert: good.Cert + "x", Key: good.Key, CA: good.CA}, exitFailed, "", "agents.tls: read the certificate: "},
-		{"another's key", ca.Files{Cert: good.Cert, Key: other.Key, CA: good.CA}, exitFailed, "", "does not match"},
-		{"another authority", ca.Files{Cert: good.Cert, Key: good.Key, CA: other.CA}, exitFailed, "", "the authority did not issue the certificate"},
-		{"another director's", save(prod, ca.RoleDirector, "d2", now, 365), exitFailed, "", "is that of director d2 of cluster prod; wanted is that of director d1"},
-		{"an agent's", save(prod, ca.RoleAgent, "d1", now, 365), exitFailed, "", "is that of agent d1"},
-		{"expired", save(prod, ca.RoleDirector, "d1", now.Add(-90*24*time.Hour), 89), exitOK, "finding: agents.tls: the certificate of director d1 of cluster prod expired on ", ""},
-		{"to be renewed", save(prod, ca.RoleDirector, "d1", now.Add(-80*24*time.Hour), 90), exitOK, "finding: agents.tls: the certificate of director d1 of cluster prod expires on ", ""},
+		{"good", good, console.ExitOK, "a director can run here", ""},
+		{"not there", ca.Files{Cert: good.Cert + "x", Key: good.Key, CA: good.CA}, console.ExitFailed, "", "agents.tls: read the certificate: "},
+		{"another's key", ca.Files{Cert: good.Cert, Key: other.Key, CA: good.CA}, console.ExitFailed, "", "does not match"},
+		{"another authority", ca.Files{Cert: good.Cert, Key: good.Key, CA: other.CA}, console.ExitFailed, "", "the authority did not issue the certificate"},
+		{"another director's", save(prod, ca.RoleDirector, "d2", now, 365), console.ExitFailed, "", "is that of director d2 of cluster prod; wanted is that of director d1"},
+		{"an agent's", save(prod, ca.RoleAgent, "d1", now, 365), console.ExitFailed, "", "is that of agent d1"},
+		{"expired", save(prod, ca.RoleDirector, "d1", now.Add(-90*24*time.Hour), 89), console.ExitOK, "finding: agents.tls: the certificate of director d1 of cluster prod expired on ", ""},
+		{"to be renewed", save(prod, ca.RoleDirector, "d1", now.Add(-80*24*time.Hour), 90), console.ExitOK, "finding: agents.tls: the certificate of director d1 of cluster prod expires on ", ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			node := fmt.Sprintf("name: d1\nplane: mem\ndata_dir: %s\nagents:\n  listen: [127.0.0.1:7460]\n  tls: {cert: %s, key: %s, ca: %s}\n",

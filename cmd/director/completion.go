@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -10,73 +9,29 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func completionCommand(env *Env) *cli.Command {
-	return &cli.Command{
-		Name: "completion", Usage: "print a script that completes command lines", ArgsUsage: "bash|zsh|fish",
-		Description: describe(`
+func completionCommand(env *console.Env) *cli.Command {
+	return console.CompletionCommand(env, "director", `
 Prints a script for the shell. Commands, flags and, where a director is reachable, the names of real
-servers, services, tenants and tunnels are completed.`,
-			"source <(director completion bash)",
-			"director completion zsh > /usr/share/zsh/site-functions/_director",
-			"director completion fish > ~/.config/fish/completions/director.fish"),
-		Action: func(c *cli.Context) error {
-			if err := (count{1, 1}).check(c); err != nil {
-				return err
-			}
-			script, ok := completionScripts()[c.Args().First()]
-			if !ok {
-				return usage("director completion %s: is not bash, zsh or fish", c.Args().First())
-			}
-			_, err := fmt.Fprint(c.App.Writer, script)
-			return err
-		},
-	}
+servers, services, tenants and tunnels are completed.`)
 }
 
-// completeCommand is what the scripts call: it prints what the last of the words may be, a word and a tab and what it
-// means on each line.
-func completeCommand(env *Env) *cli.Command {
-	return &cli.Command{
-		Name: "__complete", Hidden: true, Usage: "tell what a command line may go on with", ArgsUsage: "WORD...", SkipFlagParsing: true,
-		Description: describe(`For the scripts of director completion.`, "director __complete -- realserver drain r"),
-		Action: func(c *cli.Context) error {
-			words := c.Args().Slice()
-			if len(words) > 0 && words[0] == "--" {
-				words = words[1:]
-			}
-			return completer{env: env, app: c.App}.run(c.Context, words)
-		},
-	}
+func completeCommand(env *console.Env) *cli.Command {
+	return console.CompleteCommand(env, "director", "realserver drain r", func(ctx context.Context, app *cli.App, before []string, word string) []console.Choice {
+		return completer{env: env, app: app}.choices(ctx, before, word)
+	})
 }
-
-// A choice is what a word may be.
-type choice struct{ word, means string }
 
 type completer struct {
-	env *Env
+	env *console.Env
 	app *cli.App
 }
 
-func (k completer) run(ctx context.Context, words []string) error {
-	if len(words) == 0 {
-		words = []string{""}
-	}
-	for _, ch := range k.choices(ctx, words[:len(words)-1], words[len(words)-1]) {
-		if !strings.HasPrefix(ch.word, words[len(words)-1]) {
-			continue
-		}
-		if _, err := fmt.Fprintf(k.env.Stdout, "%s\t%s\n", ch.word, ch.means); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // choices are what may follow some words, not all of which begin as the word does.
-func (k completer) choices(ctx context.Context, before []string, word string) []choice {
+func (k completer) choices(ctx context.Context, before []string, word string) []console.Choice {
 	a := arranger{root: k.app.Flags, subcommands: k.app.Commands}
 	for i := 0; i < len(before); i++ {
 		if arg := before[i]; len(arg) > 1 && arg[0] == '-' {
@@ -93,15 +48,9 @@ func (k completer) choices(ctx context.Context, before []string, word string) []
 	}
 	switch {
 	case strings.HasPrefix(word, "-"):
-		return flagChoices(append(slices.Clone(a.commandFlags()), k.app.Flags...))
+		return console.FlagChoices(append(slices.Clone(a.commandFlags()), k.app.Flags...))
 	case len(a.subcommands) > 0:
-		var out []choice
-		for _, c := range a.subcommands {
-			if !c.Hidden {
-				out = append(out, choice{c.Name, c.Usage})
-			}
-		}
-		return out
+		return console.CommandChoices(a.subcommands)
 	case a.command == nil:
 		return nil
 	}
@@ -129,16 +78,6 @@ func kindOf(path []string, flag string) string {
 	return flag
 }
 
-func flagChoices(flags []cli.Flag) []choice {
-	var out []choice
-	for _, f := range flags {
-		if d, ok := f.(cli.DocGenerationFlag); ok && f.Names()[0] != "help" {
-			out = append(out, choice{"--" + f.Names()[0], strings.ReplaceAll(d.GetUsage(), "`", "")})
-		}
-	}
-	return append(out, choice{"--help", "show help"})
-}
-
 // argumentOf says what the nth argument of a command is, by the name of a flag of the same kind.
 func argumentOf(path string, n int) string {
 	noun, verb, _ := strings.Cut(path, " ")
@@ -158,15 +97,15 @@ func argumentOf(path string, n int) string {
 }
 
 // values are the values of a flag or an argument. Names come from the director, if it answers soon.
-func (k completer) values(ctx context.Context, before []string, name, word string) []choice {
+func (k completer) values(ctx context.Context, before []string, name, word string) []console.Choice {
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
 		"seen":     {api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot},
 		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
-	var out []choice
+	var out []console.Choice
 	for _, v := range fixed[name] {
-		out = append(out, choice{word: v})
+		out = append(out, console.Choice{Word: v})
 	}
 	if len(out) > 0 {
 		return out
@@ -185,7 +124,7 @@ func (k completer) client(before []string) *api.Client {
 	var found *talk
 	probe := &cli.Command{Name: "probe", Hidden: true, Action: func(c *cli.Context) error {
 		var err error
-		found, err = k.env.talk(c, count{})
+		found, err = newTalk(k.env, c, console.Count{})
 		return err
 	}}
 	a := arranger{root: k.app.Flags, subcommands: k.app.Commands}
@@ -211,23 +150,23 @@ func (discard) Write(p []byte) (int, error) { return len(p), nil }
 const maxChoices = 100
 
 // namesFrom asks for the names of a kind of object. Errors are no names: completion stays silent.
-func namesFrom(ctx context.Context, c *api.Client, kind, word string) []choice {
-	var out []choice
+func namesFrom(ctx context.Context, c *api.Client, kind, word string) []console.Choice {
+	var out []console.Choice
 	switch kind {
 	case "realserver", "to":
 		list, _ := c.RealServers(ctx)
 		for _, r := range list {
-			out = append(out, choice{r.Name, r.State + " " + r.Admin})
+			out = append(out, console.Choice{Word: r.Name, Means: r.State + " " + r.Admin})
 		}
 	case "service":
 		list, _ := c.Services(ctx)
 		for _, s := range list {
-			out = append(out, choice{s.Name, strings.Join(s.VIPs, " ")})
+			out = append(out, console.Choice{Word: s.Name, Means: strings.Join(s.VIPs, " ")})
 		}
 	case "tenant":
 		list, _ := c.Tenants(ctx)
 		for _, n := range list {
-			out = append(out, choice{n.Name, strings.Join(n.Covers, " ")})
+			out = append(out, console.Choice{Word: n.Name, Means: strings.Join(n.Covers, " ")})
 		}
 	case "tunnel", "separate-from":
 		out = tunnelsFrom(ctx, c, word)
@@ -236,18 +175,18 @@ func namesFrom(ctx context.Context, c *api.Client, kind, word string) []choice {
 }
 
 // tunnelsFrom are the first tunnels whose ids begin with word. A cursor is where the page before ended.
-func tunnelsFrom(ctx context.Context, c *api.Client, word string) []choice {
-	var out []choice
+func tunnelsFrom(ctx context.Context, c *api.Client, word string) []console.Choice {
+	var out []console.Choice
 	cursor := ""
 	if word != "" {
 		if s, err := c.Tunnel(ctx, word); err == nil {
-			out = append(out, choice{s.ID, s.Service})
+			out = append(out, console.Choice{Word: s.ID, Means: s.Service})
 		}
 		cursor = api.CursorAfter(word)
 	}
 	page, _ := c.TunnelPage(ctx, api.TunnelFilter{Limit: maxChoices}, cursor)
 	for _, s := range page.Tunnels {
-		out = append(out, choice{s.ID, s.Service})
+		out = append(out, console.Choice{Word: s.ID, Means: s.Service})
 	}
 	return out
 }

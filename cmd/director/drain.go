@@ -10,13 +10,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func drainCommand(env *Env) *cli.Command {
+func drainCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "drain", Usage: "let real servers take no new tunnels, and empty them", ArgsUsage: "NAME...",
-		Description: describe(`
+		Description: console.Describe(`
 A drained real server takes no new tunnels, as primary or backup. Without more its tunnels stay: move
 them with repin, those that are down with rebalance. With --rate they are moved, those that are down
 first, and established anew by the agents on the real servers that get them; with --deadline all that
@@ -31,7 +32,7 @@ drain too many.
 			&cli.StringFlag{Name: "deadline", Usage: "move all that is left at `TIME`: a duration from now like 2h, or 2027-01-31T18:00:00Z; at most 30 days"},
 			&cli.BoolFlag{Name: "watch", Usage: "tell how far it is until they are empty"},
 		},
-		Action: streams(env, count{1, -1}, drainRealServers),
+		Action: streams(env, console.Count{Min: 1, Max: -1}, drainRealServers),
 	}
 }
 
@@ -39,11 +40,11 @@ func drainRealServers(ctx context.Context, t *talk) error {
 	r := api.DrainRequest{Rate: api.DrainRate(t.String("rate")), Deadline: t.String("deadline")}
 	for _, flag := range []string{"rate", "deadline"} {
 		if t.IsSet(flag) && t.String(flag) == "" {
-			return usage("--%s is empty; leave it out, or see %s --help", flag, t.Command.HelpName)
+			return console.Usage("--%s is empty; leave it out, or see %s --help", flag, t.Command.HelpName)
 		}
 	}
 	if t.Bool("watch") && r == (api.DrainRequest{}) {
-		return usage("--watch: nothing moves without --rate or --deadline")
+		return console.Usage("--watch: nothing moves without --rate or --deadline")
 	}
 	var begun []string
 	err := t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
@@ -94,24 +95,24 @@ func (t *talk) drained(ctx context.Context, name string, a api.Changed) error {
 		return t.changed(out.Object, a, "drained: no new tunnels; those that it has stay")
 	}
 	out.Room = roomFor(&list[i], list)
-	return t.show(out, func(p *page) {
+	return t.Show(out, func(p *console.Page) {
 		verb := "drained"
 		if !a.Changed {
 			verb = "is drained so already"
 		}
-		p.line("%s %s: %s", out.Object, verb, drainWords(t.Now(), out.Drain))
+		p.Line("%s %s: %s", out.Object, verb, drainWords(t.Now(), out.Drain))
 		for _, r := range out.Room {
 			switch {
 			case r.Closed != "":
-				p.line("  no room at %s: %s", r.RealServer, r.Closed)
+				p.Line("  no room at %s: %s", r.RealServer, r.Closed)
 			case r.Free == nil:
-				p.line("  room at %s: no limit", r.RealServer)
+				p.Line("  room at %s: no limit", r.RealServer)
 			default:
-				p.line("  room at %s: %s", r.RealServer, some(*r.Free, "tunnel"))
+				p.Line("  room at %s: %s", r.RealServer, console.Some(*r.Free, "tunnel"))
 			}
 		}
 		for _, w := range a.Warnings {
-			p.line("note: %s", w)
+			p.Line("note: %s", w)
 		}
 	})
 }
@@ -152,7 +153,7 @@ func drainWords(now time.Time, d *api.DrainStatus) string {
 	case d.Left == 0:
 		return "it has no tunnels any more"
 	}
-	parts := []string{fmt.Sprintf("%s of %s left", number(d.Left), some(max(d.Of, d.Left), "tunnel"))}
+	parts := []string{fmt.Sprintf("%s of %s left", console.Number(d.Left), console.Some(max(d.Of, d.Left), "tunnel"))}
 	if d.Rate > 0 {
 		parts = append(parts, "moved at "+strconv.FormatFloat(d.Rate, 'f', -1, 64)+"/s")
 	}
@@ -167,14 +168,14 @@ func drainWords(now time.Time, d *api.DrainStatus) string {
 	return strings.Join(parts, ", ") + after("; stuck: ", d.Stuck)
 }
 
-func undrainCommand(env *Env) *cli.Command {
+func undrainCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "undrain", Usage: "let drained real servers take new tunnels again", ArgsUsage: "NAME...",
-		Description: describe(`
+		Description: console.Describe(`
 Undoes drain, and stops one that is under way. Nothing moves back by itself; rebalance evens out the
 load.`,
 			"director realserver undrain rs2"),
-		Action: streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
+		Action: streams(env, console.Count{Min: 1, Max: -1}, func(ctx context.Context, t *talk) error {
 			return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
 				a, err := t.client.Undrain(ctx, name)
 				if err != nil {

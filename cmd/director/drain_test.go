@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
 	"tunneldirector/director/api"
 )
@@ -24,25 +25,25 @@ func loaded(t *testing.T, n int) *world {
 	for i := range n {
 		fmt.Fprintf(&lines, `{"id":"site-%d","service":"ipsec","endpoints":["203.0.113.%d"]}`+"\n", i, i+1)
 	}
-	w.run("realserver", "drain", "rs2", "rs3").exits(exitOK)
-	w.feed(lines.String(), "tunnel", "import", "-").exits(exitOK)
-	w.run("realserver", "undrain", "rs2", "rs3").exits(exitOK)
+	w.run("realserver", "drain", "rs2", "rs3").exits(console.ExitOK)
+	w.feed(lines.String(), "tunnel", "import", "-").exits(console.ExitOK)
+	w.run("realserver", "undrain", "rs2", "rs3").exits(console.ExitOK)
 	return w
 }
 
 func TestDrainMoves(t *testing.T) {
 	w := loaded(t, 30)
-	w.run("realserver", "drain", "rs1").exits(exitOK, "real server rs1 drained: no new tunnels; those that it has stay")
-	w.run("realserver", "undrain", "rs1").exits(exitOK)
+	w.run("realserver", "drain", "rs1").exits(console.ExitOK, "real server rs1 drained: no new tunnels; those that it has stay")
+	w.run("realserver", "undrain", "rs1").exits(console.ExitOK)
 	w.agentOf("rs3", "node-c", agent.Load{Permille: 1500, Full: true})
 	w.run("realserver", "drain", "rs1", "--deadline", "2h").
-		exits(exitOK, "real server rs1 drained: 30 of 30 tunnels left, the rest at ", "room at rs2: no limit", "no room at rs3: it is full: 150 % of its limit")
-	w.run("realserver", "list").exits(exitOK, "rs1 is drained: 30 of 30 tunnels left, the rest at ")
-	w.run("realserver", "show", "rs1").exits(exitOK, "drain        30 of 30 tunnels left")
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s", "--watch").exits(exitOK, "left, moved at 1000/s, empty by ", "rs1: it has no tunnels any more")
-	w.run("tunnel", "list", "--realserver", "rs1").exits(exitOK).tells("no tunnels")
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(exitOK, "real server rs1 is drained so already: it has no tunnels any more")
-	w.run("realserver", "drain", "rs1", "--rate", "5", "--json", "--watch").exits(exitOK, `{"object":"real server rs1","changed":true`, `"rate":5}`, `"room":[{"real_server":"rs2"},{"real_server":"rs3","closed":"it is full`,
+		exits(console.ExitOK, "real server rs1 drained: 30 of 30 tunnels left, the rest at ", "room at rs2: no limit", "no room at rs3: it is full: 150 % of its limit")
+	w.run("realserver", "list").exits(console.ExitOK, "rs1 is drained: 30 of 30 tunnels left, the rest at ")
+	w.run("realserver", "show", "rs1").exits(console.ExitOK, "drain        30 of 30 tunnels left")
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s", "--watch").exits(console.ExitOK, "left, moved at 1000/s, empty by ", "rs1: it has no tunnels any more")
+	w.run("tunnel", "list", "--realserver", "rs1").exits(console.ExitOK).tells("no tunnels")
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(console.ExitOK, "real server rs1 is drained so already: it has no tunnels any more")
+	w.run("realserver", "drain", "rs1", "--rate", "5", "--json", "--watch").exits(console.ExitOK, `{"object":"real server rs1","changed":true`, `"rate":5}`, `"room":[{"real_server":"rs2"},{"real_server":"rs3","closed":"it is full`,
 		`{"real_server":"rs1","empty":true,"drain":{`)
 }
 
@@ -53,26 +54,26 @@ func TestDrainFaults(t *testing.T) {
 		code int
 		errs []string
 	}{
-		{"realserver drain rs1 --rate 0", exitRefused, []string{"field    rate", "value    0", "moves nothing, ever", "or give a deadline too"}},
-		{"realserver drain rs1 --rate -5", exitRefused, []string{"value    -5", "is negative"}},
-		{"realserver drain rs1 --rate 20/min", exitRefused, []string{"unknown unit", "remedy   tunnels a second, like 20/s or 0.5/s"}},
-		{"realserver drain rs1 --rate 1001", exitRefused, []string{"is over 1000/s"}},
-		{"realserver drain rs1 --deadline 2020-01-01T00:00:00Z", exitRefused, []string{"field    deadline", "is over already"}},
-		{"realserver drain rs1 --deadline 31d", exitRefused, []string{"neither a time nor a duration", "like 2h"}},
-		{"realserver drain rs1 --deadline 721h", exitRefused, []string{"over 30 days"}},
-		{"realserver drain rs1 --deadline 721h --json", exitRefused, []string{`"field":"deadline"`, `"exit_code":3`}},
-		{"realserver drain rs1 --rate=", exitUsage, []string{"--rate is empty"}},
-		{"realserver drain rs1 --watch", exitUsage, []string{"--watch: nothing moves without --rate or --deadline"}},
-		{"realserver drain --rate 5/s", exitUsage, []string{"lacks NAME..."}},
-		{"realserver drain rs9 --rate 5/s --watch", exitRefused, []string{"rs9"}},
-		{"realserver drain rs9 rs3 --rate 5/s --watch", exitPartly, []string{"rs9"}},
+		{"realserver drain rs1 --rate 0", console.ExitRefused, []string{"field    rate", "value    0", "moves nothing, ever", "or give a deadline too"}},
+		{"realserver drain rs1 --rate -5", console.ExitRefused, []string{"value    -5", "is negative"}},
+		{"realserver drain rs1 --rate 20/min", console.ExitRefused, []string{"unknown unit", "remedy   tunnels a second, like 20/s or 0.5/s"}},
+		{"realserver drain rs1 --rate 1001", console.ExitRefused, []string{"is over 1000/s"}},
+		{"realserver drain rs1 --deadline 2020-01-01T00:00:00Z", console.ExitRefused, []string{"field    deadline", "is over already"}},
+		{"realserver drain rs1 --deadline 31d", console.ExitRefused, []string{"neither a time nor a duration", "like 2h"}},
+		{"realserver drain rs1 --deadline 721h", console.ExitRefused, []string{"over 30 days"}},
+		{"realserver drain rs1 --deadline 721h --json", console.ExitRefused, []string{`"field":"deadline"`, `"exit_code":3`}},
+		{"realserver drain rs1 --rate=", console.ExitUsage, []string{"--rate is empty"}},
+		{"realserver drain rs1 --watch", console.ExitUsage, []string{"--watch: nothing moves without --rate or --deadline"}},
+		{"realserver drain --rate 5/s", console.ExitUsage, []string{"lacks NAME..."}},
+		{"realserver drain rs9 --rate 5/s --watch", console.ExitRefused, []string{"rs9"}},
+		{"realserver drain rs9 rs3 --rate 5/s --watch", console.ExitPartly, []string{"rs9"}},
 	}
 	for _, s := range steps {
 		w.run(strings.Fields(s.args)...).exits(s.code).tells(s.errs...)
 	}
-	w.run("realserver", "undrain", "rs3").exits(exitOK)
-	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], max_unavailable: 1}\n", "apply", "-").exits(exitOK)
-	w.run("realserver", "drain", "rs1", "rs2", "--deadline", "1h").exits(exitPartly, "real server rs1 drained").
+	w.run("realserver", "undrain", "rs3").exits(console.ExitOK)
+	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], max_unavailable: 1}\n", "apply", "-").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1", "rs2", "--deadline", "1h").exits(console.ExitPartly, "real server rs1 drained").
 		tells("rs2: Conflict", "service ipsec has max_unavailable 1, and there are rs1 drained", "undrain one of them first")
 }
 
@@ -86,16 +87,16 @@ func TestDrainWatchEnds(t *testing.T) {
 		tells string
 		goes  bool // on
 	}{
-		{"interrupted", func(cancel func()) { cancel() }, exitInterrupted, "the drain goes on; director realserver undrain ends it", true},
-		{"undrained", func(func()) { w.run("realserver", "undrain", "rs1").exits(exitOK) }, exitFailed, "real server rs1 is not emptied any more", false},
-		{"removed", func(func()) { w.run("realserver", "rm", "rs1", "--force").exits(exitOK) }, exitFailed, "real server rs1 was removed meanwhile", false},
+		{"interrupted", func(cancel func()) { cancel() }, console.ExitInterrupted, "the drain goes on; director realserver undrain ends it", true},
+		{"undrained", func(func()) { w.run("realserver", "undrain", "rs1").exits(console.ExitOK) }, console.ExitFailed, "real server rs1 is not emptied any more", false},
+		{"removed", func(func()) { w.run("realserver", "rm", "rs1", "--force").exits(console.ExitOK) }, console.ExitFailed, "real server rs1 was removed meanwhile", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
 			out, done := make(chan string, 100), make(chan error, 1)
 			var errOut bytes.Buffer
-			env := &Env{Stdout: lines(out), Stderr: &errOut, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
+			env := &console.Env{Stdout: lines(out), Stderr: &errOut, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
 			go func() {
 				done <- director(ctx, env, []string{"--socket", w.socket, "realserver", "drain", "rs1", "--deadline", "1h", "--watch"})
 			}()
@@ -117,10 +118,10 @@ func TestDrainWatchEnds(t *testing.T) {
 // A director that does not answer for a while does not end the watching.
 func TestDrainWatchAsksAgain(t *testing.T) {
 	w := loaded(t, 2)
-	w.run("realserver", "drain", "rs1", "--deadline", "1h").exits(exitOK)
+	w.run("realserver", "drain", "rs1", "--deadline", "1h").exits(console.ExitOK)
 	w.hangUp()
 	lost, out := make(chan string, 100), bytes.Buffer{}
-	env := &Env{Stdout: &out, Stderr: lines(lost), Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return true }, Now: time.Now}
+	env := &console.Env{Stdout: &out, Stderr: lines(lost), Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return true }, Now: time.Now}
 	client, err := api.NewClient(api.ClientOptions{Socket: w.socket})
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +137,7 @@ func TestDrainWatchAsksAgain(t *testing.T) {
 	if said := next(t, lost); !strings.Contains(said, "draining") {
 		t.Errorf("told is %q, wanted the bar", said)
 	}
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(exitOK)
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(console.ExitOK)
 	if err := next(t, done); err != nil || !strings.Contains(out.String(), "rs1: it has no tunnels any more") {
 		t.Errorf("%v, printed %q", err, out.String())
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
@@ -66,7 +67,7 @@ func (w *drainWatch) run(ctx context.Context) error {
 // fatal is an error that ends the watching. What does not answer is asked again.
 func (w *drainWatch) fatal(ctx context.Context, err error) error {
 	var p *api.Problem
-	var c *codedError
+	var c *console.CodedError
 	switch {
 	case ctx.Err() != nil:
 		w.t.note("the drain goes on; director realserver undrain ends it")
@@ -96,15 +97,15 @@ func (w *drainWatch) tell(list []api.RealServerState) error {
 	for _, name := range w.names {
 		i := slices.IndexFunc(list, func(r api.RealServerState) bool { return r.Name == name })
 		if i < 0 {
-			return coded(exitFailed, fmt.Errorf("real server %s was removed meanwhile", name))
+			return console.Coded(console.ExitFailed, fmt.Errorf("real server %s was removed meanwhile", name))
 		}
 		if list[i].Status == nil || list[i].Status.Drain == nil {
-			return coded(exitFailed, fmt.Errorf("real server %s is not emptied any more: somebody changed its drain", name))
+			return console.Coded(console.ExitFailed, fmt.Errorf("real server %s is not emptied any more: somebody changed its drain", name))
 		}
 		d := list[i].Status.Drain
 		all, left = all+int64(max(d.Of, d.Left)), left+int64(d.Left)
 		if err := w.one(name, d); err != nil {
-			return coded(exitFailed, err)
+			return console.Coded(console.ExitFailed, err)
 		}
 		if d.Left > 0 {
 			open = append(open, name)
@@ -129,7 +130,7 @@ func (w *drainWatch) one(name string, d *api.DrainStatus) error {
 	if w.bar != nil {
 		w.bar.clear()
 	}
-	return w.t.show(drainLine{name, d.Left == 0, d}, func(p *page) { p.line("%s: %s", name, drainWords(now, d)) })
+	return w.t.Show(drainLine{name, d.Left == 0, d}, func(p *console.Page) { p.Line("%s: %s", name, drainWords(now, d)) })
 }
 
 func (w *drainWatch) onTerminal() bool { return w.t.IsTerminal(w.t.Stderr) }

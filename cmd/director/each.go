@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
@@ -34,7 +35,7 @@ func partly(refused, all int) error {
 	case refused == 0:
 		return nil
 	case refused == all:
-		return coded(exitRefused, nil)
+		return console.Coded(console.ExitRefused, nil)
 	}
-	return coded(exitPartly, nil)
+	return console.Coded(console.ExitPartly, nil)
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,23 +11,11 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/urfave/cli/v2"
-
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-// The exit codes. The help lists them: see exitCodes.
-const (
-	exitOK          = 0
-	exitFailed      = 1
-	exitUsage       = 2
-	exitRefused     = 3
-	exitUnreachable = 4
-	exitPartly      = 5
-	exitNotReady    = 6
-	exitInterrupted = 130 // as shells call a command that SIGINT ended
-)
-
+// exitCodes are what the help says of them.
 const exitCodes = `0    done
 1    failed: the message says at what; audit: something differs
 2    wrong usage: nothing was asked of the director
@@ -38,53 +25,15 @@ const exitCodes = `0    done
 6    status --check: not ready, or there are alarms
 130  interrupted (Ctrl-C)`
 
-// A codedError ends the program with its code. Without a message it was told already.
-type codedError struct {
-	code int
-	err  error
-}
-
-func (e *codedError) Error() string {
-	if e.err == nil {
-		return ""
-	}
-	return e.err.Error()
-}
-
-func (e *codedError) Unwrap() error { return e.err }
-
-func coded(code int, err error) error { return &codedError{code, err} }
-
-// A usageError is about the command line.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 // exitCode is the code that an error ends the program with.
 func exitCode(err error) int {
-	var u usageError
-	var c *codedError
-	var own cli.ExitCoder
+	code := console.ExitCode(err)
+	var c *console.CodedError
 	var p *api.Problem
-	switch {
-	case err == nil:
-		return exitOK
-	case errors.As(err, &u):
-		return exitUsage
-	case errors.As(err, &c):
-		return c.code
-	case errors.Is(err, context.Canceled):
-		return exitInterrupted
-	case errors.As(err, &p) && p.Status >= 400 && p.Status < 500:
-		return exitRefused
-	case errors.As(err, &p):
-		return exitFailed
-	case errors.As(err, &own):
-		return own.ExitCode()
+	if code == console.ExitFailed && !errors.As(err, &c) && errors.As(err, &p) && p.Status >= 400 && p.Status < 500 {
+		return console.ExitRefused
 	}
-	return exitFailed
+	return code
 }
 
 // unreachable tells whether an error is about the way to the director and not about what was asked.
@@ -98,22 +47,16 @@ func unreachable(err error) bool {
 }
 
 // report tells an error to whoever called, and returns the exit code.
-func report(env *Env, err error) int {
+func report(env *console.Env, err error) int {
 	code := exitCode(err)
 	if err == nil || err.Error() == "" {
 		return code
 	}
-	if env.JSON {
-		line, _ := json.Marshal(errorAnswer(err, code)) // our own types encode
-		fmt.Fprintf(env.Stderr, "%s\n", line)
-		return code
+	text := words(err)
+	if code == console.ExitInterrupted {
+		text = "interrupted" + unlessCanceled(err)
 	}
-	switch code {
-	case exitInterrupted:
-		fmt.Fprintf(env.Stderr, "director: interrupted%s\n", unlessCanceled(err))
-	default:
-		fmt.Fprintf(env.Stderr, "director: %s\n", strings.TrimRight(words(err), "\n"))
-	}
+	env.Tell("director", errorAnswer(err, code), text)
 	return code
 }
 
@@ -126,13 +69,12 @@ func unlessCanceled(err error) string {
 
 // An errorLine is an error on stderr with --json.
 type errorLine struct {
-	Error   string       `json:"error"`
-	Code    int          `json:"exit_code"`
+	console.ErrorLine
 	Problem *api.Problem `json:"problem,omitempty"`
 }
 
 func errorAnswer(err error, code int) errorLine {
-	line := errorLine{Error: words(err), Code: code}
+	line := errorLine{ErrorLine: console.ErrorLine{Error: words(err), Code: code}}
 	if errors.As(err, &line.Problem) {
 		line.Error = err.Error()
 	}
@@ -177,7 +119,7 @@ func problemWords(p *api.Problem) string {
 // notReached says why a director does not answer and what to do about it.
 func notReached(err error, socket string) error {
 	if socket == "" {
-		return coded(exitUnreachable, fmt.Errorf("%w\nIs the director running there, and does it listen on this address? Its node file says so under api.listen", err))
+		return console.Coded(console.ExitUnreachable, fmt.Errorf("%w\nIs the director running there, and does it listen on this address? Its node file says so under api.listen", err))
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
@@ -185,5 +127,5 @@ func notReached(err error, socket string) error {
 	case errors.Is(err, fs.ErrPermission):
 		err = fmt.Errorf("%w\nThe socket %s is not open to this user: run as root, or as a member of the group that api.socket.group names", err, socket)
 	}
-	return coded(exitUnreachable, err)
+	return console.Coded(console.ExitUnreachable, err)
 }

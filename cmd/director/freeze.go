@@ -5,29 +5,30 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func freezeCommand(env *Env) *cli.Command {
+func freezeCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "freeze", Usage: "stop automatic moves while people work",
-		Description: describe(`
+		Description: console.Describe(`
 Stops the director from moving tunnels by itself, also over restarts, until freeze --off. What dies
 meanwhile still fails over to its backup in the data plane; new tunnels are still placed; what an
 operator asks for is still done.`,
 			"director freeze", "director freeze --off"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "off", Usage: "allow automatic moves again"}},
-		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			return t.freeze(ctx, !t.Bool("off"))
 		}),
 	}
 }
 
-func unfreezeCommand(env *Env) *cli.Command {
+func unfreezeCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "unfreeze", Usage: "allow automatic moves again",
-		Description: describe(`The same as director freeze --off.`, "director unfreeze"),
-		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+		Description: console.Describe(`The same as director freeze --off.`, "director unfreeze"),
+		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			return t.freeze(ctx, false)
 		}),
 	}
@@ -37,11 +38,11 @@ func (t *talk) freeze(ctx context.Context, on bool) error {
 	if err := t.client.Freeze(ctx, on); err != nil {
 		return err
 	}
-	return t.show(api.Frozen{Frozen: on}, func(p *page) {
+	return t.Show(api.Frozen{Frozen: on}, func(p *console.Page) {
 		if on {
-			p.line("frozen: tunnels are not moved automatically; end it with director freeze --off")
+			p.Line("frozen: tunnels are not moved automatically; end it with director freeze --off")
 		} else {
-			p.line("not frozen: tunnels are moved automatically where they must")
+			p.Line("not frozen: tunnels are moved automatically where they must")
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
@@ -57,54 +58,54 @@ func TestGolden(t *testing.T) {
 		Primary: "rs1", Backup: "rs2", UsedBackup: true, IfItDies: "dropped until the group is placed anew", PinSince: "2026-01-01T00:00:00Z", PinWhy: "placed", PinnedBy: "d1",
 		Words: []string{"esp packet from 203.0.113.5 to 192.0.2.10", "the primary rs1 is dead, so its backup takes the packet"}}
 	sum := api.Summary{Lines: 1000, Created: 900, Deleted: 10, Unchanged: 50, Refused: 30, Unplaced: 5, Kept: 3, Seconds: 1.25, DryRun: true, Names: api.SetNames{Create: []string{"a", "b"}, Delete: []string{"c"}}}
-	tests := map[string]func(*talk, *page){
-		"tunnels":    func(t *talk, _ *page) { goldenList(t, tunnels) },
-		"tunnel":     func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[0]) },
-		"unplaced":   func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[3]) },
-		"learned":    func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[1]) },
-		"elsewhere":  func(t *talk, p *page) { t.tunnelPageOf(p, &tunnels[2]) },
-		"realserver": func(t *talk, p *page) { t.realServerPage(p, &servers[2]) },
-		"silent":     func(t *talk, p *page) { t.realServerPage(p, &servers[3]) },
-		"agentless":  func(t *talk, p *page) { t.realServerPage(p, &servers[1]) },
-		"seen": func(_ *talk, p *page) {
+	tests := map[string]func(*talk, *console.Page){
+		"tunnels":    func(t *talk, _ *console.Page) { goldenList(t, tunnels) },
+		"tunnel":     func(t *talk, p *console.Page) { t.tunnelPageOf(p, &tunnels[0]) },
+		"unplaced":   func(t *talk, p *console.Page) { t.tunnelPageOf(p, &tunnels[3]) },
+		"learned":    func(t *talk, p *console.Page) { t.tunnelPageOf(p, &tunnels[1]) },
+		"elsewhere":  func(t *talk, p *console.Page) { t.tunnelPageOf(p, &tunnels[2]) },
+		"realserver": func(t *talk, p *console.Page) { t.realServerPage(p, &servers[2]) },
+		"silent":     func(t *talk, p *console.Page) { t.realServerPage(p, &servers[3]) },
+		"agentless":  func(t *talk, p *console.Page) { t.realServerPage(p, &servers[1]) },
+		"seen": func(_ *talk, p *console.Page) {
 			seenTable(p, now, []api.SeenTunnel{
 				{State: api.SeenNot, Tunnel: "site-0044", Pinned: "rs2", Endpoint: "203.0.113.10"},
 				{State: api.SeenUnknown, At: "rs1", Peer: "branch carol@example.org", Endpoint: "203.0.113.99:4500", Subnets: []string{"100.64.7.0/24", "100.64.8.0/24", "100.64.9.0/24"}, Since: &before},
 				{State: api.SeenWrong, Tunnel: "site-0043", At: "rs1", Pinned: "rs2", Peer: "branch", Endpoint: "203.0.113.7", Since: &before, Last: &now}})
 		},
-		"orders": func(_ *talk, p *page) {
+		"orders": func(_ *talk, p *console.Page) {
 			orderTable(p, now, []api.Order{
 				{RealServer: "rs2", Kind: "adopt", Tunnel: "site-0043", Endpoint: "203.0.113.7:4500", Outcome: "trying", Ordered: now.Add(-3 * time.Second), Changed: now.Add(-time.Second)},
 				{RealServer: "rs1", Kind: "release", Tunnel: "site-0043", Endpoint: "203.0.113.7:4500", Outcome: "unsent", Ordered: now, Changed: now},
 				{RealServer: "rs2", Kind: "adopt", Tunnel: "site-0045", Endpoint: "203.0.113.8", Outcome: "waiting", Why: "no private key for 192.0.2.10", Ordered: before, Changed: before}})
 		},
-		"drain": func(_ *talk, p *page) {
+		"drain": func(_ *talk, p *console.Page) {
 			for _, d := range []api.DrainStatus{{Of: 1234, Left: 1234, Rate: 20, ETA: &soon}, {Of: 10, Left: 10, Deadline: &later, ETA: &later}, {Of: 10, Left: 12, Rate: 1, Deadline: &later, ETA: &later}, {Of: 10, Left: 1, Rate: 1},
 				{Of: 5}, {}} {
-				p.line("%s", drainWords(now, &d))
+				p.Line("%s", drainWords(now, &d))
 			}
 		},
-		"realservers": func(t *talk, p *page) { t.realServerTable(p, servers) },
-		"status":      func(t *talk, p *page) { t.statusPage(p, &status) },
-		"pairs": func(_ *talk, p *page) {
+		"realservers": func(t *talk, p *console.Page) { t.realServerTable(p, servers) },
+		"status":      func(t *talk, p *console.Page) { t.statusPage(p, &status) },
+		"pairs": func(_ *talk, p *console.Page) {
 			pairTable(p, []api.Pair{{Address4: "240.0.0.1", Address6: "fd7d:6469:7265:6374::1", Primary: "rs1", Backup: "rs2", Now: "rs2"},
 				{Address4: "240.0.0.2", Address6: "fd7d:6469:7265:6374::2", Primary: "rs3"}})
 		},
-		"trace":  func(_ *talk, p *page) { tracePage(p, &explanation) },
-		"import": func(_ *talk, p *page) { importPage(p, sum, 2) },
-		"problem": func(_ *talk, p *page) {
-			p.line("%s", problemWords(&api.Problem{Title: "Conflict", Status: 409, Detail: "tunnel a is refused", RetryAfter: 30, Errors: []api.FieldError{
+		"trace":  func(_ *talk, p *console.Page) { tracePage(p, &explanation) },
+		"import": func(_ *talk, p *console.Page) { importPage(p, sum, 2) },
+		"problem": func(_ *talk, p *console.Page) {
+			p.Line("%s", problemWords(&api.Problem{Title: "Conflict", Status: 409, Detail: "tunnel a is refused", RetryAfter: 30, Errors: []api.FieldError{
 				{Field: "endpoints[0]", Value: "203.0.113.5", Problem: "is held by tunnel b", Remedy: "delete it first"}, {Problem: "too many"}}}))
 		},
-		"event": func(_ *talk, p *page) {
-			p.line("%s", eventWords(&api.Event{Time: now, Kind: "moved", Object: "site-0042", From: "rs1", To: "rs2", Backup: "rs3", Why: "repinned", By: "op"}))
-			p.line("%s", eventWords(&api.Event{Time: now, Kind: "real-server", Object: "rs1", Why: "dead: 3 probes lost"}))
+		"event": func(_ *talk, p *console.Page) {
+			p.Line("%s", eventWords(&api.Event{Time: now, Kind: "moved", Object: "site-0042", From: "rs1", To: "rs2", Backup: "rs3", Why: "repinned", By: "op"}))
+			p.Line("%s", eventWords(&api.Event{Time: now, Kind: "real-server", Object: "rs1", Why: "dead: 3 probes lost"}))
 		},
 	}
 	for name, print := range tests {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			print(&talk{Env: &Env{Stdout: &b, Stderr: &b, Now: func() time.Time { return now }}}, &page{w: &b})
+			print(&talk{Env: &console.Env{Stdout: &b, Stderr: &b, Now: func() time.Time { return now }}}, &console.Page{W: &b})
 			file := filepath.Join("testdata", name+".golden")
 			if *update {
 				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {

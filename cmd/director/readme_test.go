@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"tunneldirector/cmd/console"
 )
 
 // TestREADME: what README.md says that a test holds, a test holds: each that it names is there.
@@ -91,7 +93,7 @@ func TestREADMECommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	app := newApp(&Env{Getenv: func(string) string { return "" }})
+	app := newApp(&console.Env{Getenv: func(string) string { return "" }})
 	lines := regexp.MustCompile(`(?m)^    director (.*?)(?:\s+#.*)?$`).FindAllStringSubmatch(string(text), -1)
 	if len(lines) < 15 {
 		t.Fatalf("%d command lines", len(lines))

@@ -8,28 +8,29 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func realServerShowCommand(env *Env) *cli.Command {
+func realServerShowCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "show", Aliases: []string{"get"}, Usage: "show one real server, its agent, load and drain", ArgsUsage: "NAME",
-		Description: describe(`
+		Description: console.Describe(`
 Shows all that is known of a real server: its life, what it carries, how its drain stands, and what
 its agent says: the terminator's health, its load by part, how the orders of the last 15 minutes
 stand, and why it gets no new tunnels if it does not.`,
 			"director realserver show rs1", "director realserver show rs1 --json"),
-		Action: asks(env, count{1, 1}, func(ctx context.Context, t *talk) error {
+		Action: asks(env, console.Count{Min: 1, Max: 1}, func(ctx context.Context, t *talk) error {
 			r, err := t.client.RealServer(ctx, t.Args().First())
 			if err != nil {
 				return err
 			}
-			return t.show(r, func(p *page) { t.realServerPage(p, &r) })
+			return t.Show(r, func(p *console.Page) { t.realServerPage(p, &r) })
 		}),
 	}
 }
 
-func (t *talk) realServerPage(p *page, r *api.RealServerState) {
+func (t *talk) realServerPage(p *console.Page, r *api.RealServerState) {
 	st := r.Status
 	if st == nil {
 		st = &api.RealServerStatus{}
@@ -43,14 +44,14 @@ func (t *talk) realServerPage(p *page, r *api.RealServerState) {
 	}
 	weight := ""
 	if r.Weight != nil {
-		weight = number(*r.Weight)
+		weight = console.Number(*r.Weight)
 	}
 	if r.Incarnation > 0 {
 		facts = append(facts, [2]string{"incarnation", fmt.Sprintf("%d, index %d in the data plane", r.Incarnation, st.Index)})
 	}
 	facts = append(facts, [][2]string{
 		{"weight", weight}, {"admin", r.Admin},
-		{"tunnels", tunnelsOf(st.Tunnels, r.Capacity)}, {"backup for", number(st.BackupFor)}, {"expected", bits(st.BandwidthBPS)},
+		{"tunnels", tunnelsOf(st.Tunnels, r.Capacity)}, {"backup for", console.Number(st.BackupFor)}, {"expected", bits(st.BandwidthBPS)},
 		{"forwarded", trafficWords(st.Traffic)}, {"probe rtt", rtt(st.RTTMicros)},
 	}...)
 	if st.Drain != nil {
@@ -58,17 +59,17 @@ func (t *talk) realServerPage(p *page, r *api.RealServerState) {
 	}
 	facts = append(facts, [2]string{"agent", agentSentence(t.Now(), st.Agent)})
 	if a := st.Agent; a != nil {
-		facts = append(facts, [][2]string{{"terminator", a.Terminator + ", on host " + a.Host}, {"established", some(a.Established, "tunnel")},
+		facts = append(facts, [][2]string{{"terminator", a.Terminator + ", on host " + a.Host}, {"established", console.Some(a.Established, "tunnel")},
 			{"no new tunnels", a.Closed}, {"orders", ordersWords(a.Orders)}, {"load", loadWord(a)}}...)
 	}
-	p.facts(facts)
+	p.Facts(facts)
 	if st.Agent != nil && len(st.Agent.Load) > 0 {
 		var rows [][]string
 		for _, l := range st.Agent.Load {
 			rows = append(rows, []string{l.Name, percent(l.Percent), l.Says})
 		}
-		p.line("")
-		p.table([]column{{name: "load by part"}, {name: "of its limit", right: true}, {name: "measured"}}, rows)
+		p.Line("")
+		p.Table([]console.Column{{Name: "load by part"}, {Name: "of its limit", Right: true}, {Name: "measured"}}, rows)
 	}
 }
 
@@ -107,5 +108,5 @@ func ordersWords(o api.OrderCount) string {
 	if o == (api.OrderCount{}) {
 		return ""
 	}
-	return fmt.Sprintf("%s open, %s done, %s waiting for the site to dial, %s failed", number(o.Open), number(o.Done), number(o.Waiting), number(o.Failed))
+	return fmt.Sprintf("%s open, %s done, %s waiting for the site to dial, %s failed", console.Number(o.Open), console.Number(o.Done), console.Number(o.Waiting), console.Number(o.Failed))
 }

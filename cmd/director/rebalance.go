@@ -7,13 +7,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func rebalanceCommand(env *Env) *cli.Command {
+func rebalanceCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "rebalance", Usage: "even out the load by moving tunnels that are not up",
-		Description: describe(`
+		Description: console.Describe(`
 Moves groups that are not up to where the service's placement would put them now, the most useful
 moves first, at a rate. What is up stays, and so does what comes up meanwhile. Ctrl-C stops it; what
 was moved stays moved. Plane ipvs sees no packets, so nobody could tell what is not up: it is refused
@@ -25,17 +26,17 @@ there, and repin moves tunnels one by one.`,
 			&cli.StringFlag{Name: "rate", Value: "100/s", Usage: "at most `N/s` groups"},
 			&cli.IntFlag{Name: "limit", Usage: "at most `N` groups; 0: no limit"},
 		},
-		Action: streams(env, count{}, rebalance),
+		Action: streams(env, console.Count{}, rebalance),
 	}
 }
 
 func rebalance(ctx context.Context, t *talk) error {
 	rate, err := strconv.ParseFloat(strings.TrimSuffix(t.String("rate"), "/s"), 64)
 	if err != nil || !(rate > 0) {
-		return usage("--rate %s: is not a number of groups a second, like 50/s", t.String("rate"))
+		return console.Usage("--rate %s: is not a number of groups a second, like 50/s", t.String("rate"))
 	}
 	if t.Int("limit") < 0 {
-		return usage("--limit %d: is negative; 0 is no limit", t.Int("limit"))
+		return console.Usage("--limit %d: is negative; 0 is no limit", t.Int("limit"))
 	}
 	if err := t.reach(ctx); err != nil {
 		return err
@@ -45,26 +46,26 @@ func rebalance(ctx context.Context, t *talk) error {
 		if l.Error == nil {
 			moved++
 		}
-		_ = t.show(l, func(p *page) { p.line("%s", moveWords(l, dry)) }) // the sum fails too
+		_ = t.Show(l, func(p *console.Page) { p.Line("%s", moveWords(l, dry)) }) // the sum fails too
 	})
 	if err != nil {
 		if ctx.Err() != nil {
-			t.note("%s moved; the rest stays where it is", some(moved, "group"))
+			t.note("%s moved; the rest stays where it is", console.Some(moved, "group"))
 		}
 		return err
 	}
-	err = t.show(api.RebalanceLine{Summary: &sum}, func(p *page) {
+	err = t.Show(api.RebalanceLine{Summary: &sum}, func(p *console.Page) {
 		switch {
 		case sum.Planned == 0:
-			p.line("nothing to move: what is not up is spread evenly already")
+			p.Line("nothing to move: what is not up is spread evenly already")
 		case dry:
-			p.line("dry run, nothing was moved: %s would", some(sum.Planned, "group"))
+			p.Line("dry run, nothing was moved: %s would", console.Some(sum.Planned, "group"))
 		default:
-			p.line("%s moved, %s stayed, of %s planned, in %.1f s", some(sum.Moved, "group"), number(sum.Refused), number(sum.Planned), sum.Seconds)
+			p.Line("%s moved, %s stayed, of %s planned, in %.1f s", console.Some(sum.Moved, "group"), console.Number(sum.Refused), console.Number(sum.Planned), sum.Seconds)
 		}
 	})
 	if err == nil && sum.Refused > 0 {
-		return coded(exitPartly, nil)
+		return console.Coded(console.ExitPartly, nil)
 	}
 	return err
 }

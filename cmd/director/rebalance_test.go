@@ -3,21 +3,23 @@ package main
 import (
 	"strings"
 	"testing"
+
+	"tunneldirector/cmd/console"
 )
 
 // What is not up moves to a real server that was added later; a dry run says so and moves nothing.
 func TestRebalance(t *testing.T) {
 	w := furnished(t)
-	w.run("realserver", "drain", "rs2", "rs3").exits(exitOK)
-	w.feed(sites(30), "tunnel", "import", "-").exits(exitOK)
-	w.run("realserver", "undrain", "rs2", "rs3").exits(exitOK)
-	dry := w.run("rebalance", "--dry-run", "--service", "ipsec").exits(exitOK, "dry run, nothing was moved: ", "site-00", ": rs1 -> rs")
-	w.run("tunnel", "list", "--realserver", "rs1", "--limit", "0", "--json").exits(exitOK, "site-00000", "site-00029")
-	w.run("rebalance", "--limit", "3", "--rate", "10000/s").exits(exitOK, "3 groups moved, 0 stayed, of 3 planned")
-	w.run("rebalance", "--rate", "10000/s", "--json").exits(exitOK, `"from":"rs1","to":"rs`, `"summary":{"planned":`, `"complete":true`)
-	w.run("rebalance").exits(exitOK, "nothing to move")
+	w.run("realserver", "drain", "rs2", "rs3").exits(console.ExitOK)
+	w.feed(sites(30), "tunnel", "import", "-").exits(console.ExitOK)
+	w.run("realserver", "undrain", "rs2", "rs3").exits(console.ExitOK)
+	dry := w.run("rebalance", "--dry-run", "--service", "ipsec").exits(console.ExitOK, "dry run, nothing was moved: ", "site-00", ": rs1 -> rs")
+	w.run("tunnel", "list", "--realserver", "rs1", "--limit", "0", "--json").exits(console.ExitOK, "site-00000", "site-00029")
+	w.run("rebalance", "--limit", "3", "--rate", "10000/s").exits(console.ExitOK, "3 groups moved, 0 stayed, of 3 planned")
+	w.run("rebalance", "--rate", "10000/s", "--json").exits(console.ExitOK, `"from":"rs1","to":"rs`, `"summary":{"planned":`, `"complete":true`)
+	w.run("rebalance").exits(console.ExitOK, "nothing to move")
 	if n := strings.Count(dry.out, "->"); n < 10 {
 		t.Errorf("a dry run of 30 tunnels on one of three real servers names %d moves", n)
 	}
-	w.run("rebalance", "--limit", "-1").exits(exitUsage)
+	w.run("rebalance", "--limit", "-1").exits(console.ExitUsage)
 }

@@ -9,13 +9,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func repinCommand(env *Env) *cli.Command {
+func repinCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "repin", Usage: "move a tunnel or a group, up or not", ArgsUsage: "TUNNEL|@GROUP",
-		Description: describe(`
+		Description: console.Describe(`
 Moves a tunnel at once to the real server that --to names, or to whichever is best. It is interrupted
 if it is up: its site must establish it anew. A tunnel of a group moves with its whole group, which
 may also be named as @GROUP.`,
@@ -24,7 +25,7 @@ may also be named as @GROUP.`,
 			&cli.StringFlag{Name: "to", Usage: "real server `NAME`; default: whichever is best"},
 			&cli.BoolFlag{Name: "idle", Usage: "only if it is not up"},
 		},
-		Action: asks(env, count{1, 1}, repin),
+		Action: asks(env, console.Count{Min: 1, Max: 1}, repin),
 	}
 }
 
@@ -48,14 +49,14 @@ func repin(ctx context.Context, t *talk) error {
 	if g, ok := strings.CutPrefix(group, "@"); ok {
 		what = "group " + g
 	}
-	return t.show(repinLine{a, from}, func(p *page) {
+	return t.Show(repinLine{a, from}, func(p *console.Page) {
 		switch {
 		case !a.Changed:
-			p.line("%s stays: %s", what, placementWords(a.Placement))
+			p.Line("%s stays: %s", what, placementWords(a.Placement))
 		case from != "":
-			p.line("%s moved from %s: %s", what, from, placementWords(a.Placement))
+			p.Line("%s moved from %s: %s", what, from, placementWords(a.Placement))
 		default:
-			p.line("%s moved: %s", what, placementWords(a.Placement))
+			p.Line("%s moved: %s", what, placementWords(a.Placement))
 		}
 	})
 }

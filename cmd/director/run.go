@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tunneldirector/affinity/badgerstore"
+	"tunneldirector/cmd/console"
 	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
@@ -113,7 +114,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if own != nil {
 		book = observe.NewBook(nil)
 	}
-	d, err := loop.Open(ctx, stored, loop.Options{Agents: book, Alarms: certificateAlarm(own), Name: cfg.Name, Version: version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+	d, err := loop.Open(ctx, stored, loop.Options{Agents: book, Alarms: certificateAlarm(own), Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err
@@ -122,7 +123,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if kernel.ear != nil && book != nil {
 		kernel.ear(book.Heard)
 	}
-	server := api.New(d, api.Options{Name: cfg.Name, Version: version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
+	server := api.New(d, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err
@@ -143,7 +144,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}
-	log.Info("director runs", "name", cfg.Name, "version", version(), "plane", kernel.choice.kind, "api", addresses(listeners))
+	log.Info("director runs", "name", cfg.Name, "version", console.Version(), "plane", kernel.choice.kind, "api", addresses(listeners))
 	err = g.Wait()
 	log.Info("director stops; the kernel goes on forwarding")
 	return err

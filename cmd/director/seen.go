@@ -7,13 +7,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func seenCommand(env *Env) *cli.Command {
+func seenCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "seen", Usage: "compare the tunnels that agents see with those that are wanted",
-		Description: describe(`
+		Description: console.Describe(`
 Lists what the agents on real servers see of tunnels where it is not as wanted:
 
   wrong-place  established at another real server than its packets go to
@@ -28,13 +29,13 @@ What was moved seconds ago is in the wrong place until the successor has it.`,
 			&cli.StringFlag{Name: "realserver", Aliases: []string{"rs"}, Usage: "only what is established at, or wanted at, the real server `NAME`"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 1000, Usage: "at most `N`, up to 100000"},
 		},
-		Action: asks(env, count{}, listSeen),
+		Action: asks(env, console.Count{}, listSeen),
 	}
 }
 
 func listSeen(ctx context.Context, t *talk) error {
 	if t.Int("limit") < 1 {
-		return usage("--limit %d: is not at least 1", t.Int("limit"))
+		return console.Usage("--limit %d: is not at least 1", t.Int("limit"))
 	}
 	f := api.SeenFilter{States: t.list("state"), RealServer: t.String("realserver"), Limit: t.Int("limit")}
 	list, err := t.client.Seen(ctx, f)
@@ -47,7 +48,7 @@ func listSeen(ctx context.Context, t *talk) error {
 			return err
 		}
 	}
-	return t.show(list, func(p *page) {
+	return t.Show(list, func(p *console.Page) {
 		if len(list.Seen) == 0 {
 			t.note("%s", why)
 			return
@@ -87,26 +88,26 @@ func (t *talk) heard(ctx context.Context) (bool, error) {
 	return false, err
 }
 
-func seenTable(p *page, now time.Time, list []api.SeenTunnel) {
+func seenTable(p *console.Page, now time.Time, list []api.SeenTunnel) {
 	var rows [][]string
 	for _, s := range list {
 		rows = append(rows, []string{s.State, s.Tunnel, s.At, s.Pinned, s.Endpoint, someNames(s.Subnets, 2), s.Peer, agoWord(now, s.Since), agoWord(now, s.Last)})
 	}
-	p.table([]column{{name: "state"}, {name: "tunnel"}, {name: "established at"}, {name: "wanted at"}, {name: "endpoint"}, {name: "subnets"}, {name: "peer"},
-		{name: "since"}, {name: "last packet"}}, rows)
+	p.Table([]console.Column{{Name: "state"}, {Name: "tunnel"}, {Name: "established at"}, {Name: "wanted at"}, {Name: "endpoint"}, {Name: "subnets"}, {Name: "peer"},
+		{Name: "since"}, {Name: "last packet"}}, rows)
 }
 
 func agoWord(now time.Time, at *time.Time) string {
 	if at == nil {
 		return ""
 	}
-	return ago(now, *at)
+	return console.Ago(now, *at)
 }
 
-func realServerOrdersCommand(env *Env) *cli.Command {
+func realServerOrdersCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "orders", Usage: "list what agents were ordered to do with tunnels", ArgsUsage: "[NAME]",
-		Description: describe(`
+		Description: console.Describe(`
 Lists the orders of the last 15 minutes to the agent of a real server, or to all, open ones first:
 adopt (establish a tunnel that comes from another real server) and release (give one up, so that the
 site knows at once). Outcomes: unsent (the agent is silent), sent, queued, trying, done, waiting (the
@@ -114,13 +115,13 @@ terminator cannot begin: the site has to dial), failed.`,
 			"director realserver orders", "director realserver orders rs2 --open"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "open", Usage: "only those that more is to come of"},
 			&cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 1000, Usage: "at most `N`, up to 100000"}},
-		Action: asks(env, count{0, 1}, listOrders),
+		Action: asks(env, console.Count{Max: 1}, listOrders),
 	}
 }
 
 func listOrders(ctx context.Context, t *talk) error {
 	if t.Int("limit") < 1 {
-		return usage("--limit %d: is not at least 1", t.Int("limit"))
+		return console.Usage("--limit %d: is not at least 1", t.Int("limit"))
 	}
 	list, err := t.client.Orders(ctx, t.Args().First(), t.Bool("open"), t.Int("limit"))
 	if err != nil {
@@ -134,7 +135,7 @@ func listOrders(ctx context.Context, t *talk) error {
 			why = noAgents
 		}
 	}
-	return t.show(list, func(p *page) {
+	return t.Show(list, func(p *console.Page) {
 		if len(list.Orders) == 0 {
 			t.note("%s", why)
 			return
@@ -146,19 +147,19 @@ func listOrders(ctx context.Context, t *talk) error {
 	})
 }
 
-func orderTable(p *page, now time.Time, list []api.Order) {
+func orderTable(p *console.Page, now time.Time, list []api.Order) {
 	var rows [][]string
 	counts := map[string]int{}
 	for _, o := range list {
 		counts[o.Outcome]++
-		rows = append(rows, []string{o.RealServer, o.Kind, o.Tunnel, o.Endpoint, o.Outcome, ago(now, o.Ordered), ago(now, o.Changed), o.Why})
+		rows = append(rows, []string{o.RealServer, o.Kind, o.Tunnel, o.Endpoint, o.Outcome, console.Ago(now, o.Ordered), console.Ago(now, o.Changed), o.Why})
 	}
-	p.table([]column{{name: "real server"}, {name: "order"}, {name: "tunnel"}, {name: "endpoint"}, {name: "outcome"}, {name: "ordered"}, {name: "changed"}, {name: "why"}}, rows)
+	p.Table([]console.Column{{Name: "real server"}, {Name: "order"}, {Name: "tunnel"}, {Name: "endpoint"}, {Name: "outcome"}, {Name: "ordered"}, {Name: "changed"}, {Name: "why"}}, rows)
 	line := ""
 	for _, outcome := range []string{"unsent", "sent", "queued", "trying", "done", "waiting", "failed"} {
 		if n := counts[outcome]; n > 0 {
-			line += fmt.Sprintf(", %s %s", number(n), outcome)
+			line += fmt.Sprintf(", %s %s", console.Number(n), outcome)
 		}
 	}
-	p.line("%s: %s", some(len(list), "order"), line[2:])
+	p.Line("%s: %s", console.Some(len(list), "order"), line[2:])
 }

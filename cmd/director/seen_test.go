@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
 )
 
@@ -56,12 +57,12 @@ func (w *world) until(what string, is func() bool) {
 func TestWithoutAgents(t *testing.T) {
 	w := furnished(t)
 	const how = "no agent of a real server has spoken to this director. Agents dial in where its node file says so, under agents:"
-	w.run("seen").exits(exitOK).tells(how)
-	w.run("seen", "--json").exits(exitOK, `{"seen":[],"more":false}`)
-	w.run("realserver", "orders").exits(exitOK).tells(how)
-	w.run("realserver", "orders", "rs1", "--json").exits(exitOK, `{"orders":[],"more":false}`)
-	w.run("realserver", "show", "rs1").exits(exitOK, "none has spoken to this director")
-	if r := w.run("status").exits(exitOK); strings.Contains(r.out, "agents") {
+	w.run("seen").exits(console.ExitOK).tells(how)
+	w.run("seen", "--json").exits(console.ExitOK, `{"seen":[],"more":false}`)
+	w.run("realserver", "orders").exits(console.ExitOK).tells(how)
+	w.run("realserver", "orders", "rs1", "--json").exits(console.ExitOK, `{"orders":[],"more":false}`)
+	w.run("realserver", "show", "rs1").exits(console.ExitOK, "none has spoken to this director")
+	if r := w.run("status").exits(console.ExitOK); strings.Contains(r.out, "agents") {
 		t.Errorf("status tells of agents: %s", r.out)
 	}
 }
@@ -69,11 +70,11 @@ func TestWithoutAgents(t *testing.T) {
 func TestSeen(t *testing.T) {
 	w := furnished(t)
 	for i := 1; i <= 3; i++ {
-		w.run("tunnel", "add", fmt.Sprintf("site-%d", i), "--service", "ipsec", "--endpoint", fmt.Sprintf("203.0.113.%d", i), "--state", "up").exits(exitOK)
+		w.run("tunnel", "add", fmt.Sprintf("site-%d", i), "--service", "ipsec", "--endpoint", fmt.Sprintf("203.0.113.%d", i), "--state", "up").exits(console.ExitOK)
 	}
-	w.run("repin", "site-1", "--to", "rs1").exits(exitOK)
-	w.run("repin", "site-2", "--to", "rs2").exits(exitOK)
-	w.run("repin", "site-3", "--to", "rs1").exits(exitOK)
+	w.run("repin", "site-1", "--to", "rs1").exits(console.ExitOK)
+	w.run("repin", "site-2", "--to", "rs2").exits(console.ExitOK)
+	w.run("repin", "site-3", "--to", "rs1").exits(console.ExitOK)
 	w.agentOf("rs1", "node-a", agent.Load{Permille: 1020, Full: true, Parts: []agent.Part{{Name: "cpu 3", Permille: 1020, Says: "82 % of a core"}}},
 		"203.0.113.1:4500", "203.0.113.2:4500", "203.0.113.99:0")
 	steps := []struct {
@@ -90,23 +91,23 @@ func TestSeen(t *testing.T) {
 		{args: "seen --rs rs3", errs: []string{"all tunnels that agents see are where they are wanted"}},
 		{args: "seen --rs rs3 --state right", errs: []string{"agents see no such tunnels"}},
 		{args: "seen --limit 1", errs: []string{"there are more; --limit 100000"}},
-		{args: "seen --limit 0", code: exitUsage, errs: []string{"--limit 0: is not at least 1"}},
-		{args: "seen --limit 200000", code: exitRefused, errs: []string{"field    limit", "a whole number from 1 to 100000"}},
-		{args: "seen --state lost", code: exitRefused, errs: []string{"field    state", "value    lost", "one of right, wrong-place, unknown, not-up"}},
-		{args: "seen --rs rs9", code: exitRefused, errs: []string{"field    real_server", "known are rs1, rs2, rs3"}},
-		{args: "seen rs1", code: exitUsage, errs: []string{"takes no arguments"}},
+		{args: "seen --limit 0", code: console.ExitUsage, errs: []string{"--limit 0: is not at least 1"}},
+		{args: "seen --limit 200000", code: console.ExitRefused, errs: []string{"field    limit", "a whole number from 1 to 100000"}},
+		{args: "seen --state lost", code: console.ExitRefused, errs: []string{"field    state", "value    lost", "one of right, wrong-place, unknown, not-up"}},
+		{args: "seen --rs rs9", code: console.ExitRefused, errs: []string{"field    real_server", "known are rs1, rs2, rs3"}},
+		{args: "seen rs1", code: console.ExitUsage, errs: []string{"takes no arguments"}},
 		{args: "tunnel list", out: []string{"site-2", "at rs1", "up (agent)"}},
 		{args: "tunnel get site-2", out: []string{"wrong place     its packets go to rs2, and rs1 has it established"}},
 		{args: "tunnel show site-1", out: []string{"established at  rs1"}, not: "wrong place"},
 		{args: "realserver list", out: []string{"working  102 %", "rs1 gets no new tunnels: it is full: 102 % of its limit"}},
 		{args: "realserver show rs1", out: []string{"the terminator is working", "terminator      strongswan, on host node-a", "established     3 tunnels", "cpu 3", "82 % of a core", "no new tunnels  it is full"}},
 		{args: "rs get rs1 --json", out: []string{`"agent":{"connected":true`, `"load_percent":102`}},
-		{args: "realserver show rs9", code: exitRefused, errs: []string{`no real server "rs9"`}},
-		{args: "realserver show", code: exitUsage, errs: []string{"lacks NAME"}},
+		{args: "realserver show rs9", code: console.ExitRefused, errs: []string{`no real server "rs9"`}},
+		{args: "realserver show", code: console.ExitUsage, errs: []string{"lacks NAME"}},
 		{args: "status", out: []string{"1 of 1 connected, 3 tunnels established there; director seen"}},
 		{args: "realserver orders", errs: []string{"no such orders in the last 15 minutes"}},
-		{args: "realserver orders rs9", code: exitRefused, errs: []string{"known are rs1, rs2, rs3"}},
-		{args: "realserver orders --limit -1", code: exitUsage, errs: []string{"is not at least 1"}},
+		{args: "realserver orders rs9", code: console.ExitRefused, errs: []string{"known are rs1, rs2, rs3"}},
+		{args: "realserver orders --limit -1", code: console.ExitUsage, errs: []string{"is not at least 1"}},
 		{args: "repin site-1 --to rs2", out: []string{"tunnel site-1"}},
 	}
 	for _, s := range steps {
@@ -116,26 +117,26 @@ func TestSeen(t *testing.T) {
 		}
 	}
 	w.until("a release is ordered", func() bool { return len(w.agents.Errands("rs1")) > 0 })
-	w.run("realserver", "orders").exits(exitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 sent")
-	w.run("realserver", "orders", "rs1", "--open", "--json").exits(exitOK, `{"orders":[{"real_server":"rs1","kind":"release","tunnel":"site-1"`)
-	w.run("realserver", "orders", "rs2").exits(exitOK).tells("no such orders")
+	w.run("realserver", "orders").exits(console.ExitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 sent")
+	w.run("realserver", "orders", "rs1", "--open", "--json").exits(console.ExitOK, `{"orders":[{"real_server":"rs1","kind":"release","tunnel":"site-1"`)
+	w.run("realserver", "orders", "rs2").exits(console.ExitOK).tells("no such orders")
 }
 
 // What agents saw and nobody announced can be told apart, and is no part of what is moved to another director.
 func TestLearnedTunnels(t *testing.T) {
 	w := furnished(t)
-	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], learn: true}\n", "apply", "-").exits(exitOK, "changed    service ipsec")
-	w.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.1").exits(exitOK)
+	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], learn: true}\n", "apply", "-").exits(console.ExitOK, "changed    service ipsec")
+	w.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.1").exits(console.ExitOK)
 	w.agentOf("rs1", "node-a", agent.Load{}, "203.0.113.99:4500")
 	w.until("it is learned", func() bool { return w.d.Table().Len() == 2 })
-	w.run("tunnel", "list").exits(exitOK, "site-1", "203.0.113.99", "learned")
+	w.run("tunnel", "list").exits(console.ExitOK, "site-1", "203.0.113.99", "learned")
 	for _, r := range []ran{w.run("tunnel", "list", "--learned"), w.run("tunnel", "export", "--learned"), w.run("tunnel", "export", "--owner", "(learned)")} {
-		if r.exits(exitOK, "203.0.113.99"); strings.Contains(r.out, "site-1") {
+		if r.exits(console.ExitOK, "203.0.113.99"); strings.Contains(r.out, "site-1") {
 			t.Errorf("%q: %s", r.args, r.out)
 		}
 	}
-	if r := w.run("tunnel", "export").exits(exitOK, "site-1"); strings.Contains(r.out, "learned") {
+	if r := w.run("tunnel", "export").exits(console.ExitOK, "site-1"); strings.Contains(r.out, "learned") {
 		t.Errorf("exported: %s", r.out)
 	}
-	w.feed(`{"id":"site-1","service":"ipsec","roamed":["203.0.113.7"]}`, "tunnel", "import", "-").exits(exitPartly).tells("roamed: is not a known field")
+	w.feed(`{"id":"site-1","service":"ipsec","roamed":["203.0.113.7"]}`, "tunnel", "import", "-").exits(console.ExitPartly).tells("roamed: is not a known field")
 }

@@ -6,26 +6,27 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func serviceCommand(env *Env) *cli.Command {
+func serviceCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "service", Usage: "list and remove virtual services",
-		Description: describe(`
+		Description: console.Describe(`
 A virtual service is what sites dial: virtual IPs and the protocols that are balanced there. Services
 are made by director apply.`,
 			"director service list"),
 		Subcommands: []*cli.Command{
 			{
 				Name: "list", Aliases: []string{"ls"}, Usage: "list virtual services",
-				Description: describe(`Lists virtual services and how many tunnels each has.`, "director service list", "director service list --json"),
-				Action:      asks(env, count{}, listServices),
+				Description: console.Describe(`Lists virtual services and how many tunnels each has.`, "director service list", "director service list --json"),
+				Action:      asks(env, console.Count{}, listServices),
 			},
 			{
 				Name: "rm", Aliases: []string{"delete"}, Usage: "remove virtual services", ArgsUsage: "NAME...",
-				Description: describe(`Removes virtual services that no tunnel and no real server names.`, "director service rm old"),
-				Action: streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
+				Description: console.Describe(`Removes virtual services that no tunnel and no real server names.`, "director service rm old"),
+				Action: streams(env, console.Count{Min: 1, Max: -1}, func(ctx context.Context, t *talk) error {
 					return t.each(ctx, t.Args().Slice(), func(ctx context.Context, name string) error {
 						a, err := t.client.DeleteService(ctx, name)
 						if err != nil {
@@ -47,7 +48,7 @@ func listServices(ctx context.Context, t *talk) error {
 	if list == nil {
 		list = []api.ServiceState{}
 	}
-	return t.show(map[string][]api.ServiceState{"services": list}, func(p *page) {
+	return t.Show(map[string][]api.ServiceState{"services": list}, func(p *console.Page) {
 		if len(list) == 0 {
 			t.note("no services; make them with director apply FILE")
 			return
@@ -55,9 +56,9 @@ func listServices(ctx context.Context, t *talk) error {
 		var rows [][]string
 		for _, s := range list {
 			rows = append(rows, []string{s.Name, strings.Join(s.VIPs, " "), strings.Join(s.Protocols, " "), s.Method, s.Unknown, s.Policy, map[bool]string{true: "yes"}[s.Learn],
-				unlessZero(uint64(s.MaxUnavailable)), number(s.Tunnels)})
+				unlessZero(uint64(s.MaxUnavailable)), console.Number(s.Tunnels)})
 		}
-		p.table([]column{{name: "name"}, {name: "virtual ips"}, {name: "protocols"}, {name: "method"}, {name: "unknown endpoints"}, {name: "placement"},
-			{name: "learns"}, {name: "max unavailable", right: true}, {name: "tunnels", right: true}}, rows)
+		p.Table([]console.Column{{Name: "name"}, {Name: "virtual ips"}, {Name: "protocols"}, {Name: "method"}, {Name: "unknown endpoints"}, {Name: "placement"},
+			{Name: "learns"}, {Name: "max unavailable", Right: true}, {Name: "tunnels", Right: true}}, rows)
 	})
 }

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"tunneldirector/cmd/console"
 )
 
 // A source is a file of tunnels, or standard input.
@@ -23,7 +25,7 @@ type source struct {
 }
 
 // openSource opens a file, "-" for standard input, and finds out its format unless it is said.
-func openSource(ctx context.Context, env *Env, name, format string) (*source, error) {
+func openSource(ctx context.Context, env *console.Env, name, format string) (*source, error) {
 	s := &source{name: name, size: -1, format: format, close: func() error { return nil }}
 	if name == "-" {
 		s.name, s.r = "standard input", &interruptible{ctx: ctx, r: env.Stdin}
@@ -50,7 +52,7 @@ func openSource(ctx context.Context, env *Env, name, format string) (*source, er
 
 func checkFormat(format string) error {
 	if format != "" && format != formatNDJSON && format != formatCSV {
-		return usage("--format %s: is neither %s nor %s", format, formatNDJSON, formatCSV)
+		return console.Usage("--format %s: is neither %s nor %s", format, formatNDJSON, formatCSV)
 	}
 	return nil
 }

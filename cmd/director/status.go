@@ -11,13 +11,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func statusCommand(env *Env) *cli.Command {
+func statusCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the director at a glance",
-		Description: describe(`
+		Description: console.Describe(`
 Shows whether the director is ready, what needs a person, its data plane, real servers and services,
 and N+1: whether the death of any one host can be borne by the others.
 
@@ -25,16 +26,16 @@ With --check the exit code is 6 unless it is ready, writable, in step with the k
 alarms: for monitoring.`,
 			"director status", "director status --check --json"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "exit with 6 unless all is well"}},
-		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			s, err := t.client.Status(ctx)
 			if err != nil {
 				return err
 			}
-			if err := t.show(s, func(p *page) { t.statusPage(p, &s) }); err != nil {
+			if err := t.Show(s, func(p *console.Page) { t.statusPage(p, &s) }); err != nil {
 				return err
 			}
 			if t.Bool("check") && !well(&s) {
-				return coded(exitNotReady, errors.New("not all is well: "+strings.Join(troubles(&s), "; ")))
+				return console.Coded(console.ExitNotWell, errors.New("not all is well: "+strings.Join(troubles(&s), "; ")))
 			}
 			return nil
 		}),
@@ -56,7 +57,7 @@ func troubles(s *api.Status) []string {
 		out = append(out, "the kernel is not in step with the table"+after(": ", s.Plane.LastError))
 	}
 	if n := len(s.Alarms); n > 0 {
-		out = append(out, some(n, "alarm"))
+		out = append(out, console.Some(n, "alarm"))
 	}
 	return out
 }
@@ -68,16 +69,16 @@ func after(sep, s string) string {
 	return sep + s
 }
 
-func (t *talk) statusPage(p *page, s *api.Status) {
+func (t *talk) statusPage(p *console.Page, s *api.Status) {
 	now := t.Now()
 	n := s.Tunnels
-	p.facts([][2]string{
-		{"director", fmt.Sprintf("%s, version %s, running %s", s.Name, orWord(s.Version, "unknown"), span(now.Sub(s.Started)))},
+	p.Facts([][2]string{
+		{"director", fmt.Sprintf("%s, version %s, running %s", s.Name, orWord(s.Version, "unknown"), console.Span(now.Sub(s.Started)))},
 		{"ready", yesNo(s.Ready, strings.Join(s.NotReady, "; "))},
 		{"writable", yesNo(s.Writable, s.NotWritable)},
 		{"frozen", frozenWords(s)},
-		{"tunnels", fmt.Sprintf("%s: %s placed, %s unplaced, %s without backup, %s contested, %s split", number(n.Total), number(n.Placed), number(n.Unplaced),
-			number(n.NoBackup), number(n.Contested), number(n.Split))},
+		{"tunnels", fmt.Sprintf("%s: %s placed, %s unplaced, %s without backup, %s contested, %s split", console.Number(n.Total), console.Number(n.Placed), console.Number(n.Unplaced),
+			console.Number(n.NoBackup), console.Number(n.Contested), console.Number(n.Split))},
 		{"agents", agentsWords(s)},
 		{"N+1", yesNo(s.NPlusOne.OK, strings.Join(s.NPlusOne.Missing, "; "))},
 		{"data plane", planeWords(&s.Plane)},
@@ -86,42 +87,42 @@ func (t *talk) statusPage(p *page, s *api.Status) {
 		{"subnet side", trafficWords(s.Plane.SubnetSide)},
 		{"dropped", countersWords(s.Plane.Dropped)},
 		{"passed", countersWords(s.Plane.Passed)},
-		{"disk", fmt.Sprintf("%s used, %s free", octets(s.DiskUsed), octets(s.DiskFree))},
+		{"disk", fmt.Sprintf("%s used, %s free", console.Octets(s.DiskUsed), console.Octets(s.DiskFree))},
 		{"revision", fmt.Sprintf("%s:%d", s.Store, s.Revision)},
 		{"clock", s.ClockSays},
 	})
 	t.statusTables(p, s)
-	p.line("")
+	p.Line("")
 	if len(s.Alarms) == 0 {
-		p.line("no alarms")
+		p.Line("no alarms")
 	}
 	for _, a := range s.Alarms {
-		p.line("ALARM  %s", a)
+		p.Line("ALARM  %s", a)
 	}
 }
 
-func (t *talk) statusTables(p *page, s *api.Status) {
+func (t *talk) statusTables(p *console.Page, s *api.Status) {
 	if len(s.Services) > 0 {
 		var rows [][]string
 		for _, v := range s.Services {
-			rows = append(rows, []string{v.Name, number(v.Tunnels), number(v.Traffic.Packets), octets(v.Traffic.Bytes), countersWords(v.Dropped)})
+			rows = append(rows, []string{v.Name, console.Number(v.Tunnels), console.Number(v.Traffic.Packets), console.Octets(v.Traffic.Bytes), countersWords(v.Dropped)})
 		}
-		p.line("")
-		p.table([]column{{name: "service"}, {name: "tunnels", right: true}, {name: "packets", right: true}, {name: "bytes", right: true}, {name: "dropped packets"}}, rows)
+		p.Line("")
+		p.Table([]console.Column{{Name: "service"}, {Name: "tunnels", Right: true}, {Name: "packets", Right: true}, {Name: "bytes", Right: true}, {Name: "dropped packets"}}, rows)
 	}
 	if len(s.RealServers) > 0 {
 		var rows [][]string
 		for _, r := range s.RealServers {
 			since := ""
 			if at, err := time.Parse(time.RFC3339, r.Since); err == nil {
-				since = ago(t.Now(), at)
+				since = console.Ago(t.Now(), at)
 			}
-			rows = append(rows, []string{r.Name, r.State, r.Admin, since, hostWord(r.Host, r.Zone), number(r.Weight), tunnelsOf(r.Tunnels, r.Capacity),
-				number(r.BackupFor), bits(r.BandwidthBPS), number(r.Traffic.Packets), octets(r.Traffic.Bytes), rtt(r.RTTMicros)})
+			rows = append(rows, []string{r.Name, r.State, r.Admin, since, hostWord(r.Host, r.Zone), console.Number(r.Weight), tunnelsOf(r.Tunnels, r.Capacity),
+				console.Number(r.BackupFor), bits(r.BandwidthBPS), console.Number(r.Traffic.Packets), console.Octets(r.Traffic.Bytes), rtt(r.RTTMicros)})
 		}
-		p.line("")
-		p.table([]column{{name: "real server"}, {name: "state"}, {name: "admin"}, {name: "since"}, {name: "host"}, {name: "weight", right: true}, {name: "tunnels", right: true},
-			{name: "backup for", right: true}, {name: "expected", right: true}, {name: "packets", right: true}, {name: "bytes", right: true}, {name: "rtt", right: true}}, rows)
+		p.Line("")
+		p.Table([]console.Column{{Name: "real server"}, {Name: "state"}, {Name: "admin"}, {Name: "since"}, {Name: "host"}, {Name: "weight", Right: true}, {Name: "tunnels", Right: true},
+			{Name: "backup for", Right: true}, {Name: "expected", Right: true}, {Name: "packets", Right: true}, {Name: "bytes", Right: true}, {Name: "rtt", Right: true}}, rows)
 	}
 }
 
@@ -155,7 +156,7 @@ func agentsWords(s *api.Status) string {
 		return ""
 	}
 	return fmt.Sprintf("%s of %s connected, %s established there; director seen tells which are not where they are wanted",
-		number(connected), number(known), some(established, "tunnel"))
+		console.Number(connected), console.Number(known), console.Some(established, "tunnel"))
 }
 
 func planeWords(p *api.PlaneStatus) string {
@@ -167,7 +168,7 @@ func planeWords(p *api.PlaneStatus) string {
 }
 
 func trafficWords(t api.Traffic) string {
-	return fmt.Sprintf("%s, %s", some(t.Packets, "packet"), octets(t.Bytes))
+	return fmt.Sprintf("%s, %s", console.Some(t.Packets, "packet"), console.Octets(t.Bytes))
 }
 
 // countersWords writes the counters that are not 0, the largest first.
@@ -183,7 +184,7 @@ func countersWords(m map[string]uint64) string {
 	var out []string
 	for _, k := range keys {
 		if m[k] > 0 {
-			out = append(out, k+" "+number(m[k]))
+			out = append(out, k+" "+console.Number(m[k]))
 		}
 	}
 	return strings.Join(out, ", ")
@@ -193,9 +194,9 @@ func usageWords(m map[string]api.Usage) string {
 	var out []string
 	for _, k := range slices.Sorted(maps.Keys(m)) {
 		u := m[k]
-		s := k + " " + number(u.Entries)
+		s := k + " " + console.Number(u.Entries)
 		if u.Max > 0 {
-			s += fmt.Sprintf("/%s (%d %%)", number(u.Max), u.Entries*100/u.Max)
+			s += fmt.Sprintf("/%s (%d %%)", console.Number(u.Max), u.Entries*100/u.Max)
 		}
 		out = append(out, s)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
@@ -39,19 +40,16 @@ func globalFlags() []cli.Flag {
 
 // A talk is one command's conversation with a director.
 type talk struct {
-	*Env
+	*console.Env
 	*cli.Context // flags and arguments; its Context field is not used
 	client       *api.Client
 	socket       string // "": it is a URL
 }
 
-// A count says how many arguments a command takes; max < 0: any number.
-type count struct{ min, max int }
-
 // asks makes the action of a command that asks a director; --timeout is for all of it.
-func asks(env *Env, n count, do func(ctx context.Context, t *talk) error) cli.ActionFunc {
+func asks(env *console.Env, n console.Count, do func(ctx context.Context, t *talk) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		t, err := env.talk(c, n)
+		t, err := newTalk(env, c, n)
 		if err != nil {
 			return err
 		}
@@ -62,9 +60,9 @@ func asks(env *Env, n count, do func(ctx context.Context, t *talk) error) cli.Ac
 }
 
 // streams makes the action of a command that may take long: only the first answer has a --timeout.
-func streams(env *Env, n count, do func(ctx context.Context, t *talk) error) cli.ActionFunc {
+func streams(env *console.Env, n console.Count, do func(ctx context.Context, t *talk) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
-		t, err := env.talk(c, n)
+		t, err := newTalk(env, c, n)
 		if err != nil {
 			return err
 		}
@@ -72,8 +70,8 @@ func streams(env *Env, n count, do func(ctx context.Context, t *talk) error) cli
 	}
 }
 
-func (env *Env) talk(c *cli.Context, n count) (*talk, error) {
-	if err := n.check(c); err != nil {
+func newTalk(env *console.Env, c *cli.Context, n console.Count) (*talk, error) {
+	if err := n.Check(c); err != nil {
 		return nil, err
 	}
 	t := &talk{Env: env, Context: c}
@@ -81,7 +79,7 @@ func (env *Env) talk(c *cli.Context, n count) (*talk, error) {
 		URL: t.global(flagServer), Socket: t.global(flagSocket), TokenFile: t.global(flagTokenFile), CAFile: t.global(flagCA),
 	}
 	if c.IsSet(flagServer) && c.IsSet(flagSocket) {
-		return nil, usage("--server and --socket: say one of them")
+		return nil, console.Usage("--server and --socket: say one of them")
 	}
 	if c.IsSet(flagSocket) { // said now: it goes before a URL of the environment
 		o.URL = ""
@@ -92,11 +90,11 @@ func (env *Env) talk(c *cli.Context, n count) (*talk, error) {
 		}
 		o.Socket = t.socket
 	} else if o.TokenFile != "" && !protected(o.URL) {
-		return nil, usage("--server %s: a token is not sent without encryption to another host; use https", o.URL)
+		return nil, console.Usage("--server %s: a token is not sent without encryption to another host; use https", o.URL)
 	}
 	var err error
 	if t.client, err = api.NewClient(o); err != nil {
-		return nil, usageError{err}
+		return nil, console.Coded(console.ExitUsage, err)
 	}
 	return t, nil
 }
@@ -119,17 +117,11 @@ func protected(raw string) bool {
 	return u.Hostname() == "localhost" || err == nil && a.IsLoopback()
 }
 
-func (n count) check(c *cli.Context) error {
-	got := c.Args().Len()
-	switch {
-	case n.max == 0 && got > 0:
-		return usage("%s takes no arguments, but got %q", c.Command.HelpName, c.Args().First())
-	case got < n.min:
-		return usage("%s lacks %s; see %s --help", c.Command.HelpName, c.Command.ArgsUsage, c.Command.HelpName)
-	case n.max > 0 && got > n.max:
-		return usage("%s takes %s, but got %d arguments; see %s --help", c.Command.HelpName, c.Command.ArgsUsage, got, c.Command.HelpName)
+// note tells people something beside the answer.
+func (t *talk) note(format string, args ...any) {
+	if !t.JSON {
+		fmt.Fprintf(t.Stderr, format+"\n", args...)
 	}
-	return nil
 }
 
 func (t *talk) limited(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -155,10 +147,9 @@ func (t *talk) reach(ctx context.Context) error {
 // explain makes an error of the way to the director say what to do.
 func (t *talk) explain(err error) error {
 	var p *api.Problem
-	var c *codedError
-	var u usageError
+	var c *console.CodedError
 	switch {
-	case err == nil, errors.As(err, &p), errors.As(err, &c), errors.As(err, &u), errors.Is(err, context.Canceled):
+	case err == nil, errors.As(err, &p), errors.As(err, &c), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, context.DeadlineExceeded):
 		return notReached(fmt.Errorf("%w: no answer within %s (--timeout)", err, t.Duration(flagTimeout)), t.socket)

@@ -7,13 +7,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func traceCommand(env *Env) *cli.Command {
+func traceCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "trace", Usage: "tell what happens to a packet, and why",
-		Description: describe(`
+		Description: console.Describe(`
 Looks a packet up, in the table and in the data plane itself, and tells each step in words: which real
 server gets it, by which pin, since when and why, and who would get it if that one died. Towards a
 virtual IP it is the tunnel side, towards an address behind a tunnel the subnet side.`,
@@ -29,7 +30,7 @@ virtual IP it is the tunnel side, towards an address behind a tunnel the subnet 
 			&cli.StringFlag{Name: "tenant", Usage: "`NAME` of the tenant whose interface it comes in by, on the subnet side"},
 			&cli.StringFlag{Name: "fragment", Usage: "`first` or later: the packet is a fragment"},
 		},
-		Action: asks(env, count{}, func(ctx context.Context, t *talk) error {
+		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			q, err := t.question()
 			if err != nil {
 				return err
@@ -38,7 +39,7 @@ virtual IP it is the tunnel side, towards an address behind a tunnel the subnet 
 			if err != nil {
 				return err
 			}
-			return t.show(e, func(p *page) { tracePage(p, &e) })
+			return t.Show(e, func(p *console.Page) { tracePage(p, &e) })
 		}),
 	}
 }
@@ -46,10 +47,10 @@ virtual IP it is the tunnel side, towards an address behind a tunnel the subnet 
 func (t *talk) question() (api.Question, error) {
 	q := api.Question{Proto: t.String("proto"), Tenant: t.String("tenant"), Fragment: t.String("fragment")}
 	if t.String("from") == "" || t.String("to") == "" {
-		return q, usage("director trace lacks --from ADDR or --to ADDR")
+		return q, console.Usage("director trace lacks --from ADDR or --to ADDR")
 	}
 	if q.Fragment != "" && q.Fragment != "first" && q.Fragment != "later" {
-		return q, usage("--fragment %s: is neither first nor later", q.Fragment)
+		return q, console.Usage("--fragment %s: is neither first nor later", q.Fragment)
 	}
 	var err error
 	if q.Src, q.SrcPort, err = t.end("from"); err != nil {
@@ -64,31 +65,31 @@ func (t *talk) end(name string) (addr string, port uint16, err error) {
 	addr = t.String(name)
 	n := t.Uint(name + "-port")
 	if n > 65535 {
-		return "", 0, usage("--%s-port %d: is not a port", name, n)
+		return "", 0, console.Usage("--%s-port %d: is not a port", name, n)
 	}
 	ap, perr := netip.ParseAddrPort(addr)
 	if perr != nil {
 		return addr, uint16(n), nil // the director says what is wrong with it
 	}
 	if n != 0 && uint16(n) != ap.Port() {
-		return "", 0, usage("--%s %s and --%s-port %d: say one port", name, addr, name, n)
+		return "", 0, console.Usage("--%s %s and --%s-port %d: say one port", name, addr, name, n)
 	}
 	return ap.Addr().String(), ap.Port(), nil
 }
 
-func tracePage(p *page, e *api.Explanation) {
+func tracePage(p *console.Page, e *api.Explanation) {
 	for i, w := range e.Words {
-		p.line("%2d. %s", i+1, w)
+		p.Line("%2d. %s", i+1, w)
 	}
 	if len(e.Words) > 0 {
-		p.line("")
+		p.Line("")
 	}
-	p.facts([][2]string{
+	p.Facts([][2]string{
 		{"verdict", verdictWords(e)}, {"side", e.Side}, {"service", e.Service}, {"tunnel", e.Tunnel}, {"group", e.Group}, {"matched", e.Matched},
 		{"pin", pinWords(e)}, {"if it dies", e.IfItDies},
 	})
 	if !e.Agrees {
-		p.line("\nThe data plane does not do what the table says. director status tells whether it is being mended.")
+		p.Line("\nThe data plane does not do what the table says. director status tells whether it is being mended.")
 	}
 }
 

@@ -8,13 +8,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func tunnelCommand(env *Env) *cli.Command {
+func tunnelCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "tunnel", Usage: "list, show, add, remove, import and export tunnels",
-		Description: describe(`
+		Description: console.Describe(`
 A tunnel is a site: the addresses that it comes from, the subnets behind it, and the service that it
 dials. It is placed as soon as it is pushed, before its first packet.`,
 			"director tunnel list --service ipsec --placed no", "director tunnel get site-0042"),
@@ -51,10 +52,10 @@ func (t *talk) filter(page int) api.TunnelFilter {
 	return f
 }
 
-func tunnelListCommand(env *Env) *cli.Command {
+func tunnelListCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "list", Aliases: []string{"ls"}, Usage: "list tunnels in order of their ids",
-		Description: describe(`
+		Description: console.Describe(`
 Lists tunnels that all given filters let through. With --json one tunnel a line.
 
 Up tells by what: agent (an agent sees it established), packets, or nms (its word). Remarks: learned
@@ -64,10 +65,10 @@ at RS (an agent sees it established elsewhere than it is placed), split, contest
 			"director tunnel list --inside 100.64.40.33",
 			"director tunnel list --label region=north --json"),
 		Flags: append(filterFlags(), &cli.IntFlag{Name: "limit", Aliases: []string{"n"}, Value: 100, Usage: "at most `N`; 0: all"}),
-		Action: streams(env, count{}, func(ctx context.Context, t *talk) error {
+		Action: streams(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			l := tunnelLister{t: t, limit: t.Int("limit")}
 			if l.limit < 0 {
-				return usage("--limit %d: is negative; 0 lists all", l.limit)
+				return console.Usage("--limit %d: is negative; 0 lists all", l.limit)
 			}
 			return l.run(ctx)
 		}),
@@ -113,7 +114,7 @@ func (l *tunnelLister) run(ctx context.Context) error {
 			break
 		}
 		if l.limit > 0 && l.n == l.limit {
-			l.t.note("... there are more; --limit 0 lists all, filters fewer (the table has %s)", some(page.Total, "tunnel"))
+			l.t.note("... there are more; --limit 0 lists all, filters fewer (the table has %s)", console.Some(page.Total, "tunnel"))
 			return nil
 		}
 	}
@@ -132,7 +133,7 @@ func (t *talk) tunnelPage(ctx context.Context, f api.TunnelFilter, cursor string
 
 func (l *tunnelLister) add(s *api.TunnelState) error {
 	if l.t.JSON {
-		return l.t.jsonLine(s)
+		return l.t.JSONLine(s)
 	}
 	l.rows = append(l.rows, []string{s.ID, s.Service, someNames(s.Endpoints, 2), someNames(s.Subnets, 2), bits(s.Bandwidth), s.Tenant,
 		placeWord(s.Placement), backupWord(s.Placement), upWord(s), remarks(s)})
@@ -143,11 +144,11 @@ func (l *tunnelLister) flush() error {
 	if len(l.rows) == 0 {
 		return nil
 	}
-	p := &page{w: l.t.Stdout}
-	p.table([]column{{name: "id"}, {name: "service"}, {name: "endpoints"}, {name: "subnets"}, {name: "bandwidth", right: true}, {name: "tenant"},
-		{name: "real server"}, {name: "backup"}, {name: "up"}, {name: "remarks"}}, l.rows)
+	p := &console.Page{W: l.t.Stdout}
+	p.Table([]console.Column{{Name: "id"}, {Name: "service"}, {Name: "endpoints"}, {Name: "subnets"}, {Name: "bandwidth", Right: true}, {Name: "tenant"},
+		{Name: "real server"}, {Name: "backup"}, {Name: "up"}, {Name: "remarks"}}, l.rows)
 	l.rows = l.rows[:0]
-	return p.err
+	return p.Err
 }
 
 // someNames joins the first names and says how many more there are.
@@ -207,22 +208,22 @@ func remarks(s *api.TunnelState) string {
 // elsewhere tells whether an agent sees a tunnel established at another real server than it is placed at.
 func elsewhere(s *api.TunnelState) bool { return s.At != "" && s.At != placeWord(s.Placement) }
 
-func tunnelGetCommand(env *Env) *cli.Command {
+func tunnelGetCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "get", Aliases: []string{"show"}, Usage: "show one tunnel, where it is and why", ArgsUsage: "ID",
-		Description: describe(`Shows a tunnel, its placement, and by what it is known to be up.`,
+		Description: console.Describe(`Shows a tunnel, its placement, and by what it is known to be up.`,
 			"director tunnel get site-0042", "director tunnel get site-0042 --json"),
-		Action: asks(env, count{1, 1}, func(ctx context.Context, t *talk) error {
+		Action: asks(env, console.Count{Min: 1, Max: 1}, func(ctx context.Context, t *talk) error {
 			s, err := t.client.Tunnel(ctx, t.Args().First())
 			if err != nil {
 				return err
 			}
-			return t.show(s, func(p *page) { t.tunnelPageOf(p, &s) })
+			return t.Show(s, func(p *console.Page) { t.tunnelPageOf(p, &s) })
 		}),
 	}
 }
 
-func (t *talk) tunnelPageOf(p *page, s *api.TunnelState) {
+func (t *talk) tunnelPageOf(p *console.Page, s *api.TunnelState) {
 	now := t.Now()
 	facts := [][2]string{
 		{"tunnel", s.ID}, {"service", s.Service}, {"tenant", s.Tenant}, {"group", s.Group},
@@ -256,7 +257,7 @@ func (t *talk) tunnelPageOf(p *page, s *api.TunnelState) {
 	for _, w := range s.Warnings {
 		facts = append(facts, [2]string{"note", w})
 	}
-	p.facts(facts)
+	p.Facts(facts)
 }
 
 func orWord(s, word string) string {

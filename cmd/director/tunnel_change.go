@@ -6,13 +6,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func tunnelAddCommand(env *Env) *cli.Command {
+func tunnelAddCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "add", Aliases: []string{"put"}, Usage: "add a tunnel, or replace it", ArgsUsage: "ID",
-		Description: describe(`
+		Description: console.Describe(`
 Pushes one tunnel. It is durable and forwarded when the command returns. A tunnel of this id is
 replaced as a whole: what is not said is empty afterwards.`,
 			"director tunnel add site-0042 --service ipsec --endpoint 203.0.113.5 --subnet 100.64.40.32/28 --bandwidth 2M",
@@ -29,7 +30,7 @@ replaced as a whole: what is not said is empty afterwards.`,
 			&cli.StringSliceFlag{Name: "separate-from", Usage: "group or tunnel `NAME` that wants another real server; may be repeated"},
 			&cli.Uint64Flag{Name: "generation", Usage: "`N` that rises with each push; a lower one than known is refused"},
 		},
-		Action: asks(env, count{1, 1}, addTunnel),
+		Action: asks(env, console.Count{Min: 1, Max: 1}, addTunnel),
 	}
 }
 
@@ -39,18 +40,18 @@ func addTunnel(ctx context.Context, t *talk) error {
 		Tenant: t.String("tenant"), State: t.String("state"), SeparateFrom: t.list("separate-from"), Generation: t.Uint64("generation"),
 	}
 	if tun.Service == "" {
-		return usage("director tunnel add lacks --service NAME; director service list names them")
+		return console.Usage("director tunnel add lacks --service NAME; director service list names them")
 	}
 	if rate := t.String("bandwidth"); rate != "" {
 		var err error
 		if tun.Bandwidth, err = parseBits(rate); err != nil {
-			return usage("--bandwidth: %v", err)
+			return console.Usage("--bandwidth: %v", err)
 		}
 	}
 	for _, l := range t.StringSlice("label") {
 		k, v, ok := strings.Cut(l, "=")
 		if !ok || k == "" {
-			return usage("--label %s: is not KEY=VALUE", l)
+			return console.Usage("--label %s: is not KEY=VALUE", l)
 		}
 		if tun.Labels == nil {
 			tun.Labels = map[string]string{}
@@ -61,13 +62,13 @@ func addTunnel(ctx context.Context, t *talk) error {
 	if err != nil {
 		return err
 	}
-	return t.show(a, func(p *page) {
-		p.line("tunnel %s %s, %s", a.ID, changeWord(a.Changed, a.Created.Equal(a.Updated)), placementWords(a.Placement))
+	return t.Show(a, func(p *console.Page) {
+		p.Line("tunnel %s %s, %s", a.ID, changeWord(a.Changed, a.Created.Equal(a.Updated)), placementWords(a.Placement))
 		for _, w := range a.Warnings {
 			if strings.HasPrefix(w, unplacedNote) {
 				continue // said above
 			}
-			p.line("note: %s", w)
+			p.Line("note: %s", w)
 		}
 	})
 }
@@ -115,22 +116,22 @@ type removal struct {
 	Revision string `json:"revision,omitempty"`
 }
 
-func tunnelRmCommand(env *Env) *cli.Command {
+func tunnelRmCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "rm", Aliases: []string{"delete"}, Usage: "remove tunnels", ArgsUsage: "ID...",
-		Description: describe(`
+		Description: console.Describe(`
 Removes tunnels by id, up or not. One that does not exist is no error. To remove very many, import
 lines like {"delete":"site-0042"}.`,
 			"director tunnel rm site-0042 site-0043"),
 		Flags: []cli.Flag{&cli.Uint64Flag{Name: "generation", Usage: "`N` of the push that this undoes; a lower one than known is refused"}},
-		Action: streams(env, count{1, -1}, func(ctx context.Context, t *talk) error {
+		Action: streams(env, console.Count{Min: 1, Max: -1}, func(ctx context.Context, t *talk) error {
 			return t.each(ctx, t.Args().Slice(), func(ctx context.Context, id string) error {
 				a, err := t.client.DeleteTunnel(ctx, id, t.Uint64("generation"))
 				if err != nil {
 					return err
 				}
-				return t.show(removal{id, a.Deleted, a.Revision}, func(p *page) {
-					p.line("tunnel %s %s", id, map[bool]string{true: "removed", false: "did not exist"}[a.Deleted])
+				return t.Show(removal{id, a.Deleted, a.Revision}, func(p *console.Page) {
+					p.Line("tunnel %s %s", id, map[bool]string{true: "removed", false: "did not exist"}[a.Deleted])
 				})
 			})
 		}),

@@ -14,13 +14,14 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func tunnelExportCommand(env *Env) *cli.Command {
+func tunnelExportCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "export", Usage: "write tunnels to a file that import takes", ArgsUsage: "[FILE]",
-		Description: describe(`
+		Description: console.Describe(`
 Writes the tunnels that all given filters let through to FILE, or to standard output, as NDJSON or
 CSV. Importing the file again changes nothing. Placements and owners are the director's and not in
 it: tunnels that exist keep their owners, the others belong to the token that imports them. Learned
@@ -31,7 +32,7 @@ The tunnels are read a page at a time: changes made meanwhile may be in it or no
 at the end is the one to watch from for what came later.`,
 			"director tunnel export tunnels.csv", "director tunnel export --service ipsec --format ndjson > ipsec.ndjson"),
 		Flags:  append(filterFlags(), formatFlag()),
-		Action: streams(env, count{0, 1}, exportTunnels),
+		Action: streams(env, console.Count{Max: 1}, exportTunnels),
 	}
 }
 
@@ -84,7 +85,7 @@ func (ex *exporter) run(ctx context.Context, to io.Writer, format string) error 
 	if err := errors.Join(flush(), w.Flush()); err != nil {
 		return fmt.Errorf("write the tunnels: %w", err)
 	}
-	ex.t.note("exported %s at revision %s", some(ex.n, "tunnel"), ex.revision)
+	ex.t.note("exported %s at revision %s", console.Some(ex.n, "tunnel"), ex.revision)
 	return nil
 }
 

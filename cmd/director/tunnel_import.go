@@ -12,13 +12,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func tunnelImportCommand(env *Env) *cli.Command {
+func tunnelImportCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "import", Usage: "push many tunnels from a file", ArgsUsage: "FILE",
-		Description: describe(`
+		Description: console.Describe(`
 Reads tunnels from FILE ("-": standard input), one a line, and pushes them as one stream of any
 length. What is accepted is durable and forwarded as it goes; what is refused is told with its line
 and stays out, and the exit code is 5. Interrupted, what was pushed stays: import again to go on.
@@ -45,7 +46,7 @@ line keeps everything from being sent. Look first with --dry-run.`,
 			&cli.BoolFlag{Name: "force", Usage: "with --complete: delete however many, and what is up"},
 			&cli.StringFlag{Name: "owner", Usage: "with --complete: whose set it is, `NAME` of a token; operators only"},
 		},
-		Action: streams(env, count{1, 1}, importTunnels),
+		Action: streams(env, console.Count{Min: 1, Max: 1}, importTunnels),
 	}
 }
 
@@ -59,7 +60,7 @@ func importTunnels(ctx context.Context, t *talk) error {
 	}
 	for _, name := range []string{"dry-run", "force", "owner"} {
 		if t.IsSet(name) && !t.Bool("complete") {
-			return usage("--%s goes with --complete; to try a file without it there is --check", name)
+			return console.Usage("--%s goes with --complete; to try a file without it there is --check", name)
 		}
 	}
 	src, err := openSource(ctx, t.Env, t.Args().First(), t.String("format"))
@@ -113,11 +114,11 @@ func (im *importer) check() error {
 	}
 	im.bar.done()
 	if im.bad > 0 {
-		im.t.note("%s: %s, %d faulty", im.src.name, some(im.read, "line"), im.bad)
-		return coded(exitFailed, nil)
+		im.t.note("%s: %s, %d faulty", im.src.name, console.Some(im.read, "line"), im.bad)
+		return console.Coded(console.ExitFailed, nil)
 	}
-	return im.t.show(map[string]any{"lines": im.read, "faulty": 0}, func(p *page) {
-		p.line("%s: %s, no fault that shows without a director", im.src.name, some(im.read, "tunnel"))
+	return im.t.Show(map[string]any{"lines": im.read, "faulty": 0}, func(p *console.Page) {
+		p.Line("%s: %s, no fault that shows without a director", im.src.name, console.Some(im.read, "tunnel"))
 	})
 }
 
@@ -132,7 +133,7 @@ func (im *importer) fault(e entry) bool {
 	im.bar.clear()
 	for i := range e.faults {
 		if im.t.JSON {
-			_ = im.t.jsonLine(importLine{Fault: &e.faults[i]}) // the summary would fail too
+			_ = im.t.JSONLine(importLine{Fault: &e.faults[i]}) // the summary would fail too
 			continue
 		}
 		fmt.Fprintf(im.t.Stderr, "%s: %s\n", im.src.name, e.faults[i].Error())
@@ -186,7 +187,7 @@ func (im *importer) broken(err error) error {
 	if im.answered == 0 {
 		return fmt.Errorf("%w; nothing is known to have been taken in, import again to go on", err)
 	}
-	return coded(exitPartly, fmt.Errorf("%w; the director had acknowledged %s of the file, import again to go on", err, some(im.answered, "line")))
+	return console.Coded(console.ExitPartly, fmt.Errorf("%w; the director had acknowledged %s of the file, import again to go on", err, console.Some(im.answered, "line")))
 }
 
 // graceful is a context that lives on for a while after ctx: long enough for a director to sum up.
@@ -218,7 +219,7 @@ func (im *importer) complete(ctx context.Context) error {
 		return err
 	}
 	if im.bad > 0 {
-		return coded(exitFailed, fmt.Errorf("%s: %s with faults; nothing was sent, since a complete set is checked as a whole", im.src.name, some(im.bad, "line")))
+		return console.Coded(console.ExitFailed, fmt.Errorf("%s: %s with faults; nothing was sent, since a complete set is checked as a whole", im.src.name, console.Some(im.bad, "line")))
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return fmt.Errorf("read %s again: %w", im.src.name, err)
@@ -279,13 +280,13 @@ func (im *importer) tell(l api.StreamLine) {
 		return
 	}
 	if im.t.JSON {
-		_ = im.t.jsonLine(importLine{StreamLine: l}) // the summary would fail too
+		_ = im.t.JSONLine(importLine{StreamLine: l}) // the summary would fail too
 		return
 	}
 	im.bar.clear()
 	where := l.ID
 	if l.Line > 0 {
-		where = fmt.Sprintf("line %d, tunnel %s", l.Line, orDash(l.ID))
+		where = fmt.Sprintf("line %d, tunnel %s", l.Line, console.OrDash(l.ID))
 	}
 	switch {
 	case l.Error != nil:
@@ -306,27 +307,27 @@ func (im *importer) tell(l api.StreamLine) {
 // end prints the sum and finds the exit code.
 func (im *importer) end(sum api.Summary, err, readErr error, interrupted bool) error {
 	out := importLine{StreamLine: api.StreamLine{Summary: &sum}, NotSent: im.bad, Interrupts: interrupted}
-	if perr := im.t.show(out, func(p *page) { importPage(p, sum, im.bad) }); perr != nil {
+	if perr := im.t.Show(out, func(p *console.Page) { importPage(p, sum, im.bad) }); perr != nil {
 		return perr
 	}
 	switch {
 	case interrupted:
-		return coded(exitInterrupted, errors.New("import interrupted; what was pushed stays, import again to go on"))
+		return console.Coded(console.ExitInterrupted, errors.New("import interrupted; what was pushed stays, import again to go on"))
 	case err != nil || readErr != nil:
-		return coded(exitPartly, fmt.Errorf("import stopped before its end: %w; what was pushed stays, import again to go on", errors.Join(readErr, err)))
+		return console.Coded(console.ExitPartly, fmt.Errorf("import stopped before its end: %w; what was pushed stays, import again to go on", errors.Join(readErr, err)))
 	case sum.Refused > 0 || im.bad > 0:
-		return coded(exitPartly, nil)
+		return console.Coded(console.ExitPartly, nil)
 	}
 	return nil
 }
 
-func importPage(p *page, sum api.Summary, notSent int) {
+func importPage(p *console.Page, sum api.Summary, notSent int) {
 	verb := ""
 	if sum.DryRun {
 		verb = "dry run, nothing was changed: "
 	}
-	p.line("%s%s created, %s changed, %s deleted, %s unchanged in %.1f s", verb, number(sum.Created), number(sum.Changed), number(sum.Deleted),
-		number(sum.Unchanged), sum.Seconds)
+	p.Line("%s%s created, %s changed, %s deleted, %s unchanged in %.1f s", verb, console.Number(sum.Created), console.Number(sum.Changed), console.Number(sum.Deleted),
+		console.Number(sum.Unchanged), sum.Seconds)
 	for _, x := range []struct {
 		n    int
 		what string
@@ -335,18 +336,18 @@ func importPage(p *page, sum api.Summary, notSent int) {
 		{sum.Kept, "not named by the file but kept"}, {sum.Newer, "pushed by others meanwhile, left alone"}, {sum.Unanswered, "of unknown fate: import them again"},
 	} {
 		if x.n > 0 {
-			p.line("  %s %s", some(x.n, "tunnel"), x.what)
+			p.Line("  %s %s", console.Some(x.n, "tunnel"), x.what)
 		}
 	}
 	for _, w := range sum.Warnings {
-		p.line("  note: %s", w)
+		p.Line("  note: %s", w)
 	}
 	for _, x := range []struct {
 		what  string
 		names []string
 	}{{"create", sum.Names.Create}, {"change", sum.Names.Change}, {"delete", sum.Names.Delete}, {"keep", sum.Names.Keep}} {
 		if sum.DryRun && len(x.names) > 0 {
-			p.line("  %-6s %s", x.what, someNames(x.names, 20))
+			p.Line("  %-6s %s", x.what, someNames(x.names, 20))
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/config"
 )
 
@@ -18,7 +19,7 @@ func uninstallCommand() *cli.Command {
 		Flags: []cli.Flag{configFileFlag(), &cli.BoolFlag{Name: "yes", Usage: "yes, end forwarding"}},
 		Action: func(c *cli.Context) error {
 			if !c.Bool("yes") {
-				return usageError{fmt.Errorf("this ends forwarding on this machine; say --yes")}
+				return console.Usage("this ends forwarding on this machine; say --yes")
 			}
 			cfg, err := config.Read(c.String(configFlag))
 			if err != nil {

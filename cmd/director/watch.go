@@ -9,13 +9,14 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 )
 
-func watchCommand(env *Env) *cli.Command {
+func watchCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "watch", Usage: "follow placements, moves and real servers' states",
-		Description: describe(`
+		Description: console.Describe(`
 Prints events as they happen, until Ctrl-C. When the connection breaks it connects again and goes on
 after the last event that it printed. With --since it begins after a revision, as other commands
 print it; if the director does not keep the events after it any more, the exit code is 3.
@@ -23,7 +24,7 @@ print it; if the director does not keep the events after it any more, the exit c
 With --json an event a line, with the revision to go on from.`,
 			"director watch", "director watch --since 0f3c…:1234 --json"),
 		Flags: []cli.Flag{&cli.StringFlag{Name: "since", Usage: "`REVISION` after which to begin; default: now"}},
-		Action: streams(env, count{}, func(ctx context.Context, t *talk) error {
+		Action: streams(env, console.Count{}, func(ctx context.Context, t *talk) error {
 			w := &watcher{t: t, since: t.String("since"), pause: time.Second}
 			err := w.run(ctx)
 			if ctx.Err() != nil {
@@ -86,8 +87,8 @@ func (w *watcher) connect(ctx context.Context) (seen bool, err error) {
 			return seen, err
 		}
 		seen, w.since = true, e.Revision
-		if err := w.t.show(watchLine{e.Event, e.Revision}, func(p *page) { p.line("%s", eventWords(&e.Event)) }); err != nil {
-			return seen, coded(exitFailed, err)
+		if err := w.t.Show(watchLine{e.Event, e.Revision}, func(p *console.Page) { p.Line("%s", eventWords(&e.Event)) }); err != nil {
+			return seen, console.Coded(console.ExitFailed, err)
 		}
 	}
 	return seen, ctx.Err()
@@ -96,7 +97,7 @@ func (w *watcher) connect(ctx context.Context) (seen bool, err error) {
 // fatal is an error after which connecting again does not help.
 func (w *watcher) fatal(ctx context.Context, err error) error {
 	var p *api.Problem
-	var c *codedError
+	var c *console.CodedError
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

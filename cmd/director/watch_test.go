@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
 )
 
 // Events come in order, over a broken connection, without a gap and without one twice.
@@ -19,7 +20,7 @@ func TestWatchResumes(t *testing.T) {
 	defer cancel()
 	r, out := io.Pipe()
 	notes, told := io.Pipe()
-	env := &Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: told, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }}
+	env := &console.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: told, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }}
 	done := make(chan error, 1)
 	go func() { done <- director(ctx, env, []string{"watch", "--socket", w.socket}) }()
 	lines, words := bufio.NewScanner(r), bufio.NewScanner(notes)
@@ -63,7 +64,7 @@ func TestWatchSince(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	r, out := io.Pipe()
-	env := &Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }}
+	env := &console.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: io.Discard, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }}
 	done := make(chan error, 1)
 	go func() {
 		done <- director(ctx, env, []string{"watch", "--since", "store-1:0", "--json", "--socket", w.socket})

@@ -7,10 +7,12 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/cmd/console"
 )
 
 func TestArrange(t *testing.T) {
-	app := newApp(&Env{Getenv: func(string) string { return "" }})
+	app := newApp(&console.Env{Getenv: func(string) string { return "" }})
 	tests := []struct{ in, want string }{
 		{"status", "status"},
 		{"tunnel get a --json", "--json tunnel get a"},
@@ -35,10 +37,7 @@ func TestArrange(t *testing.T) {
 func TestUnits(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	tests := []struct{ got, want string }{
-		{number(1234567), "1,234,567"}, {number(uint64(1) << 63), "9223372036854775808"}, {some(1, "tunnel"), "1 tunnel"}, {some(2000, "tunnel"), "2,000 tunnels"},
-		{bits(0), ""}, {bits(2_000_000), "2 Mbit/s"}, {bits(1_500_000_000), "1.5 Gbit/s"}, {octets(1536), "1.5 KiB"},
-		{ago(now, now), "just now"}, {ago(now, now.Add(time.Hour)), "in the future"}, {ago(now, now.Add(-90*time.Second)), "1m 30s ago"},
-		{span(26*time.Hour + 5*time.Minute), "1d 2h"}, {span(24*time.Hour + 5*time.Minute), "1d"}, {span(40 * time.Millisecond), "40ms"}, {rtt(1500), "1.5ms"}, {rtt(0), ""},
+		{bits(0), ""}, {bits(2_000_000), "2 Mbit/s"}, {bits(1_500_000_000), "1.5 Gbit/s"}, {rtt(1500), "1.5ms"}, {rtt(0), ""},
 		{moment(now, now.Add(-time.Minute)), "2026-01-02 03:03:05Z (1m ago)"}, {tunnelsOf(1000, 5000), "1,000/5,000"},
 		{countersWords(map[string]uint64{"a": 1, "b": 2000, "c": 0, "d": 1}), "b 2,000, a 1, d 1"},
 	}
@@ -61,7 +60,7 @@ func TestUnits(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	w := furnished(t)
-	w.feed(sites(12), "tunnel", "import", "-").exits(exitOK)
+	w.feed(sites(12), "tunnel", "import", "-").exits(console.ExitOK)
 	tests := []struct {
 		words string // the last may be empty: a blank at the end
 		want  []string
@@ -94,7 +93,7 @@ func TestCompletion(t *testing.T) {
 	}
 	for _, tt := range tests {
 		words := append([]string{"--socket", w.socket}, strings.Split(tt.words, " ")...)
-		r := w.run(append([]string{"__complete", "--"}, words...)...).exits(exitOK)
+		r := w.run(append([]string{"__complete", "--"}, words...)...).exits(console.ExitOK)
 		var got []string
 		for line := range strings.Lines(r.out) {
 			word, _, _ := strings.Cut(line, "\t")
@@ -104,14 +103,14 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q (-want +got):\n%s", tt.words, d)
 		}
 	}
-	r := runIn(t.Context(), t, nil, nil, "__complete", "--", "--socket", "/nowhere/s", "realserver", "drain", "").exits(exitOK)
+	r := runIn(t.Context(), t, nil, nil, "__complete", "--", "--socket", "/nowhere/s", "realserver", "drain", "").exits(console.ExitOK)
 	if r.out != "" || r.errOut != "" {
 		t.Errorf("without a director: %q %q", r.out, r.errOut)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		w.run("completion", shell).exits(exitOK, "director", "__complete")
+		w.run("completion", shell).exits(console.ExitOK, "director", "__complete")
 	}
-	w.run("completion", "tcsh").exits(exitUsage)
+	w.run("completion", "tcsh").exits(console.ExitUsage)
 }
 
 // The codes that the help lists are those that there are.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
 	td "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/observe"
@@ -130,7 +131,7 @@ real_servers:
 func furnished(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.feed(furniture, "apply", "-").exits(exitOK)
+	w.feed(furniture, "apply", "-").exits(console.ExitOK)
 	for _, name := range []string{"rs1", "rs2", "rs3"} {
 		w.verdict(name, true)
 	}
@@ -170,7 +171,7 @@ func (w *world) feed(stdin string, args ...string) ran {
 // runIn runs a command line as main does.
 func runIn(ctx context.Context, t *testing.T, stdin io.Reader, vars map[string]string, args ...string) ran {
 	var out, errOut bytes.Buffer
-	env := &Env{Stdin: stdin, Stdout: &out, Stderr: &errOut, Getenv: func(k string) string { return vars[k] }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
+	env := &console.Env{Stdin: stdin, Stdout: &out, Stderr: &errOut, Getenv: func(k string) string { return vars[k] }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
 	code := report(env, director(ctx, env, args))
 	return ran{t, args, code, out.String(), errOut.String()}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/config"
 	"tunneldirector/realserver/space"
 )
@@ -19,10 +20,10 @@ type checkAnswer struct {
 	Warnings []string `json:"warnings"`
 }
 
-func checkCommand(env *Env) *cli.Command {
+func checkCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "check", Usage: "check the host's file and this machine, and change nothing",
-		Description: describe(`
+		Description: console.Describe(`
 Reads the host's file as run would, with all faults at once, then looks at this machine: certificate,
 rights, network namespaces, interfaces. Exit code 1 if an agent could not run. What the forwarding
 methods need of the host is shown by plan, what is wrong with it by doctor.`,
@@ -38,13 +39,13 @@ methods need of the host is shown by plan, what is wrong with it by doctor.`,
 			}
 			a := checkAnswer{Host: cfg.Host, Warnings: []string{}}
 			faults := machineFaults(cfg, os.Geteuid() == 0, &a)
-			err = env.show(a, func(p *page) {
-				p.line("%s: host %s, %s, %s", c.String(flagConfig), cfg.Host, some(len(cfg.RealServers), "real server"), some(len(cfg.Directors), "director"))
+			err = env.Show(a, func(p *console.Page) {
+				p.Line("%s: host %s, %s, %s", c.String(flagConfig), cfg.Host, console.Some(len(cfg.RealServers), "real server"), console.Some(len(cfg.Directors), "director"))
 				for _, w := range a.Warnings {
-					p.line("warning: %s", w)
+					p.Line("warning: %s", w)
 				}
 				if len(faults) == 0 {
-					p.line("an agent can run here")
+					p.Line("an agent can run here")
 				}
 			})
 			if len(faults) > 0 {

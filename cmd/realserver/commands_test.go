@@ -8,28 +8,30 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+
+	"tunneldirector/cmd/console"
 )
 
 func TestStatusAndTunnels(t *testing.T) {
 	w := newWorld(t)
 	at := []string{"--socket", w.socket}
-	until(t, exitOK, "working", append([]string{"status"}, at...)...)
+	until(t, console.ExitOK, "working", append([]string{"status"}, at...)...)
 	steps := []struct {
 		args string
 		code int
 		out  []string
 		errs []string
 	}{
-		{"status", exitOK, []string{"agent of host node-a, version 1.2.3", "rs1", "memory", "192.0.2.10", "working", "NOT connected", "TROUBLE  no stream to director 192.0.2.1:7460: connection refused"}, nil},
-		{"status --check", exitNotWell, nil, []string{"not all is well: no stream to director"}},
-		{"status --check --json", exitNotWell, []string{`"health":"working"`}, []string{`{"error":"not all is well`, `"exit_code":6`}},
-		{"tunnels", exitOK, []string{"site-1", "203.0.113.5:4500", "100.64.1.0/24", "2.0 KiB", "1 tunnel"}, nil},
-		{"tunnels --json", exitOK, []string{`{"tunnels":[{"real_server":"rs1","peer":"site-1"`}, nil},
-		{"tunnels rs2", exitOK, []string{"no tunnels are established"}, nil},
-		{"tunnels --json rs2", exitOK, []string{`{"tunnels":[]}`}, nil},
-		{"tunnels rs1 rs2", exitUsage, nil, []string{"takes [REALSERVER], but got 2"}},
-		{"tunnels rs1 --json", exitUsage, nil, []string{"flags stand before"}},
-		{"status now", exitUsage, nil, []string{"takes no arguments"}},
+		{"status", console.ExitOK, []string{"agent of host node-a, version 1.2.3", "rs1", "memory", "192.0.2.10", "working", "NOT connected", "TROUBLE  no stream to director 192.0.2.1:7460: connection refused"}, nil},
+		{"status --check", console.ExitNotWell, nil, []string{"not all is well: no stream to director"}},
+		{"status --check --json", console.ExitNotWell, []string{`"health":"working"`}, []string{`{"error":"not all is well`, `"exit_code":6`}},
+		{"tunnels", console.ExitOK, []string{"site-1", "203.0.113.5:4500", "100.64.1.0/24", "2.0 KiB", "1 tunnel"}, nil},
+		{"tunnels --json", console.ExitOK, []string{`{"tunnels":[{"real_server":"rs1","peer":"site-1"`}, nil},
+		{"tunnels rs2", console.ExitOK, []string{"no tunnels are established"}, nil},
+		{"tunnels --json rs2", console.ExitOK, []string{`{"tunnels":[]}`}, nil},
+		{"tunnels rs1 rs2", console.ExitUsage, nil, []string{"takes [REALSERVER], but got 2"}},
+		{"tunnels rs1 --json", console.ExitUsage, nil, []string{"flags stand before"}},
+		{"status now", console.ExitUsage, nil, []string{"takes no arguments"}},
 	}
 	for _, s := range steps {
 		words := strings.Fields(s.args)
@@ -38,7 +40,7 @@ func TestStatusAndTunnels(t *testing.T) {
 	w.soft.mu.Lock()
 	w.soft.err = os.ErrDeadlineExceeded
 	w.soft.mu.Unlock()
-	until(t, exitOK, "dead", append([]string{"status"}, at...)...).exits(exitOK, "TROUBLE  rs1 is dead")
+	until(t, console.ExitOK, "dead", append([]string{"status"}, at...)...).exits(console.ExitOK, "TROUBLE  rs1 is dead")
 }
 
 func TestWrongUsage(t *testing.T) {
@@ -51,14 +53,14 @@ func TestWrongUsage(t *testing.T) {
 		{"plan now", "takes no arguments"},
 	}
 	for _, tt := range tests {
-		runIn(t.Context(), t, strings.Fields(tt.args)...).exits(exitUsage).tells(tt.tells)
+		runIn(t.Context(), t, strings.Fields(tt.args)...).exits(console.ExitUsage).tells(tt.tells)
 	}
 }
 
 func TestNoAgent(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range []string{"status", "tunnels"} {
-		runIn(t.Context(), t, args, "--socket", dir+"/none").exits(exitUnreachable).tells("No agent listens on the socket "+dir+"/none", "realserver run")
+		runIn(t.Context(), t, args, "--socket", dir+"/none").exits(console.ExitUnreachable).tells("No agent listens on the socket "+dir+"/none", "realserver run")
 	}
 	w := newWorld(t)
 	if _, err := listen(w.socket); err == nil || !strings.Contains(err.Error(), "another agent answers there") {
@@ -72,19 +74,19 @@ func TestBadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"run", "check", "plan", "apply", "revert", "doctor"} {
-		runIn(t.Context(), t, args, "--config", path).exits(exitFailed).tells("configuration "+path, "hots: unknown key")
-		runIn(t.Context(), t, args, "--config", "/nowhere/file").exits(exitFailed).tells("read configuration: open /nowhere/file")
+		runIn(t.Context(), t, args, "--config", path).exits(console.ExitFailed).tells("configuration "+path, "hots: unknown key")
+		runIn(t.Context(), t, args, "--config", "/nowhere/file").exits(console.ExitFailed).tells("read configuration: open /nowhere/file")
 	}
 }
 
 func TestVersion(t *testing.T) {
-	runIn(t.Context(), t, "version").exits(exitOK, "realserver ", "go1.")
-	runIn(t.Context(), t, "version", "--json").exits(exitOK, `{"version":"`)
+	runIn(t.Context(), t, "version").exits(console.ExitOK, "realserver ", "go1.")
+	runIn(t.Context(), t, "version", "--json").exits(console.ExitOK, `{"version":"`)
 }
 
 // The help of every command is written, with an example that names it.
 func TestHelpIsComplete(t *testing.T) {
-	env := &Env{Getenv: func(string) string { return "" }}
+	env := &console.Env{Getenv: func(string) string { return "" }}
 	for _, c := range newApp(env).Commands {
 		if c.Usage == "" || !strings.Contains(c.Description, "Examples:\n  ") || !strings.Contains(c.Description, "realserver "+c.Name) {
 			t.Errorf("%s lacks usage, description or example", c.Name)
@@ -100,15 +102,15 @@ func TestHelpIsComplete(t *testing.T) {
 			}
 		}
 		if !c.Hidden {
-			runIn(t.Context(), t, c.Name, "--help").exits(exitOK, "realserver "+c.Name+" - "+c.Usage)
+			runIn(t.Context(), t, c.Name, "--help").exits(console.ExitOK, "realserver "+c.Name+" - "+c.Usage)
 		}
 	}
-	runIn(t.Context(), t, "--help").exits(exitOK, "EXIT CODES:", "tunnels", "doctor")
+	runIn(t.Context(), t, "--help").exits(console.ExitOK, "EXIT CODES:", "tunnels", "doctor")
 }
 
 func TestCompletion(t *testing.T) {
 	w := newWorld(t)
-	until(t, exitOK, "working", "status", "--socket", w.socket)
+	until(t, console.ExitOK, "working", "status", "--socket", w.socket)
 	tests := []struct {
 		words string
 		want  []string
@@ -124,7 +126,7 @@ func TestCompletion(t *testing.T) {
 		{"nothing ", nil},
 	}
 	for _, tt := range tests {
-		r := runIn(t.Context(), t, append([]string{"__complete", "--"}, strings.Split(tt.words, " ")...)...).exits(exitOK)
+		r := runIn(t.Context(), t, append([]string{"__complete", "--"}, strings.Split(tt.words, " ")...)...).exits(console.ExitOK)
 		var got []string
 		for line := range strings.Lines(r.out) {
 			word, _, _ := strings.Cut(line, "\t")
@@ -135,7 +137,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		runIn(t.Context(), t, "completion", shell).exits(exitOK, "realserver", "__complete")
+		runIn(t.Context(), t, "completion", shell).exits(console.ExitOK, "realserver", "__complete")
 	}
 }
 

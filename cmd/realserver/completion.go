@@ -2,87 +2,41 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/realserver"
 )
 
-func completionCommand(env *Env) *cli.Command {
-	return &cli.Command{
-		Name: "completion", Usage: "print a script that completes command lines", ArgsUsage: "bash|zsh|fish",
-		Description: describe(`
+func completionCommand(env *console.Env) *cli.Command {
+	return console.CompletionCommand(env, "realserver", `
 Prints a script for the shell. Commands, flags and, where the agent runs, names of real servers are
-completed.`,
-			"source <(realserver completion bash)",
-			"realserver completion zsh > /usr/share/zsh/site-functions/_realserver",
-			"realserver completion fish > ~/.config/fish/completions/realserver.fish"),
-		Action: func(c *cli.Context) error {
-			if err := takes(c, 1); err != nil {
-				return err
-			}
-			script, ok := map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}[c.Args().First()]
-			if !ok {
-				return usage("realserver completion %s: is not bash, zsh or fish", c.Args().First())
-			}
-			_, err := fmt.Fprint(env.Stdout, script)
-			return err
-		},
-	}
+completed.`)
 }
 
-// completeCommand is what the scripts call: it prints what the last of the words may be, one a line, and a tab and what it means.
-func completeCommand(env *Env) *cli.Command {
-	return &cli.Command{
-		Name: "__complete", Hidden: true, Usage: "tell what a command line may go on with", ArgsUsage: "WORD...", SkipFlagParsing: true,
-		Description: describe(`For the scripts of realserver completion.`, "realserver __complete -- tunnels r"),
-		Action: func(c *cli.Context) error {
-			words := c.Args().Slice()
-			if len(words) > 0 && words[0] == "--" {
-				words = words[1:]
-			}
-			if len(words) == 0 {
-				words = []string{""}
-			}
-			last := words[len(words)-1]
-			for _, w := range choices(c.Context, env, words[:len(words)-1], last) {
-				if word, _, _ := strings.Cut(w, "\t"); strings.HasPrefix(word, last) {
-					fmt.Fprintln(env.Stdout, w)
-				}
-			}
-			return nil
-		},
-	}
+func completeCommand(env *console.Env) *cli.Command {
+	return console.CompleteCommand(env, "realserver", "tunnels r", func(ctx context.Context, app *cli.App, before []string, word string) []console.Choice {
+		return choices(ctx, env, app.Commands, before, word)
+	})
 }
 
 // choices are what may follow some words, with what they mean.
-func choices(ctx context.Context, env *Env, before []string, word string) (out []string) {
-	all := prepared(env, commands(env))
+func choices(ctx context.Context, env *console.Env, all []*cli.Command, before []string, word string) (out []console.Choice) {
 	if len(before) == 0 {
-		for _, c := range all {
-			if !c.Hidden {
-				out = append(out, c.Name+"\t"+c.Usage)
-			}
-		}
-		return out
+		return console.CommandChoices(all)
 	}
 	i := slices.IndexFunc(all, func(c *cli.Command) bool { return c.Name == before[0] })
 	switch {
 	case i < 0:
 		return nil
 	case strings.HasPrefix(word, "-"):
-		for _, f := range all[i].Flags {
-			if d, ok := f.(cli.DocGenerationFlag); ok {
-				out = append(out, "--"+f.Names()[0]+"\t"+strings.ReplaceAll(d.GetUsage(), "`", ""))
-			}
-		}
-		return append(out, "--help\tshow help")
+		return console.FlagChoices(all[i].Flags)
 	case before[0] == "completion":
-		return []string{"bash", "zsh", "fish"}
+		return []console.Choice{{Word: "bash"}, {Word: "zsh"}, {Word: "fish"}}
 	case before[0] == "tunnels" && !slices.Contains([]string{"--socket", "-socket"}, before[len(before)-1]):
 		return names(ctx, socketOf(env, before))
 	}
@@ -90,7 +44,7 @@ func choices(ctx context.Context, env *Env, before []string, word string) (out [
 }
 
 // socketOf is the daemon's socket that some words, or the environment, name.
-func socketOf(env *Env, words []string) string {
+func socketOf(env *console.Env, words []string) string {
 	for i, w := range words {
 		if name, value, has := strings.Cut(strings.TrimLeft(w, "-"), "="); name == flagSocket && has {
 			return value
@@ -105,7 +59,7 @@ func socketOf(env *Env, words []string) string {
 }
 
 // names are the real servers that a daemon looks after. Errors are no names: completion stays silent.
-func names(ctx context.Context, socket string) (out []string) {
+func names(ctx context.Context, socket string) (out []console.Choice) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	var s realserver.Status
@@ -113,50 +67,7 @@ func names(ctx context.Context, socket string) (out []string) {
 		return nil
 	}
 	for _, r := range s.RealServers {
-		out = append(out, r.Name+"\t"+r.Terminator+", "+r.Health)
+		out = append(out, console.Choice{Word: r.Name, Means: r.Terminator + ", " + r.Health})
 	}
 	return out
 }
-
-const bashCompletion = `# bash completion of realserver
-_realserver() {
-    local cur words cword
-    if declare -F _get_comp_words_by_ref >/dev/null; then
-        _get_comp_words_by_ref -n =: cur words cword
-    else
-        cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
-    fi
-    local IFS=$'\n'
-    COMPREPLY=($("${words[0]}" __complete -- "${words[@]:1:cword}" 2>/dev/null | cut -f1))
-}
-complete -o default -F _realserver realserver
-`
-
-const zshCompletion = `#compdef realserver
-# zsh completion of realserver
-_realserver() {
-    local -a choices
-    local line
-    for line in "${(@f)$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
-        [[ -n $line ]] && choices+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
-    done
-    if (( ${#choices} )); then
-        _describe 'realserver' choices
-    else
-        _files
-    fi
-}
-if [[ $funcstack[1] == _realserver ]]; then
-    _realserver "$@"
-else
-    compdef _realserver realserver
-fi
-`
-
-const fishCompletion = `# fish completion of realserver
-function __realserver_complete
-    set -l words (commandline -opc) (commandline -ct)
-    realserver __complete -- $words[2..-1] 2>/dev/null
-end
-complete -c realserver -a '(__realserver_complete)'
-`

@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/realserver/host"
 )
 
@@ -32,31 +33,31 @@ func onHost(do func(c *cli.Context, cfg Config, h *host.Host) error) cli.ActionF
 	}
 }
 
-func planCommand(env *Env) *cli.Command {
+func planCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "plan", Usage: "show what apply would change on this host, and why",
-		Description: describe(`
+		Description: console.Describe(`
 Compares the host with what its real servers' forwarding methods need, and shows each difference: from
 what, to what, why. Changes nothing. With --check the exit code is 6 if there is something to change.`,
 			"realserver plan", "realserver plan --check --json"),
 		Flags: []cli.Flag{configFlag(), &cli.BoolFlag{Name: "check", Usage: "exit with 6 if there is something to change"}},
 		Action: onHost(func(c *cli.Context, _ Config, h *host.Host) error {
 			list, err := h.Plan(c.Context)
-			if err := errors.Join(env.changes(list, "to make"), err); err != nil {
+			if err := errors.Join(showChanges(env, list, "to make"), err); err != nil {
 				return err
 			}
 			if n := toDo(list); n > 0 && c.Bool("check") {
-				return coded(exitNotWell, fmt.Errorf("%s to make", some(n, "change")))
+				return console.Coded(console.ExitNotWell, fmt.Errorf("%s to make", console.Some(n, "change")))
 			}
 			return nil
 		}),
 	}
 }
 
-func applyCommand(env *Env) *cli.Command {
+func applyCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "apply", Usage: "make this host right for its real servers",
-		Description: describe(`
+		Description: console.Describe(`
 Makes the changes that plan shows, and remembers what was there before, in state_dir. What is right
 already is not touched, and not remembered as ours.`,
 			"realserver apply", "realserver apply --config /etc/tunneldirector/realserver.yaml --json"),
@@ -66,15 +67,15 @@ already is not touched, and not remembered as ours.`,
 				return fmt.Errorf("make state_dir: %w", err)
 			}
 			list, err := h.Apply(c.Context)
-			return errors.Join(env.changes(list, "made"), err)
+			return errors.Join(showChanges(env, list, "made"), err)
 		}),
 	}
 }
 
-func revertCommand(env *Env) *cli.Command {
+func revertCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "revert", Usage: "put back what apply found on this host",
-		Description: describe(`
+		Description: console.Describe(`
 Puts back what was there before apply (or before run with prepare_host: true) changed it, and the room of
 sockets and devices that run raised. What somebody else changed since is left, and said. Tunnels that
 depend on it break. A daemon that prepares the host has to be stopped first: it would do it again.`,
@@ -89,13 +90,13 @@ depend on it break. A daemon that prepares the host has to be stopped first: it 
 				return fmt.Errorf("make state_dir: %w", err)
 			}
 			list, err := h.Revert(c.Context)
-			return errors.Join(env.changes(list, "made"), err, env.lowerAll(c.Context, cfg))
+			return errors.Join(showChanges(env, list, "made"), err, lowerAll(c.Context, env, cfg))
 		}),
 	}
 }
 
 // lowerAll puts back what sockets and devices had. Those of a terminator that is gone went with it.
-func (env *Env) lowerAll(ctx context.Context, cfg Config) error {
+func lowerAll(ctx context.Context, env *console.Env, cfg Config) error {
 	instances, err := instancesOf(cfg)
 	if err != nil {
 		return err
@@ -124,37 +125,37 @@ type changeAnswer struct {
 }
 
 // changes prints what there is to make, or was made.
-func (env *Env) changes(list []host.Change, verb string) error {
+func showChanges(env *console.Env, list []host.Change, verb string) error {
 	out := []changeAnswer{}
 	for _, c := range list {
 		out = append(out, changeAnswer{string(c.Space), c.Object, c.From, c.To, c.Why, c.Left})
 	}
-	return env.show(map[string][]changeAnswer{"changes": out}, func(p *page) { changesPage(p, list, verb) })
+	return env.Show(map[string][]changeAnswer{"changes": out}, func(p *console.Page) { changesPage(p, list, verb) })
 }
 
-func changesPage(p *page, list []host.Change, verb string) {
+func changesPage(p *console.Page, list []host.Change, verb string) {
 	for _, c := range list {
 		if c.Space != "" {
-			p.line("[%s] %s", c.Space, c)
+			p.Line("[%s] %s", c.Space, c)
 		} else {
-			p.line("%s", c)
+			p.Line("%s", c)
 		}
 	}
 	n := toDo(list)
 	switch left := len(list) - n; {
 	case n == 0 && left == 0:
-		p.line("the host is as it has to be")
+		p.Line("the host is as it has to be")
 	case left == 0:
-		p.line("%s %s", some(n, "change"), verb)
+		p.Line("%s %s", console.Some(n, "change"), verb)
 	default:
-		p.line("%s %s, %s left to whom they belong to", some(n, "change"), verb, number(left))
+		p.Line("%s %s, %s left to whom they belong to", console.Some(n, "change"), verb, console.Number(left))
 	}
 }
 
-func doctorCommand(env *Env) *cli.Command {
+func doctorCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "doctor", Usage: "say what is wrong with this host, and what helps",
-		Description: describe(`
+		Description: console.Describe(`
 Looks for what keeps tunnels from working here: settings, addresses, routes, the firewall, and by
 packets where a setting alone proves nothing; and asks each terminator. Changes nothing. Exit code 6
 if something breaks tunnels.`,
@@ -168,9 +169,9 @@ if something breaks tunnels.`,
 			if list == nil {
 				list = []host.Finding{}
 			}
-			err = errors.Join(env.show(map[string][]host.Finding{"findings": list}, func(p *page) { doctorPage(p, list) }), err, silent)
+			err = errors.Join(env.Show(map[string][]host.Finding{"findings": list}, func(p *console.Page) { doctorPage(p, list) }), err, silent)
 			if n := breaks(list); n > 0 && err == nil {
-				return coded(exitNotWell, fmt.Errorf("%s that breaks tunnels", some(n, "thing")))
+				return console.Coded(console.ExitNotWell, fmt.Errorf("%s that breaks tunnels", console.Some(n, "thing")))
 			}
 			return err
 		}),
@@ -190,14 +191,14 @@ func rank(s host.Severity) int {
 	return slices.Index([]host.Severity{host.Breaks, host.Risks, host.Notes}, s)
 }
 
-func doctorPage(p *page, list []host.Finding) {
+func doctorPage(p *console.Page, list []host.Finding) {
 	for _, f := range list {
-		p.line("%-6s  %s: %s  (%s)", f.Severity, f.Instance, f.What, f.ID)
-		p.line("        causes  %s", f.Causes)
-		p.line("        remedy  %s", f.Remedy)
+		p.Line("%-6s  %s: %s  (%s)", f.Severity, f.Instance, f.What, f.ID)
+		p.Line("        causes  %s", f.Causes)
+		p.Line("        remedy  %s", f.Remedy)
 	}
 	if len(list) == 0 {
-		p.line("nothing is wrong")
+		p.Line("nothing is wrong")
 	}
 }
 

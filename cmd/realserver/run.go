@@ -20,15 +20,16 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
 	"tunneldirector/realserver"
 	"tunneldirector/realserver/host"
 )
 
-func runCommand(env *Env) *cli.Command {
+func runCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "run", Usage: "be the agent of this host",
-		Description: describe(`
+		Description: console.Describe(`
 Reads the host's file, looks after the terminators that it names and speaks to the directors, until
 SIGTERM or SIGINT. When it ends, for whatever reason, nothing changes: tunnels stay, the host stays
 as it is prepared, and directors check the real servers as those without an agent.
@@ -92,7 +93,7 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 		instances[i].Meter = newGauge(cfg, &cfg.RealServers[i], log)
 	}
 	dialer := &tls.Dialer{Config: d.own.ClientConfig(ca.RoleDirector, agent.Protocol)}
-	o := realserver.Options{Host: cfg.Host, Version: version(), Instances: instances, Answer: d.answers.set, Tend: d.tend, Look: cfg.Look,
+	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Tend: d.tend, Look: cfg.Look,
 		Adopt: realserver.Pace{Rate: float64(cfg.Adopt.Rate), Burst: cfg.Adopt.Burst, Retries: cfg.Adopt.Retries}, Log: log,
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)
@@ -127,7 +128,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return serve(ctx, l, d.agent.Handler()) })
 	g.Go(func() error { return d.answers.run(ctx) })
 	g.Go(func() error { return d.agent.Run(ctx) })
-	d.log.Info("agent runs", "host", d.cfg.Host, "version", version(), "realservers", len(d.cfg.RealServers), "directors", d.cfg.Directors, "prepares_host", d.cfg.PrepareHost)
+	d.log.Info("agent runs", "host", d.cfg.Host, "version", console.Version(), "realservers", len(d.cfg.RealServers), "directors", d.cfg.Directors, "prepares_host", d.cfg.PrepareHost)
 	err = g.Wait()
 	d.log.Info("agent stops; tunnels and host stay as they are")
 	return err
@@ -146,7 +147,7 @@ func (d *daemon) tendHost(ctx context.Context) error {
 	if !d.cfg.PrepareHost {
 		changes, err := d.host.Plan(ctx)
 		if n := toDo(changes); n > 0 && err == nil {
-			err = fmt.Errorf("%s to make, the first: %s; `realserver plan` shows all, `realserver apply` makes them", some(n, "change"), changes[slices.IndexFunc(changes, func(c host.Change) bool { return !c.Left })])
+			err = fmt.Errorf("%s to make, the first: %s; `realserver plan` shows all, `realserver apply` makes them", console.Some(n, "change"), changes[slices.IndexFunc(changes, func(c host.Change) bool { return !c.Left })])
 		}
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/ipv4"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
 	"tunneldirector/director/observe"
 	"tunneldirector/integration/spaces"
@@ -178,14 +179,14 @@ func (g *rig) up() string {
 // leaves everything as it is when it ends.
 func TestRun(t *testing.T) {
 	g := newRig(t)
-	g.run("check").exits(exitOK, "an agent can run here")
-	g.run("plan", "--check").exits(exitNotWell, "192.0.2.10", "to make")
-	g.run("apply").exits(exitOK, "made")
-	g.run("plan", "--check").exits(exitOK, "the host is as it has to be")
+	g.run("check").exits(console.ExitOK, "an agent can run here")
+	g.run("plan", "--check").exits(console.ExitNotWell, "192.0.2.10", "to make")
+	g.run("apply").exits(console.ExitOK, "made")
+	g.run("plan", "--check").exits(console.ExitOK, "the host is as it has to be")
 	before := g.state()
 	g.peer.Route("192.0.2.10/32", "198.51.100.11")
 	stop := g.start()
-	until(t, exitOK, "all is well", "status", "--check", "--socket", g.dir+"/agent.sock").exits(exitOK, "rs1", "working", "d1")
+	until(t, console.ExitOK, "all is well", "status", "--check", "--socket", g.dir+"/agent.sock").exits(console.ExitOK, "rs1", "working", "d1")
 	g.eventually("the director knows the tunnel", func() bool { return g.up() == "site-1" })
 	if a, ok := g.book.Agent("rs1"); !ok || a.Status.Health != agent.HealthWorking || !a.Connected {
 		t.Errorf("the director knows of the agent: %+v", a)
@@ -204,7 +205,7 @@ func TestRun(t *testing.T) {
 		e, _ := g.book.Errand("rs1", agent.OrderRelease, "t1")
 		return e.Outcome == agent.OutcomeDone && g.up() == "site-2"
 	})
-	runIn(t.Context(), t, "tunnels", "--socket", g.dir+"/agent.sock").exits(exitOK, "site-2", "203.0.113.6", "1 tunnel")
+	runIn(t.Context(), t, "tunnels", "--socket", g.dir+"/agent.sock").exits(console.ExitOK, "site-2", "203.0.113.6", "1 tunnel")
 	g.write("terminator", "#!/bin/sh\necho the daemon is not there >&2\nexit 69\n", 0o700)
 	g.eventually("the director knows that the terminator is dead", func() bool {
 		a, _ := g.book.Agent("rs1")
@@ -214,9 +215,9 @@ func TestRun(t *testing.T) {
 	if d := cmp.Diff(before, g.state()); d != "" {
 		t.Errorf("running changed the host (-before +after):\n%s", d)
 	}
-	g.run("doctor", "--json").exits(exitNotWell, `"id":"terminator-silent"`, "the daemon is not there")
-	g.run("revert").exits(exitOK, "made")
-	g.run("plan", "--check").exits(exitNotWell)
+	g.run("doctor", "--json").exits(console.ExitNotWell, `"id":"terminator-silent"`, "the daemon is not there")
+	g.run("revert").exits(console.ExitOK, "made")
+	g.run("plan", "--check").exits(console.ExitNotWell)
 }
 
 // TestPrepareHost: with prepare_host the daemon makes the host right, and revert refuses to fight with it.
@@ -226,11 +227,11 @@ func TestPrepareHost(t *testing.T) {
 	g.check(err)
 	g.write("realserver.yaml", string(text)+"prepare_host: true\n", 0o600)
 	stop := g.start()
-	g.eventually("the host is right", func() bool { return g.run("plan", "--check").code == exitOK })
-	g.run("revert").exits(exitFailed).tells("stop it first")
+	g.eventually("the host is right", func() bool { return g.run("plan", "--check").code == console.ExitOK })
+	g.run("revert").exits(console.ExitFailed).tells("stop it first")
 	stop()
-	g.run("plan", "--check").exits(exitOK)
-	g.run("revert").exits(exitOK)
+	g.run("plan", "--check").exits(console.ExitOK)
+	g.run("revert").exits(console.ExitOK)
 }
 
 func TestCheckTellsWhatIsMissing(t *testing.T) {
@@ -239,11 +240,11 @@ func TestCheckTellsWhatIsMissing(t *testing.T) {
 	g.check(err)
 	bad := strings.NewReplacer("interface: eth0", "interface: eth7", "agent-node-a.key", "none.key").Replace(string(text))
 	g.write("realserver.yaml", bad, 0o600)
-	g.run("check").exits(exitFailed).tells("this machine cannot run the agent of host node-a", "none.key", `real_servers[0].interface: "eth7" is not an interface there`)
+	g.run("check").exits(console.ExitFailed).tells("this machine cannot run the agent of host node-a", "none.key", `real_servers[0].interface: "eth7" is not an interface there`)
 	g.write("realserver.yaml", strings.Replace(string(text), "namespace: /proc/self/fd/", "namespace: /proc/self/fd/9", 1), 0o600)
-	g.run("check").exits(exitFailed).tells("real_servers[0].namespace: network namespace")
+	g.run("check").exits(console.ExitFailed).tells("real_servers[0].namespace: network namespace")
 	g.write("realserver.yaml", strings.Replace(string(text), "host: node-a", "host: node-b", 1), 0o600)
-	g.run("run").exits(exitFailed).tells("node-b")
+	g.run("run").exits(console.ExitFailed).tells("node-b")
 }
 
 // state is what the host's namespace has of addresses and routes.

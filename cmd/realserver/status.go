@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/realserver"
 )
 
@@ -33,14 +34,14 @@ func ask(ctx context.Context, socket, path string, to any) error {
 	}
 	a, err := client.Do(r)
 	if err != nil {
-		return coded(exitUnreachable, notReached(err, socket))
+		return console.Coded(console.ExitUnreachable, notReached(err, socket))
 	}
 	defer a.Body.Close()
 	if a.StatusCode != http.StatusOK {
-		return coded(exitUnreachable, fmt.Errorf("ask the agent on %s: it answers %s; is it of another version?", socket, a.Status))
+		return console.Coded(console.ExitUnreachable, fmt.Errorf("ask the agent on %s: it answers %s; is it of another version?", socket, a.Status))
 	}
 	if err := json.NewDecoder(a.Body).Decode(to); err != nil {
-		return coded(exitUnreachable, fmt.Errorf("ask the agent on %s: %w", socket, err))
+		return console.Coded(console.ExitUnreachable, fmt.Errorf("ask the agent on %s: %w", socket, err))
 	}
 	return nil
 }
@@ -56,10 +57,10 @@ func notReached(err error, socket string) error {
 	return err
 }
 
-func statusCommand(env *Env) *cli.Command {
+func statusCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "status", Usage: "show the running agent at a glance",
-		Description: describe(`
+		Description: console.Describe(`
 Shows each real server with its terminator's health, load and tunnels, what became of the directors'
 orders since the agent started, and the streams to the directors.
 
@@ -75,11 +76,11 @@ reached: for monitoring.`,
 			if err := ask(c.Context, c.String(flagSocket), "/status", &s); err != nil {
 				return err
 			}
-			if err := env.show(s, func(p *page) { statusPage(p, env.Now(), &s) }); err != nil {
+			if err := env.Show(s, func(p *console.Page) { statusPage(p, env.Now(), &s) }); err != nil {
 				return err
 			}
 			if t := troubles(&s); len(t) > 0 && c.Bool("check") {
-				return coded(exitNotWell, errors.New("not all is well: "+strings.Join(t, "; ")))
+				return console.Coded(console.ExitNotWell, errors.New("not all is well: "+strings.Join(t, "; ")))
 			}
 			return nil
 		},
@@ -96,7 +97,7 @@ func troubles(s *realserver.Status) (out []string) {
 			out = append(out, fmt.Sprintf("%s is full: %s", r.Name, fullest(&r)))
 		}
 		if r.Unreported > 0 {
-			out = append(out, fmt.Sprintf("%s cannot be reported of %s", some(r.Unreported, "tunnel"), r.Name))
+			out = append(out, fmt.Sprintf("%s cannot be reported of %s", console.Some(r.Unreported, "tunnel"), r.Name))
 		}
 	}
 	for _, d := range s.Directors {
@@ -121,9 +122,9 @@ func sortedKeys(m map[string]string) (out []string) {
 	return out
 }
 
-func statusPage(p *page, now time.Time, s *realserver.Status) {
-	p.line("agent of host %s, version %s, started %s", s.Host, s.Version, ago(now, s.Started))
-	p.line("")
+func statusPage(p *console.Page, now time.Time, s *realserver.Status) {
+	p.Line("agent of host %s, version %s, started %s", s.Host, s.Version, console.Ago(now, s.Started))
+	p.Line("")
 	var rows [][]string
 	for _, r := range s.RealServers {
 		load := fmt.Sprintf("%d %%", r.Load/10)
@@ -134,37 +135,37 @@ func statusPage(p *page, now time.Time, s *realserver.Status) {
 		if r.Closed {
 			health += ", closed"
 		}
-		rows = append(rows, []string{r.Name, r.Terminator, r.Method, addresses(r.VIPs), health, ago(now, r.Since), number(r.Tunnels), load, carried(r.Adopt), carried(r.Release)})
+		rows = append(rows, []string{r.Name, r.Terminator, r.Method, addresses(r.VIPs), health, console.Ago(now, r.Since), console.Number(r.Tunnels), load, carried(r.Adopt), carried(r.Release)})
 	}
-	p.table([]column{{name: "real server"}, {name: "terminator"}, {name: "method"}, {name: "vips"}, {name: "health"}, {name: "since"}, {name: "tunnels", right: true},
-		{name: "load", right: true}, {name: "adopted"}, {name: "released"}}, rows)
+	p.Table([]console.Column{{Name: "real server"}, {Name: "terminator"}, {Name: "method"}, {Name: "vips"}, {Name: "health"}, {Name: "since"}, {Name: "tunnels", Right: true},
+		{Name: "load", Right: true}, {Name: "adopted"}, {Name: "released"}}, rows)
 	for _, r := range s.RealServers {
 		for _, part := range r.Parts {
 			if part.Permille >= 500 || r.Full {
-				p.line("  %s  %s: %d %% of its limit: %s", r.Name, part.Name, part.Permille/10, part.Says)
+				p.Line("  %s  %s: %d %% of its limit: %s", r.Name, part.Name, part.Permille/10, part.Says)
 			}
 		}
 		for _, f := range r.Failures {
-			p.line("  %s  tunnel %s %s: %s", r.Name, f.Tunnel, f.Outcome, f.Why)
+			p.Line("  %s  tunnel %s %s: %s", r.Name, f.Tunnel, f.Outcome, f.Why)
 		}
 	}
-	p.line("")
+	p.Line("")
 	rows = nil
 	for _, d := range s.Directors {
 		state := "connected"
 		if !d.Connected {
 			state = "NOT connected"
 		}
-		rows = append(rows, []string{d.Address, d.Name, state, ago(now, d.Since)})
+		rows = append(rows, []string{d.Address, d.Name, state, console.Ago(now, d.Since)})
 	}
-	p.table([]column{{name: "director"}, {name: "name"}, {name: "stream"}, {name: "since"}}, rows)
-	p.line("")
+	p.Table([]console.Column{{Name: "director"}, {Name: "name"}, {Name: "stream"}, {Name: "since"}}, rows)
+	p.Line("")
 	list := troubles(s)
 	for _, t := range list {
-		p.line("TROUBLE  %s", t)
+		p.Line("TROUBLE  %s", t)
 	}
 	if len(list) == 0 {
-		p.line("all is well")
+		p.Line("all is well")
 	}
 }
 
@@ -184,7 +185,7 @@ func carried(c realserver.Carried) string {
 		word string
 	}{{c.Done, "done"}, {c.Trying, "trying"}, {c.Queued, "queued"}, {c.Waiting, "waiting for the site"}, {c.Failed, "failed"}} {
 		if x.n > 0 {
-			out = append(out, number(x.n)+" "+x.word)
+			out = append(out, console.Number(x.n)+" "+x.word)
 		}
 	}
 	return strings.Join(out, ", ")
@@ -199,10 +200,10 @@ func fullest(r *realserver.RealServerStatus) string {
 	return x.Name + ": " + x.Says
 }
 
-func tunnelsCommand(env *Env) *cli.Command {
+func tunnelsCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "tunnels", Usage: "list what is established at the terminators here", ArgsUsage: "[REALSERVER]",
-		Description: describe(`
+		Description: console.Describe(`
 Lists established tunnels as the agent saw them last, of one real server or of all. Endpoint is the
 site's outer address, with its port where it has one.`,
 			"realserver tunnels", "realserver tunnels --json rs1"),
@@ -215,14 +216,14 @@ site's outer address, with its port where it has one.`,
 			if err := ask(c.Context, c.String(flagSocket), "/tunnels?real_server="+url.QueryEscape(c.Args().First()), &list); err != nil {
 				return err
 			}
-			return env.show(map[string][]realserver.TunnelStatus{"tunnels": list}, func(p *page) { tunnelsPage(p, env.Now(), list) })
+			return env.Show(map[string][]realserver.TunnelStatus{"tunnels": list}, func(p *console.Page) { tunnelsPage(p, env.Now(), list) })
 		},
 	}
 }
 
-func tunnelsPage(p *page, now time.Time, list []realserver.TunnelStatus) {
+func tunnelsPage(p *console.Page, now time.Time, list []realserver.TunnelStatus) {
 	if len(list) == 0 {
-		p.line("no tunnels are established")
+		p.Line("no tunnels are established")
 		return
 	}
 	var rows [][]string
@@ -237,11 +238,11 @@ func tunnelsPage(p *page, now time.Time, list []realserver.TunnelStatus) {
 		}
 		last := ""
 		if t.Last != nil {
-			last = ago(now, *t.Last)
+			last = console.Ago(now, *t.Last)
 		}
-		rows = append(rows, []string{t.RealServer, t.Peer, t.Endpoint, t.Local, strings.Join(subnets, " "), ago(now, t.Since), last, octets(t.Rx), octets(t.Tx)})
+		rows = append(rows, []string{t.RealServer, t.Peer, t.Endpoint, t.Local, strings.Join(subnets, " "), console.Ago(now, t.Since), last, console.Octets(t.Rx), console.Octets(t.Tx)})
 	}
-	p.table([]column{{name: "real server"}, {name: "peer"}, {name: "endpoint"}, {name: "local"}, {name: "subnets"}, {name: "established"}, {name: "last packet"},
-		{name: "in", right: true}, {name: "out", right: true}}, rows)
-	p.line("%s", some(len(list), "tunnel"))
+	p.Table([]console.Column{{Name: "real server"}, {Name: "peer"}, {Name: "endpoint"}, {Name: "local"}, {Name: "subnets"}, {Name: "established"}, {Name: "last packet"},
+		{Name: "in", Right: true}, {Name: "out", Right: true}}, rows)
+	p.Line("%s", console.Some(len(list), "tunnel"))
 }

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
 	"tunneldirector/realserver"
 )
@@ -88,7 +89,7 @@ type ran struct {
 // runIn runs a command line as main does.
 func runIn(ctx context.Context, t *testing.T, args ...string) ran {
 	var out, errOut bytes.Buffer
-	env := &Env{Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }, Now: time.Now}
+	env := &console.Env{Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }, Now: time.Now}
 	code := report(env, realServer(ctx, env, args))
 	return ran{t, args, code, out.String(), errOut.String()}
 }

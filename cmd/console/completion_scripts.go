@@ -1,12 +1,7 @@
-package main
+package console
 
-// completionScripts are by shell. Each hands the words to `director __complete` and shows what that prints.
-func completionScripts() map[string]string {
-	return map[string]string{"bash": bashCompletion, "zsh": zshCompletion, "fish": fishCompletion}
-}
-
-const bashCompletion = `# bash completion of director
-_director() {
+const bashCompletion = `# bash completion of PROGRAM
+_PROGRAM() {
     local cur words cword
     if declare -F _get_comp_words_by_ref >/dev/null; then
         _get_comp_words_by_ref -n =: cur words cword
@@ -19,34 +14,34 @@ _director() {
         __ltrim_colon_completions "$cur"
     fi
 }
-complete -o default -F _director director
+complete -o default -F _PROGRAM PROGRAM
 `
 
-const zshCompletion = `#compdef director
-# zsh completion of director
-_director() {
+const zshCompletion = `#compdef PROGRAM
+# zsh completion of PROGRAM
+_PROGRAM() {
     local -a choices
     local line
     for line in "${(@f)$(${words[1]} __complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
         [[ -n $line ]] && choices+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
     done
     if (( ${#choices} )); then
-        _describe 'director' choices
+        _describe 'PROGRAM' choices
     else
         _files
     fi
 }
-if [[ $funcstack[1] == _director ]]; then
-    _director "$@"
+if [[ $funcstack[1] == _PROGRAM ]]; then
+    _PROGRAM "$@"
 else
-    compdef _director director
+    compdef _PROGRAM PROGRAM
 fi
 `
 
-const fishCompletion = `# fish completion of director
-function __director_complete
+const fishCompletion = `# fish completion of PROGRAM
+function __PROGRAM_complete
     set -l words (commandline -opc) (commandline -ct)
-    director __complete -- $words[2..-1] 2>/dev/null
+    PROGRAM __complete -- $words[2..-1] 2>/dev/null
 end
-complete -c director -a '(__director_complete)'
+complete -c PROGRAM -a '(__PROGRAM_complete)'
 `

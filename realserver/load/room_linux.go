@@ -75,13 +75,17 @@ func (r *Room) raiseSockets(ctx context.Context, work terminator.Work, bytes int
 func (r *Room) forgetSockets(all []socket, at []netip.AddrPort) {
 	r.Sockets = slices.DeleteFunc(r.Sockets, func(s RaisedSocket) bool {
 		asked := slices.ContainsFunc(at, func(a netip.AddrPort) bool { return a.Port() == s.Local.Port() })
-		return asked && !slices.ContainsFunc(all, func(now socket) bool { return now.cookie == s.Cookie })
+		return asked && !slices.ContainsFunc(all, s.is)
 	})
 }
 
+// is tells whether a socket is the one that was raised. The kernel counts cookies from 1 at each start of the host, and what was
+// raised is remembered for longer.
+func (s RaisedSocket) is(now socket) bool { return now.cookie == s.Cookie && now.local == s.Local }
+
 // remember keeps what a socket had first.
 func (r *Room) remember(s RaisedSocket) {
-	if i := slices.IndexFunc(r.Sockets, func(o RaisedSocket) bool { return o.Cookie == s.Cookie }); i >= 0 {
+	if i := slices.IndexFunc(r.Sockets, func(o RaisedSocket) bool { return o.Cookie == s.Cookie && o.Local == s.Local }); i >= 0 {
 		r.Sockets[i].Is = s.Is
 		return
 	}
@@ -104,7 +108,7 @@ func (r *Room) lowerSockets(ctx context.Context, work terminator.Work) (did []st
 	holders, err := findHolders(work.Processes)
 	errs := []error{err}
 	r.Sockets = slices.DeleteFunc(r.Sockets, func(s RaisedSocket) bool {
-		now := all[slices.IndexFunc(all, func(o socket) bool { return o.cookie == s.Cookie })]
+		now := all[slices.IndexFunc(all, s.is)]
 		if int(now.buffer) != s.Is {
 			did = append(did, fmt.Sprintf("receive buffer of socket %s: %d bytes, which is not what it was raised to (%d): left", s.Local, now.buffer, s.Is))
 			return true

@@ -96,6 +96,33 @@ func TestRaiseAndLower(t *testing.T) {
 	}
 }
 
+// After a restart of the host the cookies of before are those of other sockets.
+func TestRoomOfAnEarlierStart(t *testing.T) {
+	s := newSpace(t)
+	natt := netip.MustParseAddrPort("127.0.0.1:4500")
+	pid := start(t, s, "deaf "+natt.String())
+	work := terminator.Work{Processes: []int{pid}, Sockets: []netip.AddrPort{natt}}
+	r := Room{Space: s}
+	if _, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 1 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	had := r.Sockets[0].Was
+	r.Sockets[0].Local = netip.MustParseAddrPort("127.0.0.1:500") // as if that had been another's
+	r.Sockets[0].Was = 4096
+	if _, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 2 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Sockets) != 2 || r.Sockets[1].Local != natt || r.Sockets[1].Was != 2<<20 {
+		t.Fatalf("it remembers %+v, want the socket at %s with what it had (first %d)", r.Sockets, natt, had)
+	}
+	if did, err := r.Lower(t.Context(), work); err != nil || len(did) != 1 || len(r.Sockets) != 0 {
+		t.Errorf("lowered %q, %v, and it remembers %+v", did, err, r.Sockets)
+	}
+	if b := buffer(t, s, natt); b != 2<<20 {
+		t.Errorf("%d bytes, want %d", b, 2<<20)
+	}
+}
+
 // What somebody else set since is left.
 func TestLowerLeavesWhatOthersSet(t *testing.T) {
 	s := newSpace(t)

@@ -93,6 +93,10 @@ var testsMay = map[string][]string{
 	"director/plane/ipvs/gate":   {"integration/spaces"},
 	"director/plane/ipvs/inject": {"director/plane/ipvs/conntab"},
 	"director/plane/ipvs/route":  {"integration/spaces"},
+	// The drivers that ask their software over a unix socket.
+	"realserver/terminator/fastd":      {"realserver/terminator/terminatortest"},
+	"realserver/terminator/strongswan": {"realserver/terminator/terminatortest"},
+	"realserver/terminator/wireguard":  {"realserver/terminator/terminatortest"},
 }
 
 // TestImports reads the imports of every file, whatever system it is for.

@@ -2,11 +2,11 @@ package fastd
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"testing"
+
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 // BenchmarkTunnels10000 is a look at 10,000 peers that are up; the document is made in advance.
@@ -23,27 +23,6 @@ func BenchmarkTunnels10000(b *testing.B) {
 			key(i), i, i+1, stat, stat, stat, stat, stat)
 	}
 	doc.WriteString(` } }`)
-	socket := filepath.Join(b.TempDir(), "fastd.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write([]byte(doc.String()))
-			c.Close()
-		}
-	}()
-	w := New(Options{Socket: socket, VIPs: []netip.Addr{vip4}})
-	b.ReportAllocs()
-	for b.Loop() {
-		if got, err := w.Tunnels(b.Context()); err != nil || len(got) != 10_000 {
-			b.Fatal(len(got), err)
-		}
-	}
+	s := terminatortest.Listen(b, says(doc.String()))
+	terminatortest.Bench(b, New(Options{Socket: s.Socket, VIPs: []netip.Addr{vip4}}))
 }

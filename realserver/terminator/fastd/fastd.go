@@ -66,7 +66,7 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 			continue
 		}
 		tunnels = append(tunnels, agent.Tunnel{
-			Peer: key, Local: t.local(at.Addr()), Endpoint: at, Subnets: t.subnets(key, p.Name), Since: l.since, Last: l.last,
+			Peer: key, Local: terminator.OnlyVIP(t.opts.VIPs, at.Addr()), Endpoint: at, Subnets: t.subnets(key, p.Name), Since: l.since, Last: l.last,
 			Rx: p.Connection.Statistics.Rx.Bytes, Tx: p.Connection.Statistics.Tx.Bytes,
 		})
 	}
@@ -79,21 +79,6 @@ func (t *Terminator) subnets(key, name string) []netip.Prefix {
 		s = t.opts.Subnets[name]
 	}
 	return s[:min(len(s), agent.MaxSubnets)]
-}
-
-// local is the only VIP of the site's family; fastd does not tell which one a site dials.
-func (t *Terminator) local(site netip.Addr) netip.Addr {
-	var vip netip.Addr
-	for _, v := range t.opts.VIPs {
-		switch {
-		case v.Is4() != site.Is4():
-		case vip.IsValid():
-			return netip.Addr{}
-		default:
-			vip = v
-		}
-	}
-	return vip
 }
 
 // Adopt clears what tunnel of the peer is there, and makes fastd send the site a handshake. A tunnel that is there since a moment
@@ -110,7 +95,7 @@ func (t *Terminator) Adopt(ctx context.Context, in agent.Inherited) error {
 	}
 	vip := in.Local
 	if !vip.IsValid() {
-		vip = t.local(in.Endpoint.Addr())
+		vip = terminator.OnlyVIP(t.opts.VIPs, in.Endpoint.Addr())
 	}
 	if !vip.IsValid() || !in.Endpoint.Addr().IsValid() || in.Endpoint.Port() == 0 {
 		return fmt.Errorf("adopt %s: the VIP, or the site's address and port, are not known: %w", in.ID, terminator.ErrWait)

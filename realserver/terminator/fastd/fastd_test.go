@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"tunneldirector/director/agent"
 	"tunneldirector/realserver/terminator"
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 var (
@@ -26,53 +26,6 @@ var (
 
 	vip4, vip6 = netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("2001:db8::10")
 )
-
-// A stub serves connections on a status socket, as it is told to.
-type stub struct {
-	socket string
-	serve  func(net.Conn)
-	l      net.Listener
-	wg     sync.WaitGroup
-}
-
-// listen starts a stub. Its test fails if a connection is not let go of.
-func listen(t *testing.T, serve func(net.Conn)) *stub {
-	t.Helper()
-	s := &stub{socket: filepath.Join(t.TempDir(), "fastd.sock"), serve: serve}
-	s.start(t)
-	t.Cleanup(func() {
-		s.l.Close()
-		gone := make(chan struct{})
-		go func() { s.wg.Wait(); close(gone) }()
-		select {
-		case <-gone:
-		case <-time.After(5 * time.Second):
-			t.Error("a connection was left open")
-		}
-	})
-	return s
-}
-
-func (s *stub) start(t *testing.T) {
-	t.Helper()
-	l, err := net.Listen("unix", s.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.l = l
-	s.wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.wg.Go(func() {
-				defer c.Close()
-				s.serve(c)
-			})
-		}
-	})
-}
 
 func says(text string) func(net.Conn) { return func(c net.Conn) { _, _ = c.Write([]byte(text)) } }
 
@@ -97,7 +50,7 @@ const document = `{ "uptime": 5203, "interface": "fd0", "statistics": { "rx": { 
 
 func TestTunnels(t *testing.T) {
 	behind := []netip.Prefix{netip.MustParsePrefix("100.64.1.0/24")}
-	w := New(Options{Socket: listen(t, says(document)).socket, VIPs: []netip.Addr{vip4, vip6}, Port: 10000, Subnets: map[string][]netip.Prefix{"site-001": behind, key(3): behind}})
+	w := New(Options{Socket: terminatortest.Listen(t, says(document)).Socket, VIPs: []netip.Addr{vip4, vip6}, Port: 10000, Subnets: map[string][]netip.Prefix{"site-001": behind, key(3): behind}})
 	got, err := w.Tunnels(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -154,30 +107,10 @@ func TestHistory(t *testing.T) {
 	}
 }
 
-// each runs f over every question that a Terminator puts to the socket.
-func each(t *testing.T, w *Terminator, f func(t *testing.T, call func(context.Context) error)) {
-	in := agent.Inherited{ID: "t1", Peer: key(1), Local: vip4, Endpoint: netip.MustParseAddrPort("203.0.113.1:1024")}
-	for name, call := range map[string]func(context.Context) error{
-		"tunnels": func(ctx context.Context) error { _, err := w.Tunnels(ctx); return err },
-		"adopt":   func(ctx context.Context) error { return w.Adopt(ctx, in) },
-		"release": func(ctx context.Context) error { return w.Release(ctx, in) },
-		"work":    func(ctx context.Context) error { _, err := w.Work(ctx); return err },
-	} {
-		t.Run(name, func(t *testing.T) { f(t, call) })
-	}
-}
-
 func TestGone(t *testing.T) {
-	refusing := filepath.Join(t.TempDir(), "fastd.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: refusing, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false) // as a process leaves it that was killed
-	l.Close()
-	for name, socket := range map[string]string{"missing": filepath.Join(t.TempDir(), "no"), "refusing": refusing} {
+	for name, socket := range map[string]string{"missing": filepath.Join(t.TempDir(), "no"), "refusing": terminatortest.Refusing(t)} {
 		t.Run(name, func(t *testing.T) {
-			each(t, New(Options{Socket: socket}), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, New(Options{Socket: socket}), key(1), func(t *testing.T, call func(context.Context) error) {
 				if err := call(t.Context()); !errors.Is(err, terminator.ErrGone) || !strings.Contains(err.Error(), socket) {
 					t.Errorf("got %v", err)
 				}
@@ -189,7 +122,7 @@ func TestGone(t *testing.T) {
 func TestHung(t *testing.T) {
 	for name, part := range map[string]string{"at once": "", "half a document": document[:200], "a document without end": document} {
 		t.Run(name, func(t *testing.T) {
-			each(t, New(Options{Socket: listen(t, hangs(part)).socket}), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, New(Options{Socket: terminatortest.Listen(t, hangs(part)).Socket}), key(1), func(t *testing.T, call func(context.Context) error) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 				defer cancel()
 				if err := call(ctx); !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, terminator.ErrGone) {
@@ -202,10 +135,10 @@ func TestHung(t *testing.T) {
 
 func TestCancelled(t *testing.T) {
 	asked := make(chan struct{}, 1)
-	s := listen(t, func(c net.Conn) { asked <- struct{}{}; hangs("")(c) })
+	s := terminatortest.Listen(t, func(c net.Conn) { asked <- struct{}{}; hangs("")(c) })
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-asked; cancel() }()
-	if _, err := New(Options{Socket: s.socket}).Tunnels(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := New(Options{Socket: s.Socket}).Tunnels(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -216,7 +149,7 @@ func TestNonsense(t *testing.T) {
 		"two documents": document + document, "a list": `[]`, "wrong types": `{"peers":{"k":{"connection":{"established":"long ago"}}}}`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			each(t, New(Options{Socket: listen(t, says(answer)).socket}), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, New(Options{Socket: terminatortest.Listen(t, says(answer)).Socket}), key(1), func(t *testing.T, call func(context.Context) error) {
 				if err := call(t.Context()); err == nil || errors.Is(err, terminator.ErrGone) || errors.Is(err, terminator.ErrWait) {
 					t.Errorf("got %v", err)
 				}
@@ -227,7 +160,7 @@ func TestNonsense(t *testing.T) {
 
 // TestHuge: a document without bounds is given up at some size.
 func TestHuge(t *testing.T) {
-	s := listen(t, func(c net.Conn) {
+	s := terminatortest.Listen(t, func(c net.Conn) {
 		chunk := []byte(strings.Repeat(" ", 1<<20))
 		for {
 			if _, err := c.Write(chunk); err != nil {
@@ -235,29 +168,29 @@ func TestHuge(t *testing.T) {
 			}
 		}
 	})
-	if _, err := New(Options{Socket: s.socket}).Tunnels(t.Context()); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := New(Options{Socket: s.Socket}).Tunnels(t.Context()); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got %v", err)
 	}
 }
 
 func TestRestarted(t *testing.T) {
-	s := listen(t, says(document))
-	w := New(Options{Socket: s.socket})
+	s := terminatortest.Listen(t, says(document))
+	w := New(Options{Socket: s.Socket})
 	if _, err := w.Tunnels(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.l.Close()
+	s.Stop()
 	if _, err := w.Tunnels(t.Context()); !errors.Is(err, terminator.ErrGone) {
 		t.Fatalf("got %v", err)
 	}
-	s.start(t)
+	s.Start(t)
 	if got, err := w.Tunnels(t.Context()); err != nil || len(got) != 2 {
 		t.Fatalf("got %v, %v", got, err)
 	}
 }
 
 func TestCannot(t *testing.T) {
-	w := New(Options{Socket: listen(t, says(document)).socket, VIPs: []netip.Addr{vip4}, Port: 1})
+	w := New(Options{Socket: terminatortest.Listen(t, says(document)).Socket, VIPs: []netip.Addr{vip4}, Port: 1})
 	at := netip.MustParseAddrPort("203.0.113.1:1024")
 	for _, tt := range []struct {
 		name string

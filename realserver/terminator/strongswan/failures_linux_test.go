@@ -14,30 +14,13 @@ import (
 
 	"tunneldirector/director/agent"
 	"tunneldirector/realserver/terminator"
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 // TestFailures: whatever a socket does, all calls end soon, say what it was, and leave nothing behind.
 func TestFailures(t *testing.T) {
-	talk := func(f func(c net.Conn)) func(t *testing.T, socket string) {
-		return func(t *testing.T, socket string) {
-			l, err := net.Listen("unix", socket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
-						return
-					}
-					go func() {
-						defer c.Close()
-						f(c)
-					}()
-				}
-			}()
-		}
+	talk := func(f func(c net.Conn)) func(t *testing.T) string {
+		return func(t *testing.T) string { return terminatortest.Listen(t, f).Socket }
 	}
 	drain := func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 	say := func(b ...byte) func(c net.Conn) {
@@ -48,18 +31,11 @@ func TestFailures(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name string
-		set  func(t *testing.T, socket string)
+		set  func(t *testing.T) string
 		want error
 	}{
-		{"no socket", func(*testing.T, string) {}, terminator.ErrGone},
-		{"nobody listens", func(t *testing.T, socket string) {
-			l, err := net.Listen("unix", socket)
-			if err != nil {
-				t.Fatal(err)
-			}
-			l.(*net.UnixListener).SetUnlinkOnClose(false)
-			l.Close()
-		}, terminator.ErrGone},
+		{"no socket", func(t *testing.T) string { return filepath.Join(t.TempDir(), "vici") }, terminator.ErrGone},
+		{"nobody listens", func(t *testing.T) string { return terminatortest.Refusing(t) }, terminator.ErrGone},
 		{"it hangs", talk(drain), os.ErrDeadlineExceeded},
 		{"it hangs up", talk(func(c net.Conn) {}), nil},
 		{"half a head", talk(say(0, 0)), os.ErrDeadlineExceeded},
@@ -71,8 +47,7 @@ func TestFailures(t *testing.T) {
 		{"what was not asked for", talk(say(0, 0, 0, 2, cmdRequest, 0)), errNonsense},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			socket := filepath.Join(t.TempDir(), "vici")
-			tt.set(t, socket)
+			socket := tt.set(t)
 			d, err := New(Options{Socket: socket, Timeout: 50 * time.Millisecond})
 			if err != nil {
 				t.Fatal(err)

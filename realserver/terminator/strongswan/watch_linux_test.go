@@ -7,13 +7,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
 	"time"
 
 	"tunneldirector/realserver/terminator"
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 // TestWatch: events poke, and while there is none charon is not asked for its list again.
@@ -82,27 +82,14 @@ func BenchmarkTunnels(b *testing.B) {
 		list = append(list, packet(event, "list-sa", message(nil).section(s.connection, s.body))...)
 	}
 	list = append(list, packet(cmdResponse, "", nil)...)
-	socket := filepath.Join(b.TempDir(), "vici")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
+	s := terminatortest.Listen(b, func(c net.Conn) {
+		for _, answer := range [][]byte{packet(eventConfirm, "", nil), list} {
+			if _, _, _, err := readPacket(c); err == nil {
+				_, _ = c.Write(answer)
 			}
-			for _, answer := range [][]byte{packet(eventConfirm, "", nil), list} {
-				if _, _, _, err := readPacket(c); err == nil {
-					_, _ = c.Write(answer)
-				}
-			}
-			c.Close()
 		}
-	}()
-	d, err := New(Options{Socket: socket})
+	})
+	d, err := New(Options{Socket: s.Socket})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -110,13 +97,7 @@ func BenchmarkTunnels(b *testing.B) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	b.ReportAllocs()
-	for b.Loop() {
-		all, err := d.Tunnels(b.Context())
-		if err != nil || len(all) != 10_000 {
-			b.Fatalf("%d tunnels, %v", len(all), err)
-		}
-	}
+	terminatortest.Bench(b, d)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/(1<<20), "MiB-kept")

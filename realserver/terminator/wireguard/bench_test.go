@@ -2,12 +2,12 @@ package wireguard
 
 import (
 	"encoding/binary"
-	"io"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"testing"
 	"time"
+
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 // BenchmarkTunnels10000 is a look at 10,000 peers that are up; the answer is made in advance.
@@ -20,29 +20,7 @@ func BenchmarkTunnels10000(b *testing.B) {
 		p.handshake, p.rx = time.Now().Add(-time.Minute), uint64(i)
 		p.allowed = []netip.Prefix{netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 8), byte(i)}), 32)}
 	}
-	text := []byte(d.text() + "errno=0\n\n")
-	socket := filepath.Join(b.TempDir(), "wg.sock")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = c.Write(text)
-			_, _ = io.Copy(io.Discard, c)
-			c.Close()
-		}
-	}()
-	w := New(Options{Socket: socket, VIPs: []netip.Addr{vip4}})
-	b.ReportAllocs()
-	for b.Loop() {
-		if got, err := w.Tunnels(b.Context()); err != nil || len(got) != len(d.peers) {
-			b.Fatal(len(got), err)
-		}
-	}
+	text := d.text() + "errno=0\n\n"
+	s := listen(b, func(c net.Conn, _ string) { _, _ = c.Write([]byte(text)) })
+	terminatortest.Bench(b, New(Options{Socket: s.Socket, VIPs: []netip.Addr{vip4}}))
 }

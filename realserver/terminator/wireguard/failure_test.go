@@ -5,44 +5,19 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"tunneldirector/director/agent"
 	"tunneldirector/realserver/terminator"
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
-// each runs f over every question that a Terminator puts to the socket.
-func each(t *testing.T, w *Terminator, f func(t *testing.T, call func(context.Context) error)) {
-	in := agent.Inherited{ID: "t1", Peer: key(1).String(), Endpoint: netip.MustParseAddrPort("203.0.113.1:1024")}
-	for name, call := range map[string]func(context.Context) error{
-		"tunnels": func(ctx context.Context) error { _, err := w.Tunnels(ctx); return err },
-		"adopt":   func(ctx context.Context) error { return w.Adopt(ctx, in) },
-		"release": func(ctx context.Context) error { return w.Release(ctx, in) },
-		"work":    func(ctx context.Context) error { _, err := w.Work(ctx); return err },
-	} {
-		t.Run(name, func(t *testing.T) { f(t, call) })
-	}
-}
-
 func TestGone(t *testing.T) {
-	missing := filepath.Join(t.TempDir(), "no.sock")
-	refusing := filepath.Join(t.TempDir(), "wg.sock")
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: refusing, Net: "unix"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.SetUnlinkOnClose(false) // as a process leaves it that was killed
-	l.Close()
-	if _, err := os.Stat(refusing); err != nil {
-		t.Fatal(err)
-	}
-	for name, socket := range map[string]string{"missing": missing, "refusing": refusing} {
+	for name, socket := range map[string]string{"missing": filepath.Join(t.TempDir(), "no.sock"), "refusing": terminatortest.Refusing(t)} {
 		t.Run(name, func(t *testing.T) {
-			each(t, New(Options{Device: "wg0", Socket: socket}), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, New(Options{Device: "wg0", Socket: socket}), key(1).String(), func(t *testing.T, call func(context.Context) error) {
 				if err := call(t.Context()); !errors.Is(err, terminator.ErrGone) || !strings.Contains(err.Error(), "wg0") {
 					t.Errorf("got %v", err)
 				}
@@ -56,7 +31,7 @@ func TestHung(t *testing.T) {
 	for name, part := range map[string]string{"at once": "", "in the middle": "listen_port=1\npublic_k"} {
 		t.Run(name, func(t *testing.T) {
 			s := listen(t, func(c net.Conn, _ string) { _, _ = c.Write([]byte(part)) })
-			each(t, open(s), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, open(s), key(1).String(), func(t *testing.T, call func(context.Context) error) {
 				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Millisecond)
 				defer cancel()
 				start := time.Now()
@@ -101,7 +76,7 @@ func TestNonsense(t *testing.T) {
 				_, _ = c.Write([]byte(answer))
 				_ = c.Close()
 			})
-			each(t, open(s), func(t *testing.T, call func(context.Context) error) {
+			terminatortest.Each(t, open(s), key(1).String(), func(t *testing.T, call func(context.Context) error) {
 				err := call(t.Context())
 				if err == nil || errors.Is(err, terminator.ErrGone) || errors.Is(err, context.DeadlineExceeded) {
 					t.Fatalf("got %v", err)
@@ -139,11 +114,11 @@ func TestRestarted(t *testing.T) {
 	if got, err := w.Tunnels(t.Context()); err != nil || len(got) != 1 {
 		t.Fatalf("got %v, %v", got, err)
 	}
-	s.l.Close()
+	s.Stop()
 	if _, err := w.Tunnels(t.Context()); !errors.Is(err, terminator.ErrGone) {
 		t.Fatalf("got %v", err)
 	}
-	s.start(t)
+	s.Start(t)
 	if got, err := w.Tunnels(t.Context()); err != nil || len(got) != 1 {
 		t.Fatalf("got %v, %v", got, err)
 	}

@@ -6,65 +6,34 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
+
+	"tunneldirector/realserver/terminator/terminatortest"
 )
 
 // A stub answers on a configuration socket, as it is told to.
 type stub struct {
-	socket string
-	l      net.Listener
-	wg     sync.WaitGroup
+	*terminatortest.Stub
 
 	mu       sync.Mutex // guards what follows
 	answer   func(c net.Conn, request string)
 	requests []string
 }
 
-// listen starts a stub. Its test fails if one of its connections is not let go of.
-func listen(t *testing.T, answer func(c net.Conn, request string)) *stub {
+func listen(t testing.TB, answer func(c net.Conn, request string)) *stub {
 	t.Helper()
-	s := &stub{socket: filepath.Join(t.TempDir(), "wg.sock"), answer: answer}
-	s.start(t)
-	t.Cleanup(func() {
-		s.l.Close()
-		gone := make(chan struct{})
-		go func() { s.wg.Wait(); close(gone) }()
-		select {
-		case <-gone:
-		case <-time.After(5 * time.Second):
-			t.Error("a connection was left open")
-		}
-	})
+	s := &stub{answer: answer}
+	s.Stub = terminatortest.Listen(t, s.serve)
 	return s
-}
-
-func (s *stub) start(t *testing.T) {
-	t.Helper()
-	l, err := net.Listen("unix", s.socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.l = l
-	s.wg.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s.wg.Go(func() { s.serve(c) })
-		}
-	})
 }
 
 // serve reads one request, answers it, and waits for the other side to close.
 func (s *stub) serve(c net.Conn) {
-	defer c.Close()
 	var b strings.Builder
 	r := bufio.NewReader(c)
 	for {

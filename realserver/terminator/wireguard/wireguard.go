@@ -100,26 +100,11 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 		}
 		subnets := p.allowed[:min(len(p.allowed), agent.MaxSubnets)]
 		tunnels = append(tunnels, agent.Tunnel{
-			Peer: p.key.String(), Local: t.local(p.endpoint.Addr()), Endpoint: p.endpoint, Subnets: subnets,
+			Peer: p.key.String(), Local: terminator.OnlyVIP(t.opts.VIPs, p.endpoint.Addr()), Endpoint: p.endpoint, Subnets: subnets,
 			Since: h.since, Last: h.last, Rx: p.rx, Tx: p.tx,
 		})
 	}
 	return tunnels, nil
-}
-
-// local is the only VIP of the site's family. WireGuard does not tell which one a site dials.
-func (t *Terminator) local(site netip.Addr) netip.Addr {
-	var vip netip.Addr
-	for _, v := range t.opts.VIPs {
-		switch {
-		case v.Is4() != site.Is4():
-		case vip.IsValid():
-			return netip.Addr{}
-		default:
-			vip = v
-		}
-	}
-	return vip
 }
 
 // Adopt makes the peer anew with the inherited endpoint, which clears what keys it had, and sends it a handshake. The peer

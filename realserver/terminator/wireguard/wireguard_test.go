@@ -27,7 +27,7 @@ var (
 )
 
 func open(s *stub) *Terminator {
-	return New(Options{Device: "wg0", Socket: s.socket, VIPs: []netip.Addr{vip4, vip6}, SendsFromVIP: true})
+	return New(Options{Device: "wg0", Socket: s.Socket, VIPs: []netip.Addr{vip4, vip6}, SendsFromVIP: true})
 }
 
 func TestTunnels(t *testing.T) {
@@ -61,17 +61,6 @@ func TestTunnelsManySubnets(t *testing.T) {
 	got, err := open(listen(t, says(device{peers: []peer{p}}))).Tunnels(t.Context())
 	if err != nil || len(got) != 1 || len(got[0].Subnets) != agent.MaxSubnets {
 		t.Fatalf("got %d tunnels, %v", len(got), err)
-	}
-}
-
-// TestLocal: with two VIPs of a family WireGuard does not tell which.
-func TestLocal(t *testing.T) {
-	w := New(Options{VIPs: []netip.Addr{vip4, vip6, netip.MustParseAddr("192.0.2.11")}})
-	if got := w.local(netip.MustParseAddr("203.0.113.1")); got.IsValid() {
-		t.Errorf("of two VIPs: %s", got)
-	}
-	if got := w.local(netip.MustParseAddr("2001:db8::1")); got != vip6 {
-		t.Errorf("the only one: %s", got)
 	}
 }
 

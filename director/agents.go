@@ -23,16 +23,35 @@ func (d *Director) sightings(t *affinity.Table, tun *affinity.Tunnel, gone bool)
 	if d.o.Agents == nil || !ok {
 		return nil
 	}
-	return d.o.Agents.Sightings(s.VIPs, tun.Claimed(), gone)
+	return slices.DeleteFunc(d.o.Agents.Sightings(s.VIPs, tun.Claimed(), gone), func(x observe.Sighting) bool { return !owns(t, s, tun, x) })
 }
 
-// fresh tells whether a sighting is evidence now: its agent speaks, or spoke within upWindow.
-func (d *Director) fresh(s observe.Sighting) bool {
-	if a, ok := d.o.Agents.Agent(s.RealServer); ok && a.Connected {
-		return true
+// owns tells whether a sighting at one of a tunnel's endpoints is that tunnel's, and not one of a neighbour behind the same
+// address, who holds the port there, or the address.
+func owns(t *affinity.Table, svc *affinity.Service, tun *affinity.Tunnel, x observe.Sighting) bool {
+	vips := svc.VIPs
+	if x.Local.IsValid() {
+		vips = []netip.Addr{x.Local}
 	}
-	return d.o.Now().Sub(s.Heard) <= upWindow
+	for _, vip := range vips {
+		for _, port := range []uint16{x.Endpoint.Port(), 0} {
+			h, held := t.AtEndpoint(affinity.EndpointKey{VIP: vip, Addr: x.Endpoint.Addr(), Port: port})
+			switch {
+			case !held || h.PortsOnly:
+				continue
+			case h.Tunnel == tun.ID:
+				return true
+			}
+			other, ok := t.Tunnel(h.Tunnel)
+			// Tunnels of a group may share an address: the subnets tell them apart.
+			return ok && tun.Group != "" && other.GroupID() == tun.GroupID() && slices.ContainsFunc(x.Subnets, func(p netip.Prefix) bool { return slices.Contains(tun.Subnets, p) })
+		}
+	}
+	return false
 }
+
+// fresh tells whether a sighting is evidence now: its agent confirmed it within upWindow.
+func (d *Director) fresh(s observe.Sighting) bool { return d.o.Now().Sub(s.Heard) <= upWindow }
 
 // watches tells whether the agent of the real server that serves a tunnel would tell of it.
 func (d *Director) watches(t *affinity.Table, tun *affinity.Tunnel) bool {
@@ -69,7 +88,7 @@ func (d *Director) closed(name string) string {
 	return ""
 }
 
-// hearAgents acts on what agents have said since the last time.
+// hearAgents acts on what agents have said since the last time, at most once a tick.
 func (d *Director) hearAgents(ctx context.Context) {
 	d.watchTargets()
 	for _, a := range d.o.Agents.Agents() {
@@ -78,7 +97,11 @@ func (d *Director) hearAgents(ctx context.Context) {
 				d.headless[a.RealServer] = d.o.Now()
 				d.o.Log.Error("a terminator's control process is gone while its tunnels go on", "real_server", a.RealServer, "cause", a.Status.Cause, "moved_after_s", headlessGrace.Seconds())
 			}
-		} else if a.Connected || a.Status.Health != agent.HealthHeadless {
+		} else if a.Connected || d.o.Now().Sub(a.Heard) > upWindow {
+			delete(d.headless, a.RealServer)
+		}
+		if _, exists := d.work.RealServer(a.RealServer); !exists && !a.Connected {
+			d.o.Agents.Forget(a.RealServer)
 			delete(d.headless, a.RealServer)
 		}
 	}

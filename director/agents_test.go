@@ -56,8 +56,11 @@ func (h *host) dial(instance string) {
 			}
 		}
 	}(h.conn)
-	synctest.Wait()
+	h.w.beat()
 }
+
+// beat lets the director hear what agents have said: it does at its next tick.
+func (w *world) beat() { time.Sleep(60 * time.Millisecond); synctest.Wait() }
 
 func (h *host) hear(c *agent.Conn) {
 	for {
@@ -96,18 +99,18 @@ func (h *host) send(m agent.Message) {
 func (h *host) tell(up []agent.Tunnel) {
 	h.seq++
 	h.send(agent.Message{Report: &agent.Report{RealServer: h.rs, Seq: h.seq, Whole: true, First: true, Last: true, Up: up}})
-	synctest.Wait()
+	h.w.beat()
 }
 
 func (h *host) change(up []agent.Tunnel, down ...string) {
 	h.seq++
 	h.send(agent.Message{Report: &agent.Report{RealServer: h.rs, Seq: h.seq, Up: up, Down: down}})
-	synctest.Wait()
+	h.w.beat()
 }
 
 func (h *host) status(health agent.Health, full bool) {
 	h.send(agent.Message{Status: &agent.Status{RealServer: h.rs, Health: health, Cause: "test", Since: time.Now(), Load: agent.Load{Full: full, Permille: 1000}}})
-	synctest.Wait()
+	h.w.beat()
 }
 
 // orders are the ids of an order's tunnels that came so far.
@@ -183,7 +186,7 @@ func TestRepinReleasesAfterAdopt(t *testing.T) {
 		}
 		two.change([]agent.Tunnel{up(site(1))})
 		two.send(agent.Message{Progress: &agent.Progress{RealServer: "rs2", Kind: agent.OrderAdopt, Tunnels: []agent.Step{{ID: "site-0001", Outcome: agent.OutcomeDone}}}})
-		synctest.Wait()
+		w.beat()
 		if r := one.orders(agent.OrderRelease); !slices.Equal(r, []string{"site-0001"}) {
 			t.Errorf("released %v once the successor had it", r)
 		}

@@ -92,6 +92,8 @@ type Director struct {
 	shut      map[string]bool         // real servers that get no new pins, by the last look at their agents and probes
 	drains    map[string]*drain       // by real server
 	releases  []release
+	waiting   []move   // not handed over yet: the plane refused
+	heard     bool     // agents have said something since the last tick
 	targets   []Target // as the prober knows them
 
 	always chan struct{} // closed
@@ -257,10 +259,14 @@ func (d *Director) Run(ctx context.Context) error {
 			d.judgeWaiting(ctx)
 		case <-tick.C:
 			d.background(ctx)
+			if d.heard {
+				d.heard = false
+				d.hearAgents(ctx)
+			}
 		case <-sweeping:
 			d.background(ctx)
 		case <-said:
-			d.hearAgents(ctx)
+			d.heard = true
 		case <-minutely.C:
 			d.unlearn(ctx)
 		case <-slow.C:

@@ -10,6 +10,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/affinity/place"
+	"tunneldirector/director/agent"
 	"tunneldirector/director/api"
 )
 
@@ -46,7 +47,7 @@ func (d *Director) drainPlan(rs *affinity.RealServer) (rate float64, all, draini
 	if rs.Admin == affinity.Drained && rs.Drain != nil {
 		rate, all, draining = float64(rs.Drain.Milli)/1000, rs.Drain.By != 0 && !now.Before(rs.Drain.By.Time()), true
 	}
-	if since, ok := d.headless[rs.Name]; ok && now.Sub(since) >= headlessGrace {
+	if since, ok := d.headless[rs.Name]; ok && now.Sub(since) >= headlessGrace && d.saysHeadless(rs.Name) {
 		rate, draining = max(rate, headlessPer), true
 	}
 	return rate, all, draining
@@ -58,7 +59,10 @@ func (d *Director) drainSlice(ctx context.Context) {
 		rate, all, draining := d.drainPlan(rs)
 		life, ok := d.work.LifeOf(rs.Name)
 		if !draining || !ok || !life.Alive || d.work.Freeze().On || d.work.Load(life.Index).Tunnels == 0 {
-			delete(d.drains, rs.Name)
+			if x := d.drains[rs.Name]; x != nil {
+				d.stick(rs.Name, x, "")
+				delete(d.drains, rs.Name)
+			}
 			continue
 		}
 		x := d.drains[rs.Name]
@@ -138,10 +142,25 @@ func (d *Director) moveDrained(ctx context.Context, name string, x *drain, i aff
 	if err := d.commit(ctx, tx); err != nil {
 		stuck = err.Error()
 	}
-	if stuck != x.stuck {
-		x.stuck = stuck
-		d.note(func(h *health) { h.stuck[name] = stuck })
+	d.stick(name, x, stuck)
+}
+
+// stick notes why a drain does not get on; "": it does.
+func (d *Director) stick(name string, x *drain, why string) {
+	if why != x.stuck {
+		x.stuck = why
+		d.note(func(h *health) {
+			if h.stuck[name] = why; why == "" {
+				delete(h.stuck, name)
+			}
+		})
 	}
+}
+
+// saysHeadless tells whether an agent is there that says so now.
+func (d *Director) saysHeadless(name string) bool {
+	a, ok := d.o.Agents.Agent(name)
+	return ok && a.Connected && a.Status.Health == agent.HealthHeadless
 }
 
 // drainOne places a group elsewhere, or says why it cannot.

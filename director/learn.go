@@ -24,24 +24,20 @@ const learnedPrefix = "learned:"
 const (
 	learnedLives = 30 * time.Minute
 	learnedMost  = 50_000
-	learnAtOnce  = 500 // in one commit
 )
 
 // learn follows tunnels to where they roamed, and takes up unknown ones where their service says so.
 func (d *Director) learn(ctx context.Context) {
-	news, all := d.o.Agents.News()
-	if all {
-		news = nil
-		d.o.Agents.Each("", func(s observe.Sighting) bool { news = append(news, s); return true })
+	news := d.o.Agents.News()
+	if len(news) == 0 {
+		return
 	}
-	for part := range slices.Chunk(news, learnAtOnce) {
-		tx := d.begin()
-		for _, s := range part {
-			tx.seen(s)
-		}
-		if err := d.commit(ctx, tx); err != nil {
-			d.o.Log.Warn("take up what agents see", "error", err)
-		}
+	tx := d.begin()
+	for _, s := range news {
+		tx.seen(s)
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.o.Log.Warn("take up what agents see", "error", err)
 	}
 }
 
@@ -122,12 +118,11 @@ func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Si
 	var found *affinity.Tunnel
 	for _, p := range s.Subnets {
 		var one *affinity.Tunnel
-		x.t.BySubnet(nil, p.Addr(), func(tun *affinity.Tunnel) bool {
-			if slices.Contains(tun.Subnets, p) {
-				one = served(tun.ID)
+		for _, n := range x.t.Tenants() {
+			if h, held := x.t.AtSubnet(affinity.SubnetKey{Tenant: n.Num, Prefix: p}); held && one == nil {
+				one = served(h.Tunnel)
 			}
-			return one == nil
-		})
+		}
 		if one == nil || found != nil && found.ID != one.ID {
 			return nil
 		}
@@ -139,7 +134,7 @@ func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Si
 // roam makes a tunnel hold the endpoint at which it was seen, too.
 func (x *tx) roam(tun *affinity.Tunnel, vip netip.Addr, s observe.Sighting) {
 	ep := s.Endpoint
-	if !slices.ContainsFunc(tun.Endpoints, func(e affinity.Endpoint) bool { return e.Port() != 0 }) {
+	if !slices.ContainsFunc(tun.Endpoints, func(e affinity.Endpoint) bool { return e.Port() != 0 }) && !x.t.PortsAt(vip, ep.Addr()) {
 		ep = netip.AddrPortFrom(ep.Addr(), 0) // as it was announced: whatever it sends from there
 	}
 	if slices.Contains(tun.Roamed, ep) {
@@ -148,12 +143,12 @@ func (x *tx) roam(tun *affinity.Tunnel, vip netip.Addr, s observe.Sighting) {
 	next := *tun
 	next.Roamed = append([]affinity.Endpoint{ep}, tun.Roamed...)
 	next.Roamed = next.Roamed[:min(len(next.Roamed), affinity.MaxRoamed)]
-	why := x.putSeen(tun, &next, vip, ep)
+	if why := x.putSeen(tun, &next, vip, ep); why != "" {
+		x.d.o.Log.Warn("a tunnel roamed, and is not followed", "tunnel", tun.ID, "to", endpointWords(ep), "real_server", s.RealServer, "why", why)
+		return
+	}
 	x.event("tunnel-put", tun.ID, func(e *api.Event) {
-		e.To = s.RealServer
-		if e.Why = "roamed to " + endpointWords(ep) + ", as " + s.RealServer + " sees it"; why != "" {
-			e.Kind, e.Why = "contested", e.Why+": not followed, "+why
-		}
+		e.To, e.Why = s.RealServer, "roamed to "+endpointWords(ep)+", as "+s.RealServer+" sees it"
 	})
 }
 
@@ -164,6 +159,11 @@ func (x *tx) backHome(tun *affinity.Tunnel, s observe.Sighting) {
 	}
 	if len(tun.Roamed) == 0 || slices.ContainsFunc(tun.Roamed, own) || !slices.ContainsFunc(tun.Endpoints, own) {
 		return
+	}
+	p, _ := x.t.PinOf(tun)
+	list := x.d.sightings(x.t, tun, false)
+	if x.t.NameAt(x.t.Serving(p)) != s.RealServer || len(list) == 0 || list[0].RealServer != s.RealServer || list[0].Endpoint != s.Endpoint {
+		return // an old real server that has not noticed
 	}
 	next := *tun
 	next.Roamed, next.Header = nil, x.header()
@@ -206,6 +206,10 @@ func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Ad
 		next.Created = old.Created
 		if why := x.putSeen(old, next, vip, ep); why != "" {
 			return
+		}
+		if p, ok := x.t.PinOf(next); ok && x.t.NameAt(x.t.Serving(p)) != rs.Name {
+			x.pin(affinity.Pin{Group: next.GroupID(), Primary: life.Index, Why: affinity.WhyPlaced, Note: "established there"})
+			x.backup(next.GroupID(), life.Index, affinity.WhyBackup)
 		}
 		x.event("tunnel-put", next.ID, func(e *api.Event) { e.Why = "learned: now at " + endpointWords(ep) })
 		return

@@ -7,6 +7,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/agent"
+	"tunneldirector/director/observe"
 )
 
 // A moved tunnel is established anew by the successor, and given up by its real server before:
@@ -33,9 +34,17 @@ type release struct {
 // releaseAfter is how long the old real server keeps a tunnel that the successor is still trying to get.
 const releaseAfter = 3 * time.Second
 
-// hand orders successors to adopt, once the planes send them the packets.
+// endedLately is how long after its end a tunnel is still taken for one that ended with its real server.
+const endedLately = time.Minute
+
+// hand orders successors to adopt, once the plane sends them the packets: while it refuses, moves wait.
 func (d *Director) hand(moves []move) {
-	if d.o.Agents == nil || len(moves) == 0 {
+	if d.o.Agents == nil {
+		return
+	}
+	moves = append(d.waiting, moves...)
+	if d.waiting = nil; d.planeErr != nil {
+		d.waiting = moves
 		return
 	}
 	adopt := map[string][]agent.Inherited{}
@@ -43,7 +52,7 @@ func (d *Director) hand(moves []move) {
 	for _, m := range moves {
 		from, to := d.work.NameAt(m.from), d.work.NameAt(m.to)
 		pin, ok := d.work.Pin(m.group)
-		if to == "" || from == to || !ok || pin.Primary != m.to {
+		if to == "" || !ok || pin.Primary != m.to {
 			continue
 		}
 		_, speaks := d.o.Agents.Agent(to)
@@ -58,7 +67,7 @@ func (d *Director) hand(moves []move) {
 			if speaks {
 				adopt[to] = append(adopt[to], t)
 			}
-			if from != "" {
+			if from != "" && from != to {
 				d.releases = append(d.releases, release{from, to, t, now.Add(releaseAfter)})
 			}
 		}
@@ -74,15 +83,20 @@ func (d *Director) hand(moves []move) {
 // successor already.
 func (d *Director) inherit(tun *affinity.Tunnel, from, to string) (agent.Inherited, bool) {
 	out := agent.Inherited{ID: tun.ID, Subnets: tun.Subnets, Bandwidth: tun.Bandwidth}
+	var last *observe.Sighting
 	for _, s := range d.sightings(d.work, tun, true) { // the newest establishment first
 		switch {
 		case s.RealServer == to && s.Gone.IsZero() && d.fresh(s):
 			return out, false
-		case s.RealServer == from && !out.Endpoint.IsValid():
-			out.Peer, out.Local, out.Endpoint = s.Peer, s.Local, s.Endpoint
-			if len(out.Subnets) == 0 {
-				out.Subnets = s.Subnets
-			}
+		case !s.Gone.IsZero() && d.o.Now().Sub(s.Gone) > endedLately: // it ended by itself
+		case last == nil, last.RealServer != from && s.RealServer == from:
+			last = &s
+		}
+	}
+	if last != nil {
+		out.Peer, out.Local, out.Endpoint = last.Peer, last.Local, last.Endpoint
+		if len(out.Subnets) == 0 {
+			out.Subnets = last.Subnets
 		}
 	}
 	if !out.Endpoint.IsValid() { // no agent told of it
@@ -109,7 +123,8 @@ func (d *Director) releaseDue() {
 		if e, ok := d.o.Agents.Errand(r.to, agent.OrderAdopt, r.tunnel.ID); ok && !e.Final() && now.Before(r.due) {
 			return false
 		}
-		if a, ok := d.o.Agents.Agent(r.from); ok && a.Connected && d.movedOff(r) {
+		e, ordered := d.o.Agents.Errand(r.from, agent.OrderRelease, r.tunnel.ID)
+		if _, ok := d.o.Agents.Agent(r.from); ok && d.movedOff(r) && (!ordered || e.Final()) { // one that is silent is told when it comes back
 			orders[r.from] = append(orders[r.from], r.tunnel)
 		}
 		return true
@@ -141,8 +156,8 @@ func (d *Director) releaseStale(tun *affinity.Tunnel) {
 	}
 	for _, s := range list[1:] {
 		a, ok := d.o.Agents.Agent(s.RealServer)
-		_, ordered := d.o.Agents.Errand(s.RealServer, agent.OrderRelease, tun.ID)
-		if s.RealServer != serving && s.Since.Before(list[0].Since) && ok && a.Connected && !ordered {
+		e, ordered := d.o.Agents.Errand(s.RealServer, agent.OrderRelease, tun.ID)
+		if s.RealServer != serving && s.Since.Before(list[0].Since) && ok && a.Connected && (!ordered || e.Final()) {
 			d.o.Agents.Order(s.RealServer, agent.OrderRelease, []agent.Inherited{{ID: tun.ID, Peer: s.Peer, Local: s.Local, Endpoint: s.Endpoint, Subnets: s.Subnets}})
 			d.o.Log.Info("a stale tunnel is released", "tunnel", tun.ID, "real_server", s.RealServer, "established_at", serving)
 		}

@@ -129,7 +129,7 @@ func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
 		p.Note = strings.ToValidUTF8(p.Note[:maxNote], "") + "..."
 	}
 	x.t.SetPin(p)
-	if had && old.Primary != 0 && p.Primary != 0 && old.Primary != p.Primary {
+	if had && p.Primary != 0 && old.Primary != p.Primary {
 		x.moves = append(x.moves, move{group: p.Group, from: old.Primary, to: p.Primary})
 	}
 	kind := "placed"

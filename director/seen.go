@@ -19,28 +19,13 @@ func (v view) addAgents(list []api.RealServerStatus) {
 	if v.d.o.Agents == nil {
 		return
 	}
-	counts := map[string]api.OrderCount{}
-	for _, e := range v.d.o.Agents.Errands("") {
-		c := counts[e.RealServer]
-		switch {
-		case !e.Final():
-			c.Open++
-		case e.Outcome == agent.OutcomeDone:
-			c.Done++
-		case e.Outcome == agent.OutcomeWaiting:
-			c.Waiting++
-		default:
-			c.Failed++
-		}
-		counts[e.RealServer] = c
-	}
 	for i := range list {
 		a, ok := v.d.o.Agents.Agent(list[i].Name)
 		if !ok || a.Terminator == "" {
 			continue
 		}
 		st := &api.AgentStatus{Connected: a.Connected, Since: a.Since, Host: a.Host, Terminator: a.Terminator, Health: a.Status.Health.String(), Cause: a.Status.Cause,
-			Established: a.Tunnels, Closed: v.d.closed(list[i].Name), LoadPercent: float64(a.Status.Load.Permille) / 10, Load: []api.LoadPart{}, Orders: counts[a.RealServer]}
+			Established: a.Tunnels, Closed: v.d.closed(list[i].Name), LoadPercent: float64(a.Status.Load.Permille) / 10, Load: []api.LoadPart{}, Orders: api.OrderCount(a.Orders)}
 		for _, p := range a.Status.Load.Parts {
 			st.Load = append(st.Load, api.LoadPart{Name: p.Name, Percent: float64(p.Permille) / 10, Says: p.Says})
 		}
@@ -73,15 +58,17 @@ func (v view) Seen(ctx context.Context, states []string, f func(api.SeenTunnel) 
 	if v.d.o.Agents == nil {
 		return nil
 	}
-	var all []observe.Sighting
-	v.d.o.Agents.Each("", func(s observe.Sighting) bool { all = append(all, s); return true })
 	t := v.d.Table()
-	for i, s := range all {
-		if i%1000 == 0 && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if out := v.classify(t, s); slices.Contains(states, out.State) && !f(out) {
-			return nil
+	for _, a := range v.d.o.Agents.Agents() {
+		var all []observe.Sighting // f may block: not under the Book's lock
+		v.d.o.Agents.Each(a.RealServer, func(s observe.Sighting) bool { all = append(all, s); return true })
+		for i, s := range all {
+			if i%1000 == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if out := v.classify(t, s); slices.Contains(states, out.State) && !f(out) {
+				return nil
+			}
 		}
 	}
 	if !slices.Contains(states, api.SeenNot) {

@@ -55,6 +55,7 @@ func (d *Director) background(ctx context.Context) {
 		if err := d.replacePlane(ctx); err != nil {
 			d.planeFailed(err)
 		}
+		d.hand(nil) // what waited for it
 	}
 	if d.sweep.pass == 0 && d.sweep.due(d.o.Now(), d.work) {
 		d.sweep.again, d.sweep.roomAppeared, d.sweep.roomFreed = false, false, false

@@ -80,9 +80,8 @@ func (b *Book) poke() {
 const newsAtOnce = 1000
 
 // News are tunnels that were established, perhaps anew, or have changed their addresses, since they were news last; and those
-// that an agent which has come knew before. They are taken in turns: while there are more, Changed says so. None is left out: all
-// is false.
-func (b *Book) News() (news []Sighting, all bool) {
+// that an agent which has come knew before. They are taken in turns: while there are more, Changed says so. None is left out.
+func (b *Book) News() (news []Sighting) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.news.Len() > 0 && len(news) < newsAtOnce {
@@ -93,7 +92,7 @@ func (b *Book) News() (news []Sighting, all bool) {
 	if b.news.Len() > 0 {
 		b.poke()
 	}
-	return news, false
+	return news
 }
 
 // tell makes a tunnel news.

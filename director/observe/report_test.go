@@ -255,7 +255,7 @@ func TestNews(t *testing.T) {
 				s.whole()
 			}
 			s.say(agent.Report{Seq: 50, Up: []agent.Tunnel{c.now}})
-			if news, _ := s.News(); len(news) != c.news {
+			if news := s.News(); len(news) != c.news {
 				t.Errorf("%d news", len(news))
 			}
 		})
@@ -270,7 +270,7 @@ func TestNews(t *testing.T) {
 		default:
 			t.Fatalf("nobody is told that there is more, after %d", len(taken))
 		}
-		for _, x := range newsOf(s.News()) {
+		for _, x := range s.News() {
 			taken[x.Peer] = true
 		}
 		if len(s.Changed()) == 0 {
@@ -327,7 +327,7 @@ func TestEstablishedInTheFuture(t *testing.T) {
 	x.Rx = 1
 	s.say(agent.Report{Up: []agent.Tunnel{x}})
 	got := s.Sightings(vips, []affinity.Endpoint{x.Endpoint}, false)
-	if news, _ := s.News(); len(news) != 0 || len(got) != 1 || !got[0].Since.Equal(first) {
+	if news := s.News(); len(news) != 0 || len(got) != 1 || !got[0].Since.Equal(first) {
 		t.Errorf("%d news of %+v; wanted since %v", len(news), got, first)
 	}
 }
@@ -359,5 +359,3 @@ func TestWelcomeInBounds(t *testing.T) {
 		t.Error("one real server, twice")
 	}
 }
-
-func newsOf(news []Sighting, _ bool) []Sighting { return news }

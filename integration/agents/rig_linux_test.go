@@ -241,10 +241,24 @@ func (f traffic) end() (lost map[*lab.Site]int, gaps map[*lab.Site]time.Duration
 				f.r.Errorf("%s: of %d packets none got through", s.Name, len(echoes))
 			}
 			lost[s] += lab.CountLost(echoes)
-			gaps[s] = max(gaps[s], lab.LongestGap(echoes))
+			gaps[s] = max(gaps[s], silence(echoes))
 		}
 	}
 	return lost, gaps
+}
+
+// silence is the longest time without an answer, from the first request to the last one.
+func silence(echoes []lab.Echo) (longest time.Duration) {
+	if len(echoes) == 0 {
+		return 0
+	}
+	heard, end := echoes[0].Sent, echoes[len(echoes)-1]
+	for _, e := range echoes {
+		if !e.Lost() {
+			longest, heard = max(longest, e.Received.Sub(heard)), e.Received
+		}
+	}
+	return max(longest, end.Sent.Sub(heard))
 }
 
 // measure ends it, and says what a change did to it.

@@ -21,6 +21,7 @@ type bound struct {
 // TestTunnels is the life of tunnels of each kind of software: they are told of, seen in the wrong place, adopted, drained, and
 // outlive their terminator. The sites' software is as it is anywhere.
 func TestTunnels(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name  string
 		kind  func(*testing.T) kind
@@ -30,7 +31,7 @@ func TestTunnels(t *testing.T) {
 	}{
 		{"wireguard", func(*testing.T) kind { return wireGuard{} }, 4, bound{moved: 3 * time.Second, died: 3500 * time.Millisecond}, "done"},
 		{"strongswan", func(t *testing.T) kind { return newCharon(t) }, 3, bound{moved: 5 * time.Second, died: 5 * time.Second}, "done"},
-		{"fastd", func(t *testing.T) kind { return newFastd(t) }, 3, bound{5 * time.Second, 20 * time.Second, 16 * time.Second}, "done"},
+		{"fastd", func(t *testing.T) kind { return newFastd(t) }, 3, bound{5 * time.Second, 5 * time.Second, 16 * time.Second}, "done"},
 		{"tinc", func(t *testing.T) kind { return newTinc(t) }, 3, bound{moved: 20 * time.Second, died: 30 * time.Second}, "waiting"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 
 	"tunneldirector/director/agent"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/vm/debs"
+	"tunneldirector/integration/software"
 	"tunneldirector/realserver/terminator"
 )
 
@@ -73,37 +72,11 @@ func absent(t *testing.T, what string) {
 func unpacked(t *testing.T, packages []string, programs ...string) (paths []string, env []string) {
 	t.Helper()
 	userspace(t)
-	dir, err := filepath.Abs(filepath.Join("..", "..", "build", "vm"))
+	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), packages, programs...)
 	if err != nil {
-		t.Fatal(err)
+		absent(t, err.Error())
 	}
-	unlock, err := debs.Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer unlock()
-	all, err := debs.New(filepath.Join(dir, "debs"), slog.New(slog.NewTextHandler(t.Output(), nil))).Get(t.Context(), packages...)
-	if err != nil {
-		absent(t, strings.Join(packages, ", ")+": "+err.Error())
-	}
-	var libraries []string
-	for _, p := range all {
-		if p.Name == "libc6" {
-			continue // the host's own, which goes with the host's loader
-		}
-		for _, pattern := range []string{"lib/*-linux-gnu", "usr/lib/*-linux-gnu"} {
-			found, _ := filepath.Glob(filepath.Join(p.Dir, pattern))
-			libraries = append(libraries, found...)
-		}
-	}
-	for _, program := range programs {
-		i := slices.IndexFunc(all, func(p debs.Package) bool { _, err := os.Stat(filepath.Join(p.Dir, program)); return err == nil })
-		if i < 0 {
-			t.Fatalf("none of the packages %q has %s", packages, program)
-		}
-		paths = append(paths, filepath.Join(all[i].Dir, program))
-	}
-	return paths, append(os.Environ(), "LD_LIBRARY_PATH="+strings.Join(libraries, ":"))
+	return paths, env
 }
 
 // process starts a program on a machine; what it prints is kept for a test that fails.

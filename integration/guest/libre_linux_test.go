@@ -55,7 +55,7 @@ func (w *libre) serveBy() {
 	w.Helper()
 	var sites []libreswan.Connection
 	for _, s := range w.Sites {
-		sites = append(sites, libreswan.Connection{Name: s.Name, Local: s.VIP, ID: "vip", Peer: s.Name, Near: w.beyond()[0], Far: s.Subnets[0]})
+		sites = append(sites, libreswan.Connection{Name: s.Name, Local: s.VIP, ID: "vip", Peer: s.Name, Near: w.Target.Networks()[0], Far: s.Subnets[0]})
 	}
 	var mu sync.Mutex
 	var all sync.WaitGroup
@@ -82,7 +82,7 @@ func (w *libre) call(sites ...*lab.Site) {
 	for _, s := range sites {
 		all.Go(func() {
 			d, err := libreswan.Start(w.ctx, w.Lab, s.NS, globals.site, secret, libreswan.Connection{
-				Name: "vip", Local: s.Local, ID: s.Name, Remote: s.VIP, Peer: "vip", Near: s.Subnets[0], Far: w.beyond()[0], Calls: true,
+				Name: "vip", Local: s.Local, ID: s.Name, Remote: s.VIP, Peer: "vip", Near: s.Subnets[0], Far: w.Target.Networks()[0], Calls: true,
 			})
 			mu.Lock()
 			defer mu.Unlock()

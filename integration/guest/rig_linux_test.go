@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -165,17 +164,4 @@ func (r *rig) rest(d time.Duration) {
 	case <-time.After(d):
 	case <-r.ctx.Done():
 	}
-}
-
-// beyond are the networks of the target, which the sites' tunnels lead to.
-func (r *rig) beyond() []netip.Prefix {
-	var out []netip.Prefix
-	for _, a := range r.Target.Inner.Addrs {
-		bits := 25
-		if a.Is6() {
-			bits = 64
-		}
-		out = append(out, netip.PrefixFrom(a, bits).Masked())
-	}
-	return out
 }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/vishvananda/netlink"
-
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/guest/strongswan"
 	"tunneldirector/integration/lab"
@@ -33,10 +31,10 @@ var settings = fmt.Sprintf("(strongSwan; site: DPD %s, gives up after %s more, c
 // swan is strongSwan at sites and real servers of a rig. All real servers are the same to a site.
 type swan struct {
 	*rig
-	people    *authority
-	service   strongswan.Identity
-	sites     map[*lab.Site]*strongswan.Daemon
-	servers   map[*lab.RealServer]*strongswan.Daemon
+	people  *strongswan.Authority
+	service strongswan.Identity
+	sites   map[*lab.Site]*strongswan.Daemon
+	servers map[*lab.RealServer]*strongswan.Daemon
 }
 
 // A kindOfSite says how a site's IKE is set.
@@ -49,8 +47,11 @@ type kindOfSite struct {
 // startSwan starts all charons; the real servers' know the sites.
 func (r *rig) startSwan() *swan {
 	r.Helper()
-	w := &swan{rig: r, people: newAuthority(r.T), sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}}
-	w.service = w.people.identity("vip", false)
+	w := &swan{rig: r, sites: map[*lab.Site]*strongswan.Daemon{}, servers: map[*lab.RealServer]*strongswan.Daemon{}}
+	var err error
+	w.people, err = strongswan.NewAuthority()
+	r.must("make an authority", err)
+	w.service = w.identity("vip", false)
 	r.warmUp()
 	begin := time.Now()
 	var mu sync.Mutex
@@ -81,20 +82,24 @@ func (r *rig) startSwan() *swan {
 	return w
 }
 
+// identity is one with a name of its own; large makes the certificate too large for a packet.
+func (w *swan) identity(name string, large bool) strongswan.Identity {
+	w.Helper()
+	var more []string
+	for i := range 60 {
+		if large {
+			more = append(more, fmt.Sprintf("%s.%02d.example", strings.Repeat("x", 50), i))
+		}
+	}
+	id, err := w.people.Identity(name, more...)
+	w.must("vouch", err)
+	return id
+}
+
 // warmUp makes the kernel load what IPsec takes: it does so at the first SA, for seconds, and a site would have given up.
 func (r *rig) warmUp() {
 	r.Helper()
-	r.must("load IPsec", r.Router.Run(func() error {
-		for _, vip := range r.VIPs {
-			if err := netlink.XfrmStateAdd(&netlink.XfrmState{
-				Src: vip.AsSlice(), Dst: vip.AsSlice(), Proto: netlink.XFRM_PROTO_ESP, Mode: netlink.XFRM_MODE_TUNNEL, Spi: 0x1000,
-				Aead: &netlink.XfrmStateAlgo{Name: "rfc4106(gcm(aes))", Key: make([]byte, 20), ICVLen: 128},
-			}); err != nil {
-				return err
-			}
-		}
-		return netlink.XfrmStateFlush(netlink.XFRM_PROTO_ESP)
-	}))
+	r.must("load IPsec", r.Router.Run(func() error { return strongswan.WarmUp(r.VIPs) }))
 }
 
 // run runs a subtest that shares all, as rig.run does.
@@ -112,7 +117,7 @@ func (w *swan) await(rs *lab.RealServer) {
 	w.Helper()
 	for i, vip := range w.VIPs {
 		c := strongswan.Connection{
-			Name: fmt.Sprintf("sites%d", i), Local: vip, Near: w.beyond(), Far: lab.Covers[:len(w.VIPs)], Fragments: true, Liveness: serverLiveness,
+			Name: fmt.Sprintf("sites%d", i), Local: vip, Near: w.Target.Networks(), Far: lab.Covers[:len(w.VIPs)], Fragments: true, Liveness: serverLiveness,
 		}
 		w.must("configure "+rs.Name, w.servers[rs].Load(c, w.service))
 	}
@@ -122,13 +127,13 @@ func (w *swan) await(rs *lab.RealServer) {
 func (w *swan) call(s *lab.Site, k kindOfSite) {
 	w.Helper()
 	c := strongswan.Connection{
-		Name: "vip", Local: s.Local, Remote: s.VIP, Peer: w.service.Name, Near: s.Subnets, Far: w.beyond(),
+		Name: "vip", Local: s.Local, Remote: s.VIP, Peer: w.service.Name, Near: s.Subnets, Far: w.Target.Networks(),
 		Fragments: k.fragments, Liveness: siteLiveness, Calls: true,
 	}
 	if k.mute {
 		c.Liveness = 0
 	}
-	w.must("configure "+s.Name, w.sites[s].Load(c, w.people.identity(s.Name, k.large)))
+	w.must("configure "+s.Name, w.sites[s].Load(c, w.identity(s.Name, k.large)))
 }
 
 // at are the real servers, by name, whose charon has a tunnel to a site.

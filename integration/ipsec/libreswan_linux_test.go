@@ -94,7 +94,7 @@ func (r *rig) plutos(all map[string]*libreswan.Daemon) []*driver.Driver {
 	r.Helper()
 	var sites []libreswan.Connection
 	for _, s := range r.Sites {
-		sites = append(sites, libreswan.Connection{Name: s.Name, Local: s.VIP, ID: "vip", Peer: s.Name, Near: r.beyond()[0], Far: s.Subnets[0]})
+		sites = append(sites, libreswan.Connection{Name: s.Name, Local: s.VIP, ID: "vip", Peer: s.Name, Near: r.Target.Networks()[0], Far: s.Subnets[0]})
 	}
 	var drivers []*driver.Driver
 	for _, rs := range r.RealServers {
@@ -117,7 +117,7 @@ func (r *rig) callByPluto(all map[string]*libreswan.Daemon) {
 	for _, s := range r.Sites {
 		started.Go(func() {
 			d, err := libreswan.Start(r.Context(), r.Lab, s.NS, libreswan.Globals{Liveness: 2 * time.Second, Patience: 5 * time.Second}, "known to all", libreswan.Connection{
-				Name: "vip", Local: s.Local, ID: s.Name, Remote: s.VIP, Peer: "vip", Near: s.Subnets[0], Far: r.beyond()[0], Calls: true,
+				Name: "vip", Local: s.Local, ID: s.Name, Remote: s.VIP, Peer: "vip", Near: s.Subnets[0], Far: r.Target.Networks()[0], Calls: true,
 			})
 			if err != nil {
 				r.Errorf("start libreswan: %v", err)

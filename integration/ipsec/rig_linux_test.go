@@ -41,7 +41,7 @@ type rig struct {
 	*testing.T
 	*lab.Lab
 	software  strongswan.Software
-	authority *authority
+	authority *strongswan.Authority
 	secret    string // "": certificates
 	sites     map[*lab.Site]*strongswan.Daemon
 	servers   map[*lab.RealServer]*strongswan.Daemon
@@ -109,7 +109,8 @@ func newRig(t *testing.T, o lab.Options, secret string) *rig {
 		}
 	})
 	t.Cleanup(r.tellIfFailed)
-	r.authority = newAuthority(t)
+	r.authority, err = strongswan.NewAuthority()
+	r.must("make an authority", err)
 	r.warmUp()
 	r.start(r.Sites)
 	return r
@@ -151,7 +152,7 @@ func (r *rig) serve(rs *lab.RealServer) {
 	r.Helper()
 	for i, vip := range r.VIPs {
 		c := strongswan.Connection{
-			Name: fmt.Sprintf("sites%d", i), Local: vip, Near: r.beyond(), Far: lab.Covers[:len(r.VIPs)], Fragments: true, Liveness: serverLiveness,
+			Name: fmt.Sprintf("sites%d", i), Local: vip, Near: r.Target.Networks(), Far: lab.Covers[:len(r.VIPs)], Fragments: true, Liveness: serverLiveness,
 			ESP: packets,
 		}
 		r.must("configure "+rs.Name, r.servers[rs].Load(c, r.identity("vip")))
@@ -165,16 +166,19 @@ func (r *rig) serve(rs *lab.RealServer) {
 func (r *rig) call(s *lab.Site, esp ...string) {
 	r.Helper()
 	c := strongswan.Connection{
-		Name: s.Name, Local: s.Local, Remote: s.VIP, Peer: "vip", Near: s.Subnets, Far: r.beyond(), Liveness: siteLiveness, Calls: true, ESP: esp,
+		Name: s.Name, Local: s.Local, Remote: s.VIP, Peer: "vip", Near: s.Subnets, Far: r.Target.Networks(), Liveness: siteLiveness, Calls: true, ESP: esp,
 	}
 	r.must("configure "+s.Name, r.sites[s].Load(c, r.identity(s.Name)))
 }
 
 func (r *rig) identity(name string) strongswan.Identity {
+	r.Helper()
 	if r.secret != "" {
 		return strongswan.Identity{Name: name, Secret: r.secret}
 	}
-	return r.authority.identity(name)
+	id, err := r.authority.Identity(name)
+	r.must("vouch", err)
+	return id
 }
 
 // pin hands a site's subnets and the virtual IP, to which all sites' packets go, to a real server.
@@ -210,19 +214,6 @@ func (r *rig) must(act string, err error) {
 	if err != nil {
 		r.Fatalf("%s: %v", act, err)
 	}
-}
-
-// beyond are the networks of the target, which the sites' tunnels lead to.
-func (r *rig) beyond() []netip.Prefix {
-	var out []netip.Prefix
-	for _, a := range r.Target.Inner.Addrs {
-		bits := 25
-		if a.Is6() {
-			bits = 64
-		}
-		out = append(out, netip.PrefixFrom(a, bits).Masked())
-	}
-	return out
 }
 
 // tellIfFailed shows the end of what the charons wrote.

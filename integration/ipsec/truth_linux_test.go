@@ -55,7 +55,7 @@ func (r *rig) poor(rs *lab.RealServer) *driver.Driver {
 	d, err := r.software.Start(r.Context(), r.Lab, rs.NS, retransmits)
 	r.must("start charon", err)
 	r.servers[rs] = d
-	c := strongswan.Connection{Name: "sites0", Local: r.VIPs[0], Near: r.beyond(), Far: lab.Covers[:1], ESP: packets}
+	c := strongswan.Connection{Name: "sites0", Local: r.VIPs[0], Near: r.Target.Networks(), Far: lab.Covers[:1], ESP: packets}
 	r.must("configure "+rs.Name, d.Load(c, strongswan.Identity{Name: "vip", Secret: strongswan.NoSecret}))
 	one, err := driver.New(driver.Options{Socket: d.Socket(), Proposals: proposals})
 	r.must("make a driver", err)

@@ -150,6 +150,19 @@ type Target struct {
 	Inner Port
 }
 
+// Networks are those of its inner addresses, which the sites' tunnels lead to.
+func (t *Target) Networks() []netip.Prefix {
+	var out []netip.Prefix
+	for _, a := range t.Inner.Addrs {
+		bits := 25
+		if a.Is6() {
+			bits = 64
+		}
+		out = append(out, netip.PrefixFrom(a, bits).Masked())
+	}
+	return out
+}
+
 // New builds a lab and starts its tunnels, after it has removed what dead processes left behind. The end of ctx closes
 // it, as Close does.
 func New(ctx context.Context, o Options) (_ *Lab, err error) {

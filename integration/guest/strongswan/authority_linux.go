@@ -1,4 +1,4 @@
-package guest
+package strongswan
 
 import (
 	"crypto/ecdsa"
@@ -9,16 +9,11 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"strings"
-	"testing"
 	"time"
-
-	"tunneldirector/integration/guest/strongswan"
 )
 
-// An authority vouches for sites and real servers.
-type authority struct {
-	*testing.T
+// An Authority vouches for sites and real servers. One goroutine uses it.
+type Authority struct {
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 	serial int64
@@ -30,60 +25,50 @@ var (
 	future = time.Date(2049, 1, 1, 0, 0, 0, 0, time.UTC)
 )
 
-func newAuthority(t *testing.T) *authority {
-	t.Helper()
-	a := &authority{T: t}
-	a.key = a.newKey()
+// NewAuthority makes one.
+func NewAuthority() (*Authority, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("make an authority: %w", err)
+	}
+	a := &Authority{key: key, serial: 1}
 	a.cert = &x509.Certificate{
 		Subject: pkix.Name{CommonName: "laboratory"}, NotBefore: past, NotAfter: future, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, SerialNumber: big.NewInt(1),
+		KeyUsage: x509.KeyUsageCertSign, SerialNumber: big.NewInt(a.serial),
 	}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, a.key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, key.Public(), key)
 	if err == nil {
 		a.cert, err = x509.ParseCertificate(der)
 	}
 	if err != nil {
-		t.Fatal(err)
+		return nil, fmt.Errorf("make an authority: %w", err)
 	}
-	a.serial = 1
-	return a
+	return a, nil
 }
 
-func (a *authority) newKey() *ecdsa.PrivateKey {
-	a.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		a.Fatal(err)
-	}
-	return k
-}
-
-// identity is one with a name of its own; large makes the certificate too large for a packet.
-func (a *authority) identity(name string, large bool) strongswan.Identity {
-	a.Helper()
+// Identity is one with a name of its own, and with other names, of which many make the certificate too large for a packet.
+func (a *Authority) Identity(name string, more ...string) (Identity, error) {
 	a.serial++
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, NotBefore: past, NotAfter: future, SerialNumber: big.NewInt(a.serial),
-		KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: []string{name},
+		KeyUsage: x509.KeyUsageDigitalSignature, DNSNames: append([]string{name}, more...),
 	}
-	for i := range 60 {
-		if large {
-			template.DNSNames = append(template.DNSNames, fmt.Sprintf("%s.%02d.example", strings.Repeat("x", 50), i))
-		}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return Identity{}, fmt.Errorf("vouch for %s: %w", name, err)
 	}
-	key := a.newKey()
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)
 	if err != nil {
-		a.Fatal(err)
+		return Identity{}, fmt.Errorf("vouch for %s: %w", name, err)
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		a.Fatal(err)
+		return Identity{}, fmt.Errorf("vouch for %s: %w", name, err)
 	}
-	return strongswan.Identity{
+	return Identity{
 		Name:        name,
 		Certificate: pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		Key:         pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		Vouching:    pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw}),
-	}
+	}, nil
 }

@@ -74,7 +74,8 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// TestUnits: the units of systemd run commands that there are.
+// TestUnits: the units of systemd run commands that there are, however long something is missing: systemd's default gives up after
+// five starts in ten seconds.
 func TestUnits(t *testing.T) {
 	for unit, commands := range map[string][]string{"realserver": {"check", "run"}, "director": {"check", "run"}} {
 		text, err := os.ReadFile("../../examples/" + unit + ".service")
@@ -85,6 +86,9 @@ func TestUnits(t *testing.T) {
 			if line := key + "=/usr/local/bin/" + unit + " " + commands[i] + "\n"; !strings.Contains(string(text), line) {
 				t.Errorf("%s.service lacks %s", unit, line)
 			}
+		}
+		if section, _, _ := strings.Cut(string(text), "\n[Service]\n"); !strings.Contains(section, "\nStartLimitIntervalSec=0\n") {
+			t.Errorf("%s.service is given up", unit)
 		}
 	}
 }

@@ -130,7 +130,7 @@ func TestFaults(t *testing.T) {
 			"host: \"a/b\" is not a host's name: ", `directors[0]: "192.0.2.1" is not an address and a port; write 192.0.2.1:7460 or [2001:db8::1]:7460 (line 2)`,
 			"directors[2]: 192.0.2.1:1 stands twice (line 2)", `tls.key: "rel" is not an absolute path (line 3)`, "probe_port: 70000 is out of range (line 4)",
 			"look: 1m0s is not between 1s and 10s (line 5)", "adopt.rate: 0 is not between 0.1 and 10000 (line 6)", "adopt.burst: 0 is not between 1 and 10000 (line 6)",
-			"adopt.retries: -1 is not between 0 and 100 (line 6)", `log.level: "loud" is not `, `log.format: "xml" is not one of text, json (line 7)`,
+			"adopt.retries: -1 is not between 0 and 100 (line 6)", `log.level: "loud" is not one of debug, info, warn, error (line 7)`, `log.format: "xml" is not one of text, json (line 7)`,
 			"socket: has 108 bytes; the path of a unix socket has at most 107 (line 8)", "real_servers: are missing (line 9)"}},
 		{"real servers", `
 host: a

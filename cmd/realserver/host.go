@@ -171,7 +171,7 @@ if something breaks tunnels.`,
 			}
 			err = errors.Join(env.Show(map[string][]host.Finding{"findings": list}, func(p *console.Page) { doctorPage(p, list) }), err, silent)
 			if n := breaks(list); n > 0 && err == nil {
-				return console.Coded(console.ExitNotWell, fmt.Errorf("%s that breaks tunnels", console.Some(n, "thing")))
+				return console.Coded(console.ExitNotWell, fmt.Errorf("tunnels break here: %s", console.Some(n, "finding")))
 			}
 			return err
 		}),

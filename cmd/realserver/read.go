@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -161,6 +162,8 @@ func wanted(x any, err error) string {
 		return "an address and a port; write 192.0.2.1:7460 or [2001:db8::1]:7460"
 	case *netip.Prefix:
 		return "a prefix; write an address and a length: 100.64.0.0/10"
+	case *slog.Level:
+		return "one of debug, info, warn, error"
 	}
 	return err.Error()
 }

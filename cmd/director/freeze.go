@@ -40,7 +40,7 @@ func (t *talk) freeze(ctx context.Context, on bool) error {
 	}
 	return t.Show(api.Frozen{Frozen: on}, func(p *console.Page) {
 		if on {
-			p.Line("frozen: tunnels are not moved automatically; end it with director freeze --off")
+			p.Line("frozen: tunnels are not moved automatically; end it with director unfreeze")
 		} else {
 			p.Line("not frozen: tunnels are moved automatically where they must")
 		}

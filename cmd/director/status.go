@@ -137,7 +137,7 @@ func frozenWords(s *api.Status) string {
 	if !s.Frozen {
 		return ""
 	}
-	return "YES" + after(", by ", s.FrozenBy) + ": nothing is moved automatically; end it with director freeze --off"
+	return "YES" + after(", by ", s.FrozenBy) + ": nothing is moved automatically; end it with director unfreeze"
 }
 
 // agentsWords sums up the agents; nothing where none ever spoke.

@@ -6,6 +6,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
 )
@@ -13,52 +14,52 @@ import (
 func TestApply(t *testing.T) {
 	w := newWorld(t)
 	all := []string{"service ipsec", "tenant default", "real server rs1", "real server rs2", "real server rs3"}
-	expect := func(r ran, result string) {
+	expect := func(r consoletest.Ran, result string) {
 		t.Helper()
-		r.exits(console.ExitOK)
+		r.Exits(console.ExitOK)
 		var want strings.Builder
 		for _, name := range all {
 			want.WriteString(result + strings.Repeat(" ", 11-len(result)) + name + "\n")
 		}
-		if r.out != want.String() {
-			t.Errorf("prints:\n%swant:\n%s", r.out, want.String())
+		if r.Out != want.String() {
+			t.Errorf("prints:\n%swant:\n%s", r.Out, want.String())
 		}
 	}
-	expect(w.feed(furniture, "apply", "-", "--dry-run").tells("5 records: 5 created (dry run: nothing was changed)"), "created")
-	expect(w.feed(furniture, "apply", "-").tells("5 records: 5 created"), "created")
+	expect(w.feed(furniture, "apply", "-", "--dry-run").Tells("5 records: 5 created (dry run: nothing was changed)"), "created")
+	expect(w.feed(furniture, "apply", "-").Tells("5 records: 5 created"), "created")
 	expect(w.feed(furniture, "apply", "--dry-run", "-"), "unchanged")
 	expect(w.feed(furniture, "apply", "-"), "unchanged")
 
-	w.run("realserver", "drain", "rs1").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1").Exits(console.ExitOK)
 	heavier := write(t, "site.yaml", strings.Replace(furniture, "weight: 200", "weight: 300", 1))
-	w.run("apply", heavier, "--dry-run").exits(console.ExitOK, "unchanged  real server rs1", "changed    real server rs2")
-	w.run("apply", heavier).exits(console.ExitOK, "unchanged  real server rs1", "changed    real server rs2").tells("1 changed 4 unchanged")
-	w.run("realserver", "list", "--json").exits(console.ExitOK, `"name":"rs1"`, `"admin":"drained"`, `"weight":300`)
+	w.run("apply", heavier, "--dry-run").Exits(console.ExitOK, "unchanged  real server rs1", "changed    real server rs2")
+	w.run("apply", heavier).Exits(console.ExitOK, "unchanged  real server rs1", "changed    real server rs2").Tells("1 changed 4 unchanged")
+	w.run("realserver", "list", "--json").Exits(console.ExitOK, `"name":"rs1"`, `"admin":"drained"`, `"weight":300`)
 }
 
 // What a file says of a service, the service is; what it leaves out is as by default.
 func TestApplyAllOfAService(t *testing.T) {
 	w := newWorld(t)
 	const long = "services:\n- {name: a, vips: [192.0.2.1], protocols: [esp], method: tunnel, unknown: hash, placement: round-robin, learn: true, max_unavailable: 2}\n"
-	w.feed(long, "apply", "-").exits(console.ExitOK, "created    service a")
-	w.run("service", "list", "--json").exits(console.ExitOK, `"method":"tunnel","unknown":"hash","placement":"round-robin","learn":true,"max_unavailable":2,`)
-	w.run("service", "list").exits(console.ExitOK, "LEARNS  MAX UNAVAILABLE", "yes                   2")
-	w.feed(long, "apply", "-").exits(console.ExitOK, "unchanged  service a")
+	w.feed(long, "apply", "-").Exits(console.ExitOK, "created    service a")
+	w.run("service", "list", "--json").Exits(console.ExitOK, `"method":"tunnel","unknown":"hash","placement":"round-robin","learn":true,"max_unavailable":2,`)
+	w.run("service", "list").Exits(console.ExitOK, "LEARNS  MAX UNAVAILABLE", "yes                   2")
+	w.feed(long, "apply", "-").Exits(console.ExitOK, "unchanged  service a")
 	for _, less := range []string{", learn: true", ", max_unavailable: 2"} {
-		w.feed(strings.Replace(long, less, "", 1), "apply", "-", "--dry-run").exits(console.ExitOK, "changed    service a")
+		w.feed(strings.Replace(long, less, "", 1), "apply", "-", "--dry-run").Exits(console.ExitOK, "changed    service a")
 	}
-	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n", "apply", "-").exits(console.ExitOK, "changed    service a")
-	if r := w.run("service", "list", "--json").exits(console.ExitOK); strings.Contains(r.out, "learn") || strings.Contains(r.out, "max_unavailable") {
-		t.Errorf("it stayed: %s", r.out)
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n", "apply", "-").Exits(console.ExitOK, "changed    service a")
+	if r := w.run("service", "list", "--json").Exits(console.ExitOK); strings.Contains(r.Out, "learn") || strings.Contains(r.Out, "max_unavailable") {
+		t.Errorf("it stayed: %s", r.Out)
 	}
 }
 
 // A VIP may move from one service to another in one file, whatever their order.
 func TestApplyMovesVIPs(t *testing.T) {
 	w := newWorld(t)
-	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").exits(console.ExitOK)
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").Exits(console.ExitOK)
 	w.feed("services:\n- {name: a, vips: [192.0.2.2], protocols: [esp]}\n- {name: b, vips: [192.0.2.3], protocols: [esp]}\n", "apply", "-").
-		exits(console.ExitOK, "changed    service a", "changed    service b").tells("2 records: 2 changed")
+		Exits(console.ExitOK, "changed    service a", "changed    service b").Tells("2 records: 2 changed")
 }
 
 // A dry run is judged as a whole by the director, by its plane too.
@@ -66,12 +67,12 @@ func TestApplyDryRunIsJudged(t *testing.T) {
 	w := newWorldOver(t, &narrow{newMem()})
 	const site = "services:\n- {name: a, vips: [192.0.2.1], protocols: [gre]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n- {name: c, vips: [192.0.2.2], protocols: [ah, esp]}\n" +
 		"real_servers:\n- {name: rs1, addresses: [198.51.100.1], services: [b]}\n"
-	w.feed(site, "apply", "-", "--dry-run").exits(console.ExitPartly, "refused    service a", "created    service b", "refused    service c", "created    real server rs1").
-		tells("4 records: 2 created 2 refused (dry run: nothing was changed)", "field    protocols[0]", "problem  is not carried here", "overlaps esp of service b at the same VIP")
-	w.run("service", "list").exits(console.ExitOK).tells("no services")
-	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").exits(console.ExitOK)
+	w.feed(site, "apply", "-", "--dry-run").Exits(console.ExitPartly, "refused    service a", "created    service b", "refused    service c", "created    real server rs1").
+		Tells("4 records: 2 created 2 refused (dry run: nothing was changed)", "field    protocols[0]", "problem  is not carried here", "overlaps esp of service b at the same VIP")
+	w.run("service", "list").Exits(console.ExitOK).Tells("no services")
+	w.feed("services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]}\n- {name: b, vips: [192.0.2.2], protocols: [esp]}\n", "apply", "-").Exits(console.ExitOK)
 	w.feed("services:\n- {name: a, vips: [192.0.2.2], protocols: [esp]}\n- {name: b, vips: [192.0.2.3], protocols: [esp]}\n", "apply", "-", "--dry-run").
-		exits(console.ExitOK, "changed    service a", "changed    service b")
+		Exits(console.ExitOK, "changed    service a", "changed    service b")
 }
 
 // narrow is a plane that carries no GRE.
@@ -88,12 +89,12 @@ func (narrow) Check(c plane.Config) (out []plane.Inability) {
 
 func TestApplyFaults(t *testing.T) {
 	w := furnished(t)
-	w.feed("services:\n- {name: x, vips: [nowhere], protocols: [esp]}\n- {nam: y}\n", "apply", "-").exits(console.ExitFailed).
-		tells("nothing was applied", "services[0].vips[0]", "line 2", "line 3")
-	w.feed("real_servers:\n- {name: rs9, addresses: [198.51.100.19], services: [wg]}\n", "apply", "-").exits(console.ExitRefused, "refused    real server rs9").tells("value    wg")
+	w.feed("services:\n- {name: x, vips: [nowhere], protocols: [esp]}\n- {nam: y}\n", "apply", "-").Exits(console.ExitFailed).
+		Tells("nothing was applied", "services[0].vips[0]", "line 2", "line 3")
+	w.feed("real_servers:\n- {name: rs9, addresses: [198.51.100.19], services: [wg]}\n", "apply", "-").Exits(console.ExitRefused, "refused    real server rs9").Tells("value    wg")
 	w.feed("real_servers:\n- {name: rs8, addresses: [198.51.100.18], services: [ipsec]}\n- {name: rs9, addresses: [198.51.100.19], services: [wg]}\n", "apply", "-", "--json").
-		exits(console.ExitPartly, `{"object":"real server rs8","result":"created"}`, `"result":"refused","problem":{`)
-	w.run("apply", "/nowhere/site.yaml").exits(console.ExitFailed).tells("/nowhere/site.yaml")
-	w.feed(strings.Repeat("#", maxRecords+1), "apply", "-").exits(console.ExitFailed).tells("is it a file of records?")
-	w.feed("", "apply", "-").exits(console.ExitFailed).tells("holds no record")
+		Exits(console.ExitPartly, `{"object":"real server rs8","result":"created"}`, `"result":"refused","problem":{`)
+	w.run("apply", "/nowhere/site.yaml").Exits(console.ExitFailed).Tells("/nowhere/site.yaml")
+	w.feed(strings.Repeat("#", maxRecords+1), "apply", "-").Exits(console.ExitFailed).Tells("is it a file of records?")
+	w.feed("", "apply", "-").Exits(console.ExitFailed).Tells("holds no record")
 }

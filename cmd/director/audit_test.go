@@ -37,11 +37,11 @@ func (c *compared) Pairs() []plane.Pair {
 func TestAudit(t *testing.T) {
 	p := &compared{Plane: newMem()}
 	w := newWorldOver(t, p)
-	w.run("audit").exits(console.ExitOK, "no differences: all 1,200 keys are as wanted")
+	w.run("audit").Exits(console.ExitOK, "no differences: all 1,200 keys are as wanted")
 	p.differences = []plane.Difference{{Key: "endpoint 203.0.113.5 at 192.0.2.10", Want: "rs1", Have: "nothing"}, {Key: "subnet 100.64.1.0/24", Want: "rs1", Have: "rs2"}}
-	w.run("audit").exits(console.ExitFailed, "endpoint 203.0.113.5 at 192.0.2.10: want rs1, have nothing", "subnet 100.64.1.0/24: want rs1, have rs2",
+	w.run("audit").Exits(console.ExitFailed, "endpoint 203.0.113.5 at 192.0.2.10: want rs1, have nothing", "subnet 100.64.1.0/24: want rs1, have rs2",
 		"2 differences: 1 missing, 1 different, 0 not wanted; 1,200 keys as wanted")
-	w.run("audit", "--json").exits(console.ExitFailed, `{"difference":{"key":"endpoint 203.0.113.5 at 192.0.2.10","want":"rs1","have":"nothing"}}`, `{"summary":{"equal":1200,"missing":1,"other":1,`, `"complete":true`)
-	w.run("realserver", "list", "--pairs").exits(console.ExitOK, "240.0.0.7", "fd00::7", "rs1", "rs3")
-	w.run("realserver", "list", "--pairs", "--json").exits(console.ExitOK, `{"pairs":[{"address4":"240.0.0.7"`)
+	w.run("audit", "--json").Exits(console.ExitFailed, `{"difference":{"key":"endpoint 203.0.113.5 at 192.0.2.10","want":"rs1","have":"nothing"}}`, `{"summary":{"equal":1200,"missing":1,"other":1,`, `"complete":true`)
+	w.run("realserver", "list", "--pairs").Exits(console.ExitOK, "240.0.0.7", "fd00::7", "rs1", "rs3")
+	w.run("realserver", "list", "--pairs", "--json").Exits(console.ExitOK, `{"pairs":[{"address4":"240.0.0.7"`)
 }

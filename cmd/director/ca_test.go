@@ -49,7 +49,7 @@ func TestCA(t *testing.T) {
 	} {
 		// A file of the environment that is not there is no business of these commands.
 		runIn(t.Context(), t, strings.NewReader(""), map[string]string{"TUNNELDIRECTOR_CA": "/nowhere", "TUNNELDIRECTOR_SERVER": "https://d1.example"},
-			strings.Fields(s.args)...).exits(s.code, s.out...).tells(s.errs...)
+			strings.Fields(s.args)...).Exits(s.code, s.out...).Tells(s.errs...)
 	}
 	if _, err := os.Stat("out2"); err == nil {
 		t.Error("a refused command made its directory")

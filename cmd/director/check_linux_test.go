@@ -31,10 +31,10 @@ func nodeFile(t *testing.T, dataDir, more string, interfaces ...string) string {
 func TestCheckTellsAllFaults(t *testing.T) {
 	file := write(t, "file", "")
 	path := nodeFile(t, file+"/data", "api:\n  tokens_file: "+file+"x\n  socket: {path: "+file+".sock, group: nobody-has-this}\n", "missing0", "lo", "missing1")
-	r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(console.ExitFailed).
-		tells("api.tokens_file: ", "api.socket.group: ", "groupadd", "interfaces[0].name: \"missing0\" is not an interface", "interfaces[2].name: \"missing1\"", "ip -br link", "data_dir: ")
-	if strings.Contains(r.errOut, "interfaces[1]") || strings.Contains(r.out, "missing0") {
-		t.Errorf("lo is faulty, or a missing interface has a finding:\n%s%s", r.out, r.errOut)
+	r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).Exits(console.ExitFailed).
+		Tells("api.tokens_file: ", "api.socket.group: ", "groupadd", "interfaces[0].name: \"missing0\" is not an interface", "interfaces[2].name: \"missing1\"", "ip -br link", "data_dir: ")
+	if strings.Contains(r.ErrOut, "interfaces[1]") || strings.Contains(r.Out, "missing0") {
+		t.Errorf("lo is faulty, or a missing interface has a finding:\n%s%s", r.Out, r.ErrOut)
 	}
 	if _, err := os.Stat(filepath.Join(file, "data")); err == nil {
 		t.Error("check made the data directory")
@@ -44,7 +44,7 @@ func TestCheckTellsAllFaults(t *testing.T) {
 func TestCheckOfPlaneMem(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	path := nodeFile(t, dir, "plane: mem\n", "missing0")
-	runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(console.ExitOK, "a director can run here")
+	runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).Exits(console.ExitOK, "a director can run here")
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("check made the data directory")
 	}
@@ -92,8 +92,8 @@ func TestCheckOfPairsOnThisMachine(t *testing.T) {
 // Another user lacks the rights and the directory. The test runs itself as one.
 func TestCheckWithoutRights(t *testing.T) {
 	if path := os.Getenv("CHECK_AS_NOBODY"); path != "" {
-		runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).exits(console.ExitFailed).
-			tells("plane: the process lacks CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW", "data_dir: ", "cannot be written to")
+		runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", path).Exits(console.ExitFailed).
+			Tells("plane: the process lacks CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, CAP_NET_RAW", "data_dir: ", "cannot be written to")
 		return
 	}
 	if os.Geteuid() != 0 {

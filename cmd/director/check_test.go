@@ -55,9 +55,9 @@ func TestCheckOfAgentsTLS(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			node := fmt.Sprintf("name: d1\nplane: mem\ndata_dir: %s\nagents:\n  listen: [127.0.0.1:7460]\n  tls: {cert: %s, key: %s, ca: %s}\n",
 				filepath.Join(t.TempDir(), "data"), tt.files.Cert, tt.files.Key, tt.files.CA)
-			r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", write(t, "director.yaml", node)).exits(tt.code, tt.out).tells(tt.errs)
-			if strings.Contains(r.out, "finding:") != strings.Contains(tt.out, "finding:") {
-				t.Errorf("found something else:\n%s", r.out)
+			r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--config", write(t, "director.yaml", node)).Exits(tt.code, tt.out).Tells(tt.errs)
+			if strings.Contains(r.Out, "finding:") != strings.Contains(tt.out, "finding:") {
+				t.Errorf("found something else:\n%s", r.Out)
 			}
 		})
 	}

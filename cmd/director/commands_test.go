@@ -93,26 +93,26 @@ func TestCommands(t *testing.T) {
 		{args: "status --josn", code: console.ExitUsage, errs: []string{"there is no flag --josn"}},
 	}
 	for _, s := range steps {
-		w.feed(s.stdin, strings.Fields(s.args)...).exits(s.code, s.out...).tells(s.errs...)
+		w.feed(s.stdin, strings.Fields(s.args)...).Exits(s.code, s.out...).Tells(s.errs...)
 	}
 }
 
 func TestStatusCheckTellsAlarms(t *testing.T) {
 	w := furnished(t)
 	w.verdict("rs2", false)
-	w.run("status", "--check").exits(console.ExitNotWell, "ALARM  real server rs2 is dead").tells("1 alarm")
-	w.run("status").exits(console.ExitOK)
-	w.run("realserver", "list").exits(console.ExitOK, "rs2 is dead: said so")
+	w.run("status", "--check").Exits(console.ExitNotWell, "ALARM  real server rs2 is dead").Tells("1 alarm")
+	w.run("status").Exits(console.ExitOK)
+	w.run("realserver", "list").Exits(console.ExitOK, "rs2 is dead: said so")
 }
 
 func TestNoDirector(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range []string{"status", "tunnel list", "tunnel export", "watch", "rebalance", "audit", "tunnel import /dev/null", "realserver drain x"} {
 		r := runIn(t.Context(), t, strings.NewReader(""), nil, append([]string{"--socket", dir + "/none"}, strings.Fields(args)...)...)
-		r.exits(console.ExitUnreachable).tells("No director listens on the socket "+dir+"/none", "director run --config")
+		r.Exits(console.ExitUnreachable).Tells("No director listens on the socket "+dir+"/none", "director run --config")
 	}
-	runIn(t.Context(), t, strings.NewReader(""), nil, "status", "--server", "http://127.0.0.1:1").exits(console.ExitUnreachable).tells("api.listen")
-	runIn(t.Context(), t, strings.NewReader(""), map[string]string{"TUNNELDIRECTOR_SOCKET": dir + "/env"}, "status").exits(console.ExitUnreachable).tells(dir + "/env")
+	runIn(t.Context(), t, strings.NewReader(""), nil, "status", "--server", "http://127.0.0.1:1").Exits(console.ExitUnreachable).Tells("api.listen")
+	runIn(t.Context(), t, strings.NewReader(""), map[string]string{"TUNNELDIRECTOR_SOCKET": dir + "/env"}, "status").Exits(console.ExitUnreachable).Tells(dir + "/env")
 }
 
 func TestCredentials(t *testing.T) {
@@ -127,7 +127,7 @@ func TestCredentials(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			runIn(t.Context(), t, strings.NewReader(""), nil, strings.Fields(tt.args)...).exits(console.ExitUsage).tells(tt.tells)
+			runIn(t.Context(), t, strings.NewReader(""), nil, strings.Fields(tt.args)...).Exits(console.ExitUsage).Tells(tt.tells)
 		})
 	}
 }

@@ -8,9 +8,9 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/urfave/cli/v2"
+	"time"
 
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"
@@ -25,25 +25,25 @@ func loaded(t *testing.T, n int) *world {
 	for i := range n {
 		fmt.Fprintf(&lines, `{"id":"site-%d","service":"ipsec","endpoints":["203.0.113.%d"]}`+"\n", i, i+1)
 	}
-	w.run("realserver", "drain", "rs2", "rs3").exits(console.ExitOK)
-	w.feed(lines.String(), "tunnel", "import", "-").exits(console.ExitOK)
-	w.run("realserver", "undrain", "rs2", "rs3").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs2", "rs3").Exits(console.ExitOK)
+	w.feed(lines.String(), "tunnel", "import", "-").Exits(console.ExitOK)
+	w.run("realserver", "undrain", "rs2", "rs3").Exits(console.ExitOK)
 	return w
 }
 
 func TestDrainMoves(t *testing.T) {
 	w := loaded(t, 30)
-	w.run("realserver", "drain", "rs1").exits(console.ExitOK, "real server rs1 drained: no new tunnels; those that it has stay")
-	w.run("realserver", "undrain", "rs1").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1").Exits(console.ExitOK, "real server rs1 drained: no new tunnels; those that it has stay")
+	w.run("realserver", "undrain", "rs1").Exits(console.ExitOK)
 	w.agentOf("rs3", "node-c", agent.Load{Permille: 1500, Full: true})
 	w.run("realserver", "drain", "rs1", "--deadline", "2h").
-		exits(console.ExitOK, "real server rs1 drained: 30 of 30 tunnels left, the rest at ", "room at rs2: no limit", "no room at rs3: it is full: 150 % of its limit")
-	w.run("realserver", "list").exits(console.ExitOK, "rs1 is drained: 30 of 30 tunnels left, the rest at ")
-	w.run("realserver", "show", "rs1").exits(console.ExitOK, "drain        30 of 30 tunnels left")
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s", "--watch").exits(console.ExitOK, "left, moved at 1000/s, empty by ", "rs1: it has no tunnels any more")
-	w.run("tunnel", "list", "--realserver", "rs1").exits(console.ExitOK).tells("no tunnels")
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(console.ExitOK, "real server rs1 is drained so already: it has no tunnels any more")
-	w.run("realserver", "drain", "rs1", "--rate", "5", "--json", "--watch").exits(console.ExitOK, `{"object":"real server rs1","changed":true`, `"rate":5}`, `"room":[{"real_server":"rs2"},{"real_server":"rs3","closed":"it is full`,
+		Exits(console.ExitOK, "real server rs1 drained: 30 of 30 tunnels left, the rest at ", "room at rs2: no limit", "no room at rs3: it is full: 150 % of its limit")
+	w.run("realserver", "list").Exits(console.ExitOK, "rs1 is drained: 30 of 30 tunnels left, the rest at ")
+	w.run("realserver", "show", "rs1").Exits(console.ExitOK, "drain        30 of 30 tunnels left")
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s", "--watch").Exits(console.ExitOK, "left, moved at 1000/s, empty by ", "rs1: it has no tunnels any more")
+	w.run("tunnel", "list", "--realserver", "rs1").Exits(console.ExitOK).Tells("no tunnels")
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s").Exits(console.ExitOK, "real server rs1 is drained so already: it has no tunnels any more")
+	w.run("realserver", "drain", "rs1", "--rate", "5", "--json", "--watch").Exits(console.ExitOK, `{"object":"real server rs1","changed":true`, `"rate":5}`, `"room":[{"real_server":"rs2"},{"real_server":"rs3","closed":"it is full`,
 		`{"real_server":"rs1","empty":true,"drain":{`)
 }
 
@@ -69,12 +69,12 @@ func TestDrainFaults(t *testing.T) {
 		{"realserver drain rs9 rs3 --rate 5/s --watch", console.ExitPartly, []string{"rs9"}},
 	}
 	for _, s := range steps {
-		w.run(strings.Fields(s.args)...).exits(s.code).tells(s.errs...)
+		w.run(strings.Fields(s.args)...).Exits(s.code).Tells(s.errs...)
 	}
-	w.run("realserver", "undrain", "rs3").exits(console.ExitOK)
-	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], max_unavailable: 1}\n", "apply", "-").exits(console.ExitOK)
-	w.run("realserver", "drain", "rs1", "rs2", "--deadline", "1h").exits(console.ExitPartly, "real server rs1 drained").
-		tells("rs2: Conflict", "service ipsec has max_unavailable 1, and there are rs1 drained", "undrain one of them first")
+	w.run("realserver", "undrain", "rs3").Exits(console.ExitOK)
+	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], max_unavailable: 1}\n", "apply", "-").Exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1", "rs2", "--deadline", "1h").Exits(console.ExitPartly, "real server rs1 drained").
+		Tells("rs2: Conflict", "service ipsec has max_unavailable 1, and there are rs1 drained", "undrain one of them first")
 }
 
 // Watching ends by Ctrl-C, which the drain does not, and when somebody else changes the drain.
@@ -88,8 +88,8 @@ func TestDrainWatchEnds(t *testing.T) {
 		goes  bool // on
 	}{
 		{"interrupted", func(cancel func()) { cancel() }, console.ExitInterrupted, "the drain goes on; director realserver undrain ends it", true},
-		{"undrained", func(func()) { w.run("realserver", "undrain", "rs1").exits(console.ExitOK) }, console.ExitFailed, "real server rs1 is not emptied any more", false},
-		{"removed", func(func()) { w.run("realserver", "rm", "rs1", "--force").exits(console.ExitOK) }, console.ExitFailed, "real server rs1 was removed meanwhile", false},
+		{"undrained", func(func()) { w.run("realserver", "undrain", "rs1").Exits(console.ExitOK) }, console.ExitFailed, "real server rs1 is not emptied any more", false},
+		{"removed", func(func()) { w.run("realserver", "rm", "rs1", "--force").Exits(console.ExitOK) }, console.ExitFailed, "real server rs1 was removed meanwhile", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
@@ -118,7 +118,7 @@ func TestDrainWatchEnds(t *testing.T) {
 // A director that does not answer for a while does not end the watching.
 func TestDrainWatchAsksAgain(t *testing.T) {
 	w := loaded(t, 2)
-	w.run("realserver", "drain", "rs1", "--deadline", "1h").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1", "--deadline", "1h").Exits(console.ExitOK)
 	w.hangUp()
 	lost, out := make(chan string, 100), bytes.Buffer{}
 	env := &console.Env{Stdout: &out, Stderr: lines(lost), Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return true }, Now: time.Now}
@@ -137,7 +137,7 @@ func TestDrainWatchAsksAgain(t *testing.T) {
 	if said := next(t, lost); !strings.Contains(said, "draining") {
 		t.Errorf("told is %q, wanted the bar", said)
 	}
-	w.run("realserver", "drain", "rs1", "--rate", "1000/s").exits(console.ExitOK)
+	w.run("realserver", "drain", "rs1", "--rate", "1000/s").Exits(console.ExitOK)
 	if err := next(t, done); err != nil || !strings.Contains(out.String(), "rs1: it has no tunnels any more") {
 		t.Errorf("%v, printed %q", err, out.String())
 	}

@@ -2,20 +2,14 @@ package main
 
 import (
 	"bytes"
-	"flag"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"tunneldirector/affinity"
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/api"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // Tables and pages as people see them, over fixed answers.
 func TestGolden(t *testing.T) {
@@ -106,19 +100,7 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			print(&talk{Env: &console.Env{Stdout: &b, Stderr: &b, Now: func() time.Time { return now }}}, &console.Page{W: &b})
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), b.String()); d != "" {
-				t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, d)
-			}
+			consoletest.Golden(t, name, b.Bytes())
 		})
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/agent"
 )
 
@@ -57,24 +58,24 @@ func (w *world) until(what string, is func() bool) {
 func TestWithoutAgents(t *testing.T) {
 	w := furnished(t)
 	const how = "no agent of a real server has spoken to this director. Agents dial in where its node file says so, under agents:"
-	w.run("seen").exits(console.ExitOK).tells(how)
-	w.run("seen", "--json").exits(console.ExitOK, `{"seen":[],"more":false}`)
-	w.run("realserver", "orders").exits(console.ExitOK).tells(how)
-	w.run("realserver", "orders", "rs1", "--json").exits(console.ExitOK, `{"orders":[],"more":false}`)
-	w.run("realserver", "show", "rs1").exits(console.ExitOK, "none has spoken to this director")
-	if r := w.run("status").exits(console.ExitOK); strings.Contains(r.out, "agents") {
-		t.Errorf("status tells of agents: %s", r.out)
+	w.run("seen").Exits(console.ExitOK).Tells(how)
+	w.run("seen", "--json").Exits(console.ExitOK, `{"seen":[],"more":false}`)
+	w.run("realserver", "orders").Exits(console.ExitOK).Tells(how)
+	w.run("realserver", "orders", "rs1", "--json").Exits(console.ExitOK, `{"orders":[],"more":false}`)
+	w.run("realserver", "show", "rs1").Exits(console.ExitOK, "none has spoken to this director")
+	if r := w.run("status").Exits(console.ExitOK); strings.Contains(r.Out, "agents") {
+		t.Errorf("status tells of agents: %s", r.Out)
 	}
 }
 
 func TestSeen(t *testing.T) {
 	w := furnished(t)
 	for i := 1; i <= 3; i++ {
-		w.run("tunnel", "add", fmt.Sprintf("site-%d", i), "--service", "ipsec", "--endpoint", fmt.Sprintf("203.0.113.%d", i), "--state", "up").exits(console.ExitOK)
+		w.run("tunnel", "add", fmt.Sprintf("site-%d", i), "--service", "ipsec", "--endpoint", fmt.Sprintf("203.0.113.%d", i), "--state", "up").Exits(console.ExitOK)
 	}
-	w.run("repin", "site-1", "--to", "rs1").exits(console.ExitOK)
-	w.run("repin", "site-2", "--to", "rs2").exits(console.ExitOK)
-	w.run("repin", "site-3", "--to", "rs1").exits(console.ExitOK)
+	w.run("repin", "site-1", "--to", "rs1").Exits(console.ExitOK)
+	w.run("repin", "site-2", "--to", "rs2").Exits(console.ExitOK)
+	w.run("repin", "site-3", "--to", "rs1").Exits(console.ExitOK)
 	w.agentOf("rs1", "node-a", agent.Load{Permille: 1020, Full: true, Parts: []agent.Part{{Name: "cpu 3", Permille: 1020, Says: "82 % of a core"}}},
 		"203.0.113.1:4500", "203.0.113.2:4500", "203.0.113.99:0")
 	steps := []struct {
@@ -111,32 +112,32 @@ func TestSeen(t *testing.T) {
 		{args: "repin site-1 --to rs2", out: []string{"tunnel site-1"}},
 	}
 	for _, s := range steps {
-		r := w.run(strings.Fields(s.args)...).exits(s.code, s.out...).tells(s.errs...)
-		if s.not != "" && strings.Contains(r.out, s.not) {
-			t.Errorf("%q prints %q too:\n%s", s.args, s.not, r.out)
+		r := w.run(strings.Fields(s.args)...).Exits(s.code, s.out...).Tells(s.errs...)
+		if s.not != "" && strings.Contains(r.Out, s.not) {
+			t.Errorf("%q prints %q too:\n%s", s.args, s.not, r.Out)
 		}
 	}
 	w.until("a release is ordered", func() bool { return len(w.agents.Errands("rs1")) > 0 })
-	w.run("realserver", "orders").exits(console.ExitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 sent")
-	w.run("realserver", "orders", "rs1", "--open", "--json").exits(console.ExitOK, `{"orders":[{"real_server":"rs1","kind":"release","tunnel":"site-1"`)
-	w.run("realserver", "orders", "rs2").exits(console.ExitOK).tells("no such orders")
+	w.run("realserver", "orders").Exits(console.ExitOK, "rs1          release  site-1  203.0.113.1:4500", "1 order: 1 sent")
+	w.run("realserver", "orders", "rs1", "--open", "--json").Exits(console.ExitOK, `{"orders":[{"real_server":"rs1","kind":"release","tunnel":"site-1"`)
+	w.run("realserver", "orders", "rs2").Exits(console.ExitOK).Tells("no such orders")
 }
 
 // What agents saw and nobody announced can be told apart, and is no part of what is moved to another director.
 func TestLearnedTunnels(t *testing.T) {
 	w := furnished(t)
-	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], learn: true}\n", "apply", "-").exits(console.ExitOK, "changed    service ipsec")
-	w.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.1").exits(console.ExitOK)
+	w.feed("services:\n- {name: ipsec, vips: [192.0.2.10], protocols: [esp, udp/500, udp/4500], learn: true}\n", "apply", "-").Exits(console.ExitOK, "changed    service ipsec")
+	w.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.1").Exits(console.ExitOK)
 	w.agentOf("rs1", "node-a", agent.Load{}, "203.0.113.99:4500")
 	w.until("it is learned", func() bool { return w.d.Table().Len() == 2 })
-	w.run("tunnel", "list").exits(console.ExitOK, "site-1", "203.0.113.99", "learned")
-	for _, r := range []ran{w.run("tunnel", "list", "--learned"), w.run("tunnel", "export", "--learned"), w.run("tunnel", "export", "--owner", "(learned)")} {
-		if r.exits(console.ExitOK, "203.0.113.99"); strings.Contains(r.out, "site-1") {
-			t.Errorf("%q: %s", r.args, r.out)
+	w.run("tunnel", "list").Exits(console.ExitOK, "site-1", "203.0.113.99", "learned")
+	for _, r := range []consoletest.Ran{w.run("tunnel", "list", "--learned"), w.run("tunnel", "export", "--learned"), w.run("tunnel", "export", "--owner", "(learned)")} {
+		if r.Exits(console.ExitOK, "203.0.113.99"); strings.Contains(r.Out, "site-1") {
+			t.Errorf("%q: %s", r.Args, r.Out)
 		}
 	}
-	if r := w.run("tunnel", "export").exits(console.ExitOK, "site-1"); strings.Contains(r.out, "learned") {
-		t.Errorf("exported: %s", r.out)
+	if r := w.run("tunnel", "export").Exits(console.ExitOK, "site-1"); strings.Contains(r.Out, "learned") {
+		t.Errorf("exported: %s", r.Out)
 	}
-	w.feed(`{"id":"site-1","service":"ipsec","roamed":["203.0.113.7"]}`, "tunnel", "import", "-").exits(console.ExitPartly).tells("roamed: is not a known field")
+	w.feed(`{"id":"site-1","service":"ipsec","roamed":["203.0.113.7"]}`, "tunnel", "import", "-").Exits(console.ExitPartly).Tells("roamed: is not a known field")
 }

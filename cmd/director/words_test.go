@@ -60,7 +60,7 @@ func TestUnits(t *testing.T) {
 
 func TestCompletion(t *testing.T) {
 	w := furnished(t)
-	w.feed(sites(12), "tunnel", "import", "-").exits(console.ExitOK)
+	w.feed(sites(12), "tunnel", "import", "-").Exits(console.ExitOK)
 	tests := []struct {
 		words string // the last may be empty: a blank at the end
 		want  []string
@@ -93,9 +93,9 @@ func TestCompletion(t *testing.T) {
 	}
 	for _, tt := range tests {
 		words := append([]string{"--socket", w.socket}, strings.Split(tt.words, " ")...)
-		r := w.run(append([]string{"__complete", "--"}, words...)...).exits(console.ExitOK)
+		r := w.run(append([]string{"__complete", "--"}, words...)...).Exits(console.ExitOK)
 		var got []string
-		for line := range strings.Lines(r.out) {
+		for line := range strings.Lines(r.Out) {
 			word, _, _ := strings.Cut(line, "\t")
 			got = append(got, word)
 		}
@@ -103,14 +103,14 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%q (-want +got):\n%s", tt.words, d)
 		}
 	}
-	r := runIn(t.Context(), t, nil, nil, "__complete", "--", "--socket", "/nowhere/s", "realserver", "drain", "").exits(console.ExitOK)
-	if r.out != "" || r.errOut != "" {
-		t.Errorf("without a director: %q %q", r.out, r.errOut)
+	r := runIn(t.Context(), t, nil, nil, "__complete", "--", "--socket", "/nowhere/s", "realserver", "drain", "").Exits(console.ExitOK)
+	if r.Out != "" || r.ErrOut != "" {
+		t.Errorf("without a director: %q %q", r.Out, r.ErrOut)
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		w.run("completion", shell).exits(console.ExitOK, "director", "__complete")
+		w.run("completion", shell).Exits(console.ExitOK, "director", "__complete")
 	}
-	w.run("completion", "tcsh").exits(console.ExitUsage)
+	w.run("completion", "tcsh").Exits(console.ExitUsage)
 }
 
 // The codes that the help lists are those that there are.

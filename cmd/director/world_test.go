@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	td "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/observe"
@@ -131,7 +131,7 @@ real_servers:
 func furnished(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t)
-	w.feed(furniture, "apply", "-").exits(console.ExitOK)
+	w.feed(furniture, "apply", "-").Exits(console.ExitOK)
 	for _, name := range []string{"rs1", "rs2", "rs3"} {
 		w.verdict(name, true)
 	}
@@ -152,51 +152,16 @@ func (w *world) verdict(name string, alive bool) {
 	}
 }
 
-// ran is a command that ended.
-type ran struct {
-	t           *testing.T
-	args        []string
-	code        int
-	out, errOut string
-}
-
-func (w *world) run(args ...string) ran { w.t.Helper(); return w.feed("", args...) }
+func (w *world) run(args ...string) consoletest.Ran { w.t.Helper(); return w.feed("", args...) }
 
 // feed runs a command with something on its standard input.
-func (w *world) feed(stdin string, args ...string) ran {
+func (w *world) feed(stdin string, args ...string) consoletest.Ran {
 	w.t.Helper()
 	return runIn(w.t.Context(), w.t, strings.NewReader(stdin), nil, append([]string{"--socket", w.socket}, args...)...)
 }
 
 // runIn runs a command line as main does.
-func runIn(ctx context.Context, t *testing.T, stdin io.Reader, vars map[string]string, args ...string) ran {
-	var out, errOut bytes.Buffer
-	env := &console.Env{Stdin: stdin, Stdout: &out, Stderr: &errOut, Getenv: func(k string) string { return vars[k] }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
-	code := report(env, director(ctx, env, args))
-	return ran{t, args, code, out.String(), errOut.String()}
-}
-
-// exits expects an exit code and words on standard output.
-func (r ran) exits(code int, words ...string) ran {
-	r.t.Helper()
-	if r.code != code {
-		r.t.Fatalf("%q exits with %d, want %d\nstdout: %s\nstderr: %s", r.args, r.code, code, r.out, r.errOut)
-	}
-	for _, w := range words {
-		if !strings.Contains(r.out, w) {
-			r.t.Errorf("%q does not print %q but:\n%s", r.args, w, r.out)
-		}
-	}
-	return r
-}
-
-// tells expects words on standard error.
-func (r ran) tells(words ...string) ran {
-	r.t.Helper()
-	for _, w := range words {
-		if !strings.Contains(r.errOut, w) {
-			r.t.Errorf("%q does not tell %q but:\n%s", r.args, w, r.errOut)
-		}
-	}
-	return r
+func runIn(ctx context.Context, t *testing.T, stdin io.Reader, vars map[string]string, args ...string) consoletest.Ran {
+	env := &console.Env{Stdin: stdin, Getenv: func(k string) string { return vars[k] }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
+	return consoletest.Run(t, env, args, func() int { return report(env, director(ctx, env, args)) })
 }

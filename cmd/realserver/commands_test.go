@@ -35,12 +35,12 @@ func TestStatusAndTunnels(t *testing.T) {
 	}
 	for _, s := range steps {
 		words := strings.Fields(s.args)
-		runIn(t.Context(), t, append(append(words[:1:1], at...), words[1:]...)...).exits(s.code, s.out...).tells(s.errs...)
+		runIn(t.Context(), t, append(append(words[:1:1], at...), words[1:]...)...).Exits(s.code, s.out...).Tells(s.errs...)
 	}
 	w.soft.mu.Lock()
 	w.soft.err = os.ErrDeadlineExceeded
 	w.soft.mu.Unlock()
-	until(t, console.ExitOK, "dead", append([]string{"status"}, at...)...).exits(console.ExitOK, "TROUBLE  rs1 is dead")
+	until(t, console.ExitOK, "dead", append([]string{"status"}, at...)...).Exits(console.ExitOK, "TROUBLE  rs1 is dead")
 }
 
 func TestWrongUsage(t *testing.T) {
@@ -53,14 +53,14 @@ func TestWrongUsage(t *testing.T) {
 		{"plan now", "takes no arguments"},
 	}
 	for _, tt := range tests {
-		runIn(t.Context(), t, strings.Fields(tt.args)...).exits(console.ExitUsage).tells(tt.tells)
+		runIn(t.Context(), t, strings.Fields(tt.args)...).Exits(console.ExitUsage).Tells(tt.tells)
 	}
 }
 
 func TestNoAgent(t *testing.T) {
 	dir := t.TempDir()
 	for _, args := range []string{"status", "tunnels"} {
-		runIn(t.Context(), t, args, "--socket", dir+"/none").exits(console.ExitUnreachable).tells("No agent listens on the socket "+dir+"/none", "realserver run")
+		runIn(t.Context(), t, args, "--socket", dir+"/none").Exits(console.ExitUnreachable).Tells("No agent listens on the socket "+dir+"/none", "realserver run")
 	}
 	w := newWorld(t)
 	if _, err := listen(w.socket); err == nil || !strings.Contains(err.Error(), "another agent answers there") {
@@ -74,14 +74,14 @@ func TestBadFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range []string{"run", "check", "plan", "apply", "revert", "doctor"} {
-		runIn(t.Context(), t, args, "--config", path).exits(console.ExitFailed).tells("configuration "+path, "hots: unknown key")
-		runIn(t.Context(), t, args, "--config", "/nowhere/file").exits(console.ExitFailed).tells("read configuration: open /nowhere/file")
+		runIn(t.Context(), t, args, "--config", path).Exits(console.ExitFailed).Tells("configuration "+path, "hots: unknown key")
+		runIn(t.Context(), t, args, "--config", "/nowhere/file").Exits(console.ExitFailed).Tells("read configuration: open /nowhere/file")
 	}
 }
 
 func TestVersion(t *testing.T) {
-	runIn(t.Context(), t, "version").exits(console.ExitOK, "realserver ", "go1.")
-	runIn(t.Context(), t, "version", "--json").exits(console.ExitOK, `{"version":"`)
+	runIn(t.Context(), t, "version").Exits(console.ExitOK, "realserver ", "go1.")
+	runIn(t.Context(), t, "version", "--json").Exits(console.ExitOK, `{"version":"`)
 }
 
 // The help of every command is written, with an example that names it.
@@ -102,10 +102,10 @@ func TestHelpIsComplete(t *testing.T) {
 			}
 		}
 		if !c.Hidden {
-			runIn(t.Context(), t, c.Name, "--help").exits(console.ExitOK, "realserver "+c.Name+" - "+c.Usage)
+			runIn(t.Context(), t, c.Name, "--help").Exits(console.ExitOK, "realserver "+c.Name+" - "+c.Usage)
 		}
 	}
-	runIn(t.Context(), t, "--help").exits(console.ExitOK, "EXIT CODES:", "tunnels", "doctor")
+	runIn(t.Context(), t, "--help").Exits(console.ExitOK, "EXIT CODES:", "tunnels", "doctor")
 }
 
 func TestCompletion(t *testing.T) {
@@ -126,9 +126,9 @@ func TestCompletion(t *testing.T) {
 		{"nothing ", nil},
 	}
 	for _, tt := range tests {
-		r := runIn(t.Context(), t, append([]string{"__complete", "--"}, strings.Split(tt.words, " ")...)...).exits(console.ExitOK)
+		r := runIn(t.Context(), t, append([]string{"__complete", "--"}, strings.Split(tt.words, " ")...)...).Exits(console.ExitOK)
 		var got []string
-		for line := range strings.Lines(r.out) {
+		for line := range strings.Lines(r.Out) {
 			word, _, _ := strings.Cut(line, "\t")
 			got = append(got, strings.TrimSpace(word))
 		}
@@ -137,7 +137,7 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
-		runIn(t.Context(), t, "completion", shell).exits(console.ExitOK, "realserver", "__complete")
+		runIn(t.Context(), t, "completion", shell).Exits(console.ExitOK, "realserver", "__complete")
 	}
 }
 

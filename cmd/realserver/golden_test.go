@@ -2,22 +2,17 @@ package main
 
 import (
 	"bytes"
-	"flag"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/realserver"
 	"tunneldirector/realserver/host"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // Tables and pages as people see them, over fixed answers.
 func TestGolden(t *testing.T) {
@@ -57,19 +52,7 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			print(&console.Page{W: &b})
-			file := filepath.Join("testdata", name+".golden")
-			if *update {
-				if err := os.WriteFile(file, b.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d := cmp.Diff(string(want), b.String()); d != "" {
-				t.Errorf("%s differs; -update writes it anew (-want +got):\n%s", file, d)
-			}
+			consoletest.Golden(t, name, b.Bytes())
 		})
 	}
 }

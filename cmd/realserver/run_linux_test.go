@@ -20,6 +20,7 @@ import (
 
 	"tunneldirector/cluster/ca"
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/agent"
 	"tunneldirector/director/observe"
 	"tunneldirector/integration/spaces"
@@ -134,7 +135,7 @@ func (g *rig) check(err error) {
 }
 
 // run runs a command about the host.
-func (g *rig) run(args ...string) ran {
+func (g *rig) run(args ...string) consoletest.Ran {
 	return runIn(g.t.Context(), g.t, append(args, "--config", g.file)...)
 }
 
@@ -179,14 +180,14 @@ func (g *rig) up() string {
 // leaves everything as it is when it ends.
 func TestRun(t *testing.T) {
 	g := newRig(t)
-	g.run("check").exits(console.ExitOK, "an agent can run here")
-	g.run("plan", "--check").exits(console.ExitNotWell, "192.0.2.10", "to make")
-	g.run("apply").exits(console.ExitOK, "made")
-	g.run("plan", "--check").exits(console.ExitOK, "the host is as it has to be")
+	g.run("check").Exits(console.ExitOK, "an agent can run here")
+	g.run("plan", "--check").Exits(console.ExitNotWell, "192.0.2.10", "to make")
+	g.run("apply").Exits(console.ExitOK, "made")
+	g.run("plan", "--check").Exits(console.ExitOK, "the host is as it has to be")
 	before := g.state()
 	g.peer.Route("192.0.2.10/32", "198.51.100.11")
 	stop := g.start()
-	until(t, console.ExitOK, "all is well", "status", "--check", "--socket", g.dir+"/agent.sock").exits(console.ExitOK, "rs1", "working", "d1")
+	until(t, console.ExitOK, "all is well", "status", "--check", "--socket", g.dir+"/agent.sock").Exits(console.ExitOK, "rs1", "working", "d1")
 	g.eventually("the director knows the tunnel", func() bool { return g.up() == "site-1" })
 	if a, ok := g.book.Agent("rs1"); !ok || a.Status.Health != agent.HealthWorking || !a.Connected {
 		t.Errorf("the director knows of the agent: %+v", a)
@@ -205,7 +206,7 @@ func TestRun(t *testing.T) {
 		e, _ := g.book.Errand("rs1", agent.OrderRelease, "t1")
 		return e.Outcome == agent.OutcomeDone && g.up() == "site-2"
 	})
-	runIn(t.Context(), t, "tunnels", "--socket", g.dir+"/agent.sock").exits(console.ExitOK, "site-2", "203.0.113.6", "1 tunnel")
+	runIn(t.Context(), t, "tunnels", "--socket", g.dir+"/agent.sock").Exits(console.ExitOK, "site-2", "203.0.113.6", "1 tunnel")
 	g.write("terminator", "#!/bin/sh\necho the daemon is not there >&2\nexit 69\n", 0o700)
 	g.eventually("the director knows that the terminator is dead", func() bool {
 		a, _ := g.book.Agent("rs1")
@@ -215,9 +216,9 @@ func TestRun(t *testing.T) {
 	if d := cmp.Diff(before, g.state()); d != "" {
 		t.Errorf("running changed the host (-before +after):\n%s", d)
 	}
-	g.run("doctor", "--json").exits(console.ExitNotWell, `"id":"terminator-silent"`, "the daemon is not there")
-	g.run("revert").exits(console.ExitOK, "made")
-	g.run("plan", "--check").exits(console.ExitNotWell)
+	g.run("doctor", "--json").Exits(console.ExitNotWell, `"id":"terminator-silent"`, "the daemon is not there")
+	g.run("revert").Exits(console.ExitOK, "made")
+	g.run("plan", "--check").Exits(console.ExitNotWell)
 }
 
 // TestPrepareHost: with prepare_host the daemon makes the host right, and revert refuses to fight with it.
@@ -227,11 +228,11 @@ func TestPrepareHost(t *testing.T) {
 	g.check(err)
 	g.write("realserver.yaml", string(text)+"prepare_host: true\n", 0o600)
 	stop := g.start()
-	g.eventually("the host is right", func() bool { return g.run("plan", "--check").code == console.ExitOK })
-	g.run("revert").exits(console.ExitFailed).tells("stop it first")
+	g.eventually("the host is right", func() bool { return g.run("plan", "--check").Code == console.ExitOK })
+	g.run("revert").Exits(console.ExitFailed).Tells("stop it first")
 	stop()
-	g.run("plan", "--check").exits(console.ExitOK)
-	g.run("revert").exits(console.ExitOK)
+	g.run("plan", "--check").Exits(console.ExitOK)
+	g.run("revert").Exits(console.ExitOK)
 }
 
 func TestCheckTellsWhatIsMissing(t *testing.T) {
@@ -240,11 +241,11 @@ func TestCheckTellsWhatIsMissing(t *testing.T) {
 	g.check(err)
 	bad := strings.NewReplacer("interface: eth0", "interface: eth7", "agent-node-a.key", "none.key").Replace(string(text))
 	g.write("realserver.yaml", bad, 0o600)
-	g.run("check").exits(console.ExitFailed).tells("this machine cannot run the agent of host node-a", "none.key", `real_servers[0].interface: "eth7" is not an interface there`)
+	g.run("check").Exits(console.ExitFailed).Tells("this machine cannot run the agent of host node-a", "none.key", `real_servers[0].interface: "eth7" is not an interface there`)
 	g.write("realserver.yaml", strings.Replace(string(text), "namespace: /proc/self/fd/", "namespace: /proc/self/fd/9", 1), 0o600)
-	g.run("check").exits(console.ExitFailed).tells("real_servers[0].namespace: network namespace")
+	g.run("check").Exits(console.ExitFailed).Tells("real_servers[0].namespace: network namespace")
 	g.write("realserver.yaml", strings.Replace(string(text), "host: node-a", "host: node-b", 1), 0o600)
-	g.run("run").exits(console.ExitFailed).tells("node-b")
+	g.run("run").Exits(console.ExitFailed).Tells("node-b")
 }
 
 // state is what the host's namespace has of addresses and routes.

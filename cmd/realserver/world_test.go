@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"tunneldirector/cmd/console"
+	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/agent"
 	"tunneldirector/realserver"
 )
@@ -68,53 +68,18 @@ func newWorld(t *testing.T) *world {
 }
 
 // until runs a command again and again until it exits so and prints this.
-func until(t *testing.T, code int, word string, args ...string) ran {
+func until(t *testing.T, code int, word string, args ...string) consoletest.Ran {
 	t.Helper()
 	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		r := runIn(t.Context(), t, args...)
-		if r.code == code && strings.Contains(r.out, word) || time.Now().After(limit) {
-			return r.exits(code, word)
+		if r.Code == code && strings.Contains(r.Out, word) || time.Now().After(limit) {
+			return r.Exits(code, word)
 		}
 	}
-}
-
-// ran is a command that ended.
-type ran struct {
-	t           *testing.T
-	args        []string
-	code        int
-	out, errOut string
 }
 
 // runIn runs a command line as main does.
-func runIn(ctx context.Context, t *testing.T, args ...string) ran {
-	var out, errOut bytes.Buffer
-	env := &console.Env{Stdout: &out, Stderr: &errOut, Getenv: func(string) string { return "" }, Now: time.Now}
-	code := report(env, realServer(ctx, env, args))
-	return ran{t, args, code, out.String(), errOut.String()}
-}
-
-// exits expects an exit code and words on standard output.
-func (r ran) exits(code int, words ...string) ran {
-	r.t.Helper()
-	if r.code != code {
-		r.t.Fatalf("%q exits with %d, want %d\nstdout: %s\nstderr: %s", r.args, r.code, code, r.out, r.errOut)
-	}
-	for _, w := range words {
-		if !strings.Contains(r.out, w) {
-			r.t.Errorf("%q does not print %q but:\n%s", r.args, w, r.out)
-		}
-	}
-	return r
-}
-
-// tells expects words on standard error.
-func (r ran) tells(words ...string) ran {
-	r.t.Helper()
-	for _, w := range words {
-		if !strings.Contains(r.errOut, w) {
-			r.t.Errorf("%q does not tell %q but:\n%s", r.args, w, r.errOut)
-		}
-	}
-	return r
+func runIn(ctx context.Context, t *testing.T, args ...string) consoletest.Ran {
+	env := &console.Env{Getenv: func(string) string { return "" }, Now: time.Now}
+	return consoletest.Run(t, env, args, func() int { return report(env, realServer(ctx, env, args)) })
 }

@@ -59,7 +59,7 @@ func TestTerminatorsThatFail(t *testing.T) {
 	r.must("configure an agent", err)
 	r.must("start an agent", a.Start())
 	r.alive(bad)
-	f.measure("neighbour-fails", 500*time.Millisecond)
+	f.measure("neighbour-fails", 2*time.Second)
 }
 
 // TestTwoAgentsOfOneName: the second one is refused, and says so; the first is undisturbed, and followed by the second when it ends.
@@ -95,7 +95,7 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 		}
 		return nil
 	})
-	f.measure("two-agents", 500*time.Millisecond)
+	f.measure("two-agents", 2*time.Second)
 }
 
 // TestVIPIsThereAlready: what somebody gave the host before stays when the agent's settings are taken back; what it changed does not.

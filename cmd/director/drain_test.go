@@ -8,9 +8,9 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/urfave/cli/v2"
-	"time"
 
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/agent"

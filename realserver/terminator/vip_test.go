@@ -16,3 +16,14 @@ func TestOnlyVIP(t *testing.T) {
 		t.Errorf("the only one: %s", got)
 	}
 }
+
+func TestMatches(t *testing.T) {
+	for _, tt := range []struct {
+		pattern, connection string
+		want                bool
+	}{{"", "sites", true}, {"sites", "sites", true}, {"si*", "sites", true}, {"sites", "others", false}, {"[", "[", false}} {
+		if got := Matches(tt.pattern, tt.connection); got != tt.want {
+			t.Errorf("%q matches %q: %t", tt.pattern, tt.connection, got)
+		}
+	}
+}

@@ -72,14 +72,6 @@ func New(o Options) (*Driver, error) {
 	return &Driver{o: o}, nil
 }
 
-func (d *Driver) ours(connection string) bool {
-	if d.o.Connections == "" {
-		return true
-	}
-	ok, err := path.Match(d.o.Connections, connection)
-	return err == nil && ok
-}
-
 // Accept cannot be: pluto takes who dials as long as a connection is loaded.
 func (d *Driver) Accept(context.Context, bool) error {
 	return fmt.Errorf("pluto takes who dials as long as a connection is loaded: %w", terminator.ErrCannot)

@@ -78,7 +78,7 @@ func (d *Driver) list(ctx context.Context) ([]sa, error) {
 		if s.at.IsValid() {
 			s.remote = s.at
 		}
-		if !s.remote.IsValid() || s.ike == 0 || !d.ours(s.traffic.connection) {
+		if !s.remote.IsValid() || s.ike == 0 || !terminator.Matches(d.o.Connections, s.traffic.connection) {
 			continue
 		}
 		s.peer = peerName(s.traffic.connection, s.id)
@@ -162,7 +162,7 @@ func (s sa) tunnel(old life, now time.Time) (agent.Tunnel, life) {
 func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 	connection, _, ok := strings.Cut(t.Peer, " ")
 	switch {
-	case !ok || !d.ours(connection):
+	case !ok || !terminator.Matches(d.o.Connections, connection):
 		return fmt.Errorf("adopt %s: nobody told which connection is that of %q: %w", t.ID, t.Peer, terminator.ErrWait)
 	case t.Endpoint.Port() != 0:
 		return fmt.Errorf("adopt %s: pluto begins nothing towards a port of a NAT box, as %s is: %w", t.ID, t.Endpoint, terminator.ErrWait)

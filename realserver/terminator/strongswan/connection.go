@@ -153,7 +153,7 @@ func (d *Driver) connections(ctx context.Context, name string) ([]connection, er
 	}
 	return all, d.call(ctx, "list-conns", m, "list-conn", func(m message) error {
 		c, err := readConnection(m)
-		if err == nil && original(c.name) == c.name && d.ours(c.name) {
+		if err == nil && original(c.name) == c.name && terminator.Matches(d.o.Connections, c.name) {
 			all = append(all, c)
 		}
 		return err

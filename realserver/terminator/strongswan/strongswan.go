@@ -71,15 +71,6 @@ func New(o Options) (*Driver, error) {
 	return &Driver{o: o, tried: map[string]time.Time{}, held: map[string]bool{}}, nil
 }
 
-// ours tells whether a connection is the real server's.
-func (d *Driver) ours(connection string) bool {
-	if d.o.Connections == "" {
-		return true
-	}
-	ok, err := path.Match(d.o.Connections, connection)
-	return err == nil && ok
-}
-
 // Accept cannot be: charon has no switch for a connection, and one unloaded would be missing from the configuration.
 func (d *Driver) Accept(context.Context, bool) error {
 	return fmt.Errorf("charon takes who dials as long as a connection is loaded: %w", terminator.ErrCannot)

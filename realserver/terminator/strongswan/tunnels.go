@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
 )
 
 // A look is what was seen when charon listed its SAs.
@@ -64,7 +65,7 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	}
 	err := d.call(ctx, "list-sas", nil, "list-sa", func(m message) error {
 		one, err := readSA(m)
-		if err == nil && d.ours(original(one.connection)) {
+		if err == nil && terminator.Matches(d.o.Connections, original(one.connection)) {
 			s.add(one)
 		}
 		return err

@@ -29,17 +29,10 @@ rights, network namespaces, interfaces. Exit code 1 if an agent could not run. W
 methods need of the host is shown by plan, what is wrong with it by doctor.`,
 			"realserver check --config /etc/tunneldirector/realserver.yaml"),
 		Flags: []cli.Flag{configFlag()},
-		Action: func(c *cli.Context) error {
-			if err := takes(c, 0); err != nil {
-				return err
-			}
-			cfg, err := Read(c.String(flagConfig))
-			if err != nil {
-				return err
-			}
+		Action: configured(func(c *cli.Context, cfg Config) error {
 			a := checkAnswer{Host: cfg.Host, Warnings: []string{}}
 			faults := machineFaults(cfg, os.Geteuid() == 0, &a)
-			err = env.Show(a, func(p *console.Page) {
+			err := env.Show(a, func(p *console.Page) {
 				p.Line("%s: host %s, %s, %s", c.String(flagConfig), cfg.Host, console.Some(len(cfg.RealServers), "real server"), console.Some(len(cfg.Directors), "director"))
 				for _, w := range a.Warnings {
 					p.Line("warning: %s", w)
@@ -52,7 +45,7 @@ methods need of the host is shown by plan, what is wrong with it by doctor.`,
 				err = errors.Join(err, fmt.Errorf("this machine cannot run the agent of host %s", cfg.Host), faults)
 			}
 			return err
-		},
+		}),
 	}
 }
 

@@ -15,8 +15,8 @@ import (
 	"tunneldirector/realserver/host"
 )
 
-// onHost makes the action of a command about the host.
-func onHost(do func(c *cli.Context, cfg Config, h *host.Host) error) cli.ActionFunc {
+// configured makes the action of a command that needs the host's file and takes no arguments.
+func configured(do func(c *cli.Context, cfg Config) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if err := takes(c, 0); err != nil {
 			return err
@@ -25,12 +25,19 @@ func onHost(do func(c *cli.Context, cfg Config, h *host.Host) error) cli.ActionF
 		if err != nil {
 			return err
 		}
+		return do(c, cfg)
+	}
+}
+
+// onHost makes the action of a command about the host.
+func onHost(do func(c *cli.Context, cfg Config, h *host.Host) error) cli.ActionFunc {
+	return configured(func(c *cli.Context, cfg Config) error {
 		h, err := hostOf(cfg)
 		if err != nil {
 			return err
 		}
 		return do(c, cfg, h)
-	}
+	})
 }
 
 func planCommand(env *console.Env) *cli.Command {

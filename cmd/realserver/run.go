@@ -38,14 +38,7 @@ The host is made right for its forwarding methods, and kept so, only with prepar
 what is not right is logged; `+"`realserver apply`"+` does it once.`,
 			"realserver run --config /etc/tunneldirector/realserver.yaml"),
 		Flags: []cli.Flag{configFlag()},
-		Action: func(c *cli.Context) error {
-			if err := takes(c, 0); err != nil {
-				return err
-			}
-			cfg, err := Read(c.String(flagConfig))
-			if err != nil {
-				return err
-			}
+		Action: configured(func(c *cli.Context, cfg Config) error {
 			log := newLogger(cfg.Log, env.Stderr)
 			d, err := newDaemon(cfg, log)
 			if err != nil {
@@ -53,7 +46,7 @@ what is not right is logged; `+"`realserver apply`"+` does it once.`,
 			}
 			// Nothing was touched up to here.
 			return d.run(c.Context)
-		},
+		}),
 	}
 }
 

@@ -57,8 +57,12 @@ func TestClockJump(t *testing.T) {
 		before[rs.Name] = r.realServer(rs.Name).Agent.Since
 	}
 	for _, by := range []time.Duration{time.Hour, -3 * time.Hour, 2 * time.Hour} {
-		now := unix.NsecToTimeval(time.Now().Add(by).UnixNano())
+		began := time.Now()
+		now := unix.NsecToTimeval(began.Add(by).UnixNano())
 		r.must("set the clock", unix.Settimeofday(&now))
+		if went := time.Now().Round(0).Sub(began.Round(0)); (went - by).Abs() > time.Minute { // Round: by the wall clock
+			t.Fatalf("the clock went %v, not %v", went, by)
+		}
 		r.rest(15 * time.Second) // longer than agents and probes are waited for
 		for _, rs := range r.RealServers {
 			st := r.realServer(rs.Name)

@@ -1,11 +1,14 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/term"
@@ -22,15 +25,18 @@ type Env struct {
 	JSON       bool // --json, for errors too; the command line sets it
 }
 
-// OfProcess is this process's.
-func OfProcess() *Env {
-	return &Env{
+// Main runs a program in this process, until it ends; SIGINT and SIGTERM cancel ctx.
+func Main(program func(ctx context.Context, env *Env, args []string) (exitCode int)) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+	env := &Env{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv, Now: time.Now,
 		IsTerminal: func(w io.Writer) bool {
 			f, ok := w.(*os.File)
 			return ok && term.IsTerminal(int(f.Fd()))
 		},
 	}
+	os.Exit(program(ctx, env, os.Args[1:]))
 }
 
 // Show prints an answer: as JSON, or as people like it.

@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"tunneldirector/cmd/console"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
-	env := console.OfProcess()
-	os.Exit(report(env, realServer(ctx, env, os.Args[1:])))
+	console.Main(func(ctx context.Context, env *console.Env, args []string) int {
+		return report(env, realServer(ctx, env, args))
+	})
 }

@@ -60,31 +60,42 @@ func (t *Table) endpointClaimed(tun *Tunnel, c claim) (is bool) {
 	return is
 }
 
-// MakeWay calls f for what has to change before a tunnel can hold what it asks for: learned tunnels, to be deleted, and tunnels
-// that roamed to one of its endpoints, as they are without that. f may change the table.
+// MakeWay calls f for what has to change before a tunnel can hold what it asks for: learned tunnels at one of its endpoints, to be
+// deleted; those with one of its subnets, and tunnels that roamed to one of its endpoints, as they are without. f may change the
+// table.
 func (t *Table) MakeWay(tun *Tunnel, f func(other *Tunnel, deleted bool)) {
 	if tun.Learned() {
 		return
 	}
-	var learned, roamed []*Tunnel
-	look := func(of claims, c claim) {
+	var learned, roamed, less []*Tunnel
+	look := func(of claims, c claim, subnet bool) {
 		of.each(c.key(), func(h claim) bool {
 			if h.id == tun.ID || !t.yields(h, tun) {
 				return true
 			}
 			other, _ := t.Tunnel(h.id)
-			if same := func(o *Tunnel) bool { return o.ID == other.ID }; other.Learned() && !slices.ContainsFunc(learned, same) {
+			same := func(o *Tunnel) bool { return o.ID == other.ID }
+			switch {
+			case slices.ContainsFunc(learned, same) || slices.ContainsFunc(roamed, same) || slices.ContainsFunc(less, same):
+			case other.Learned() && subnet:
+				less = append(less, other)
+			case other.Learned():
 				learned = append(learned, other)
-			} else if !other.Learned() && !slices.ContainsFunc(roamed, same) {
+			default:
 				roamed = append(roamed, other)
 			}
 			return true
 		})
 	}
-	t.eachEndpointClaim(tun.ID, &Tunnel{ID: tun.ID, Service: tun.Service, Endpoints: tun.Endpoints}, func(c claim) { look(t.endpoints, c) })
-	t.eachSubnetClaim(tun.ID, tun, func(c claim) { look(t.subnets, c) })
+	t.eachEndpointClaim(tun.ID, &Tunnel{ID: tun.ID, Service: tun.Service, Endpoints: tun.Endpoints}, func(c claim) { look(t.endpoints, c, false) })
+	t.eachSubnetClaim(tun.ID, tun, func(c claim) { look(t.subnets, c, true) })
 	for _, other := range learned {
 		f(other, true)
+	}
+	for _, other := range less {
+		next := *other
+		next.Subnets = slices.DeleteFunc(slices.Clone(other.Subnets), func(p netip.Prefix) bool { return slices.Contains(tun.Subnets, p) })
+		f(&next, false)
 	}
 	for _, other := range roamed {
 		next := *other

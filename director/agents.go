@@ -39,15 +39,19 @@ func owns(t *affinity.Table, svc *affinity.Service, tun *affinity.Tunnel, x obse
 			switch {
 			case !held || h.PortsOnly:
 				continue
-			case h.Tunnel == tun.ID:
-				return true
+			case tun.Group == "":
+				return h.Tunnel == tun.ID
 			}
 			other, ok := t.Tunnel(h.Tunnel)
-			// Tunnels of a group may share an address: the subnets tell them apart.
-			return ok && tun.Group != "" && other.GroupID() == tun.GroupID() && slices.ContainsFunc(x.Subnets, func(p netip.Prefix) bool { return slices.Contains(tun.Subnets, p) })
+			return ok && other.GroupID() == tun.GroupID() && mayBe(tun, x.Subnets)
 		}
 	}
 	return false
+}
+
+// mayBe tells tunnels of a group that share an address apart, by the subnets, as far as these are known.
+func mayBe(tun *affinity.Tunnel, seen []netip.Prefix) bool {
+	return len(seen) == 0 || len(tun.Subnets) == 0 || slices.ContainsFunc(seen, func(p netip.Prefix) bool { return slices.Contains(tun.Subnets, p) })
 }
 
 // fresh tells whether a sighting is evidence now: its agent confirmed it within upWindow.

@@ -477,25 +477,29 @@ func TestUnknownTunnelIsLearned(t *testing.T) {
 		next := *s
 		next.Learn = true
 		w.must(affinity.PutService{By: operator, Service: &next})
+		w.beat()
+		if in, out := w.ways(site(7)); in != "rs1" || out != "rs1" {
+			t.Errorf("what was established before the service learned: in by %q, out by %q", in, out)
+		}
 		two := w.agentOf("rs2", up(site(8)))
 		if in, out := w.ways(site(8)); in != "rs2" || out != "rs2" {
 			t.Fatalf("learned: in by %q, out by %q", in, out)
 		}
 		w.must(put(site(8)))
-		if n := w.d.Table().Len(); n != 1 {
-			t.Errorf("%d tunnels after it was announced; wanted the announced one alone", n)
+		if n := w.d.Table().Len(); n != 2 {
+			t.Errorf("%d tunnels after it was announced; wanted it and the other learned one", n)
 		}
 		if got := w.pinned("site-0008"); got != "rs2" {
 			t.Errorf("announced, it is pinned to %s and established at rs2", got)
 		}
 		two.change([]agent.Tunnel{up(site(9))})
-		if n := w.d.Table().Len(); n != 2 {
-			t.Fatalf("%d tunnels; wanted the announced one and a learned one", n)
+		if n := w.d.Table().Len(); n != 3 {
+			t.Fatalf("%d tunnels; wanted the announced one and two learned ones", n)
 		}
 		two.change(nil, up(site(9)).Peer)
 		time.Sleep(2 * learnedLives)
 		synctest.Wait()
-		if n := w.d.Table().Len(); n != 1 {
+		if n := w.d.Table().Len(); n != 2 {
 			t.Errorf("%d tunnels an hour after the learned one ended", n)
 		}
 	})

@@ -92,9 +92,11 @@ type Director struct {
 	shut      map[string]bool         // real servers that get no new pins, by the last look at their agents and probes
 	drains    map[string]*drain       // by real server
 	releases  []release
-	waiting   []move   // not handed over yet: the plane refused
-	heard     bool     // agents have said something since the last tick
-	targets   []Target // as the prober knows them
+	waiting   []move              // not handed over yet: the plane refused
+	again     []observe.Sighting  // that the disk refused
+	deadlines map[string]deadline // of drains
+	heard     bool                // agents have said something since the last tick
+	targets   []Target            // as the prober knows them
 
 	always chan struct{} // closed
 
@@ -142,7 +144,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, drains: map[string]*drain{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}}
 	d.always = make(chan struct{})
 	close(d.always)
 	d.take(s)
@@ -344,6 +346,7 @@ func (d *Director) lookAgain(ctx context.Context) {
 	d.joinSplit(ctx)
 	d.releaseDue()
 	d.reopen()
+	d.heard = d.heard || len(d.again) > 0
 	d.watchTargets() // an agent may have fallen silent
 	before := d.local
 	if err := d.refreshHost(); err != nil {

@@ -45,12 +45,28 @@ const (
 func (d *Director) drainPlan(rs *affinity.RealServer) (rate float64, all, draining bool) {
 	now := d.o.Now()
 	if rs.Admin == affinity.Drained && rs.Drain != nil {
-		rate, all, draining = float64(rs.Drain.Milli)/1000, rs.Drain.By != 0 && !now.Before(rs.Drain.By.Time()), true
+		rate, all, draining = float64(rs.Drain.Milli)/1000, rs.Drain.By != 0 && !now.Before(d.deadline(rs, now)), true
 	}
 	if since, ok := d.headless[rs.Name]; ok && now.Sub(since) >= headlessGrace && d.saysHeadless(rs.Name) {
 		rate, draining = max(rate, headlessPer), true
 	}
 	return rate, all, draining
+}
+
+// A deadline is when a drain ends by this process's own clock, which does not jump.
+type deadline struct {
+	by affinity.Stamp
+	at time.Time
+}
+
+// deadline is that of a drain: worked out when it is seen first, so that a clock that is set does not move everything at once.
+func (d *Director) deadline(rs *affinity.RealServer, now time.Time) time.Time {
+	known, ok := d.deadlines[rs.Name]
+	if !ok || known.by != rs.Drain.By {
+		known = deadline{rs.Drain.By, now.Add(rs.Drain.By.Time().Sub(now))}
+		d.deadlines[rs.Name] = known
+	}
+	return known.at
 }
 
 // drainSlice does what is due of all drains.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
 	"tunneldirector/director/api"
 	"tunneldirector/director/observe"
 )
@@ -24,12 +25,13 @@ const learnedPrefix = "learned:"
 const (
 	learnedLives = 30 * time.Minute
 	learnedMost  = 50_000
+	againMost    = 10_000 // sightings that are kept while the disk refuses
 )
 
 // learn follows tunnels to where they roamed, and takes up unknown ones where their service says so.
 func (d *Director) learn(ctx context.Context) {
-	news := d.o.Agents.News()
-	if len(news) == 0 {
+	news := append(d.again, d.o.Agents.News()...)
+	if d.again = nil; len(news) == 0 {
 		return
 	}
 	tx := d.begin()
@@ -38,7 +40,35 @@ func (d *Director) learn(ctx context.Context) {
 	}
 	if err := d.commit(ctx, tx); err != nil {
 		d.o.Log.Warn("take up what agents see", "error", err)
+		d.again = news[:min(len(news), againMost)]
+		return
 	}
+	for _, s := range tx.strays {
+		d.fetch(s)
+	}
+}
+
+// A stray is a tunnel that roamed to where another real server than its own got its packets, and was established there.
+type stray struct {
+	tunnel string
+	at     observe.Sighting
+}
+
+// fetch has a stray established at its own real server, now that its packets go there.
+func (d *Director) fetch(s stray) {
+	tun, ok := d.work.Tunnel(s.tunnel)
+	if !ok {
+		return
+	}
+	p, _ := d.work.PinOf(tun)
+	to := d.work.NameAt(d.work.Serving(p))
+	t := agent.Inherited{ID: tun.ID, Peer: s.at.Peer, Local: s.at.Local, Endpoint: s.at.Endpoint, Subnets: tun.Subnets, Bandwidth: tun.Bandwidth}
+	if _, speaks := d.o.Agents.Agent(to); !speaks || to == s.at.RealServer {
+		return
+	}
+	d.o.Log.Info("a tunnel that roamed elsewhere is fetched", "tunnel", tun.ID, "from", s.at.RealServer, "to", to)
+	d.o.Agents.Order(to, agent.OrderAdopt, []agent.Inherited{t})
+	d.releases = append(d.releases, release{s.at.RealServer, to, t, d.o.Now().Add(releaseAfter)})
 }
 
 // seen makes the table fit one new sighting, if it has to.
@@ -53,14 +83,23 @@ func (x *tx) seen(s observe.Sighting) {
 		case known:
 			if tun, ok := x.t.Tunnel(h.Tunnel); ok {
 				x.backHome(tun, s)
-				x.d.releaseStale(tun)
+				if !x.looked[tun.ID] { // once for all that is news of a tunnel
+					if x.looked == nil {
+						x.looked = map[string]bool{}
+					}
+					x.looked[tun.ID] = true
+					x.d.releaseStale(tun)
+				}
 			}
 			return
 		case svc == nil:
 			continue
 		}
 		if tun := x.roamer(rs, svc, s); tun != nil {
-			x.roam(tun, vip, s)
+			p, _ := x.t.PinOf(tun)
+			if x.roam(tun, vip, s) && x.t.NameAt(x.t.Serving(p)) != rs.Name {
+				x.strays = append(x.strays, stray{tun.ID, s})
+			}
 			return
 		}
 		if svc.Learn {
@@ -93,15 +132,22 @@ func (x *tx) heldAt(rs *affinity.RealServer, vip netip.Addr, ep affinity.Endpoin
 	return nil, h, false
 }
 
-// roamer is the tunnel that a sighting at an unknown endpoint is: the one whose endpoint that peer had before, or else the
-// one that has just these subnets. It has to be served where it was seen.
+// roamer is the tunnel that a sighting at an unknown endpoint is: the one whose endpoint that peer had before at this real
+// server, or else the one that has just these subnets, wherever it is served.
 func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Sighting) *affinity.Tunnel {
-	served := func(id string) *affinity.Tunnel {
+	of := func(id string) *affinity.Tunnel {
 		tun, ok := x.t.Tunnel(id)
-		if !ok || tun.Service != svc.Name {
+		if p, placed := x.t.PinOf(tun); !ok || tun.Service != svc.Name || !placed || x.t.Serving(p) == 0 {
 			return nil
 		}
-		if p, ok := x.t.PinOf(tun); !ok || x.t.NameAt(x.t.Serving(p)) != rs.Name {
+		return tun
+	}
+	served := func(id string) *affinity.Tunnel {
+		tun := of(id)
+		if tun == nil {
+			return nil
+		}
+		if p, _ := x.t.PinOf(tun); x.t.NameAt(x.t.Serving(p)) != rs.Name {
 			return nil
 		}
 		return tun
@@ -120,7 +166,7 @@ func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Si
 		var one *affinity.Tunnel
 		for _, n := range x.t.Tenants() {
 			if h, held := x.t.AtSubnet(affinity.SubnetKey{Tenant: n.Num, Prefix: p}); held && one == nil {
-				one = served(h.Tunnel)
+				one = of(h.Tunnel)
 			}
 		}
 		if one == nil || found != nil && found.ID != one.ID {
@@ -131,32 +177,52 @@ func (x *tx) roamer(rs *affinity.RealServer, svc *affinity.Service, s observe.Si
 	return found
 }
 
-// roam makes a tunnel hold the endpoint at which it was seen, too.
-func (x *tx) roam(tun *affinity.Tunnel, vip netip.Addr, s observe.Sighting) {
+// roam makes a tunnel hold the endpoint at which it was seen, too; false: it does already, or may not.
+func (x *tx) roam(tun *affinity.Tunnel, vip netip.Addr, s observe.Sighting) bool {
 	ep := s.Endpoint
 	if !slices.ContainsFunc(tun.Endpoints, func(e affinity.Endpoint) bool { return e.Port() != 0 }) && !x.t.PortsAt(vip, ep.Addr()) {
 		ep = netip.AddrPortFrom(ep.Addr(), 0) // as it was announced: whatever it sends from there
 	}
 	if slices.Contains(tun.Roamed, ep) {
-		return
+		return false
 	}
 	next := *tun
-	next.Roamed = append([]affinity.Endpoint{ep}, tun.Roamed...)
-	next.Roamed = next.Roamed[:min(len(next.Roamed), affinity.MaxRoamed)]
-	if why := x.putSeen(tun, &next, vip, ep); why != "" {
+	next.Roamed = append([]affinity.Endpoint{ep}, x.alive(tun, tun.Roamed)...)
+	why := ""
+	if len(next.Roamed) > affinity.MaxRoamed {
+		why = fmt.Sprintf("it is up at %d others already", len(next.Roamed)-1)
+	} else {
+		why = x.putSeen(tun, &next, vip, ep)
+	}
+	if why != "" {
 		x.d.o.Log.Warn("a tunnel roamed, and is not followed", "tunnel", tun.ID, "to", endpointWords(ep), "real_server", s.RealServer, "why", why)
-		return
+		return false
 	}
 	x.event("tunnel-put", tun.ID, func(e *api.Event) {
 		e.To, e.Why = s.RealServer, "roamed to "+endpointWords(ep)+", as "+s.RealServer+" sees it"
 	})
+	return true
+}
+
+// seenAt tells whether a sighting is at an endpoint, whatever the port if that names none.
+func seenAt(s *observe.Sighting, e affinity.Endpoint) bool {
+	return e.Addr() == s.Endpoint.Addr() && (e.Port() == 0 || e.Port() == s.Endpoint.Port())
+}
+
+// alive are those of a tunnel's endpoints at which an agent sees it.
+func (x *tx) alive(tun *affinity.Tunnel, list []affinity.Endpoint) (out []affinity.Endpoint) {
+	seen := x.d.sightings(x.t, tun, false)
+	for _, e := range list {
+		if slices.ContainsFunc(seen, func(s observe.Sighting) bool { return seenAt(&s, e) && x.d.fresh(s) }) {
+			out = append(out, e)
+		}
+	}
+	return out
 }
 
 // backHome forgets where a tunnel had roamed to when it is seen at an endpoint of its own again.
 func (x *tx) backHome(tun *affinity.Tunnel, s observe.Sighting) {
-	own := func(e affinity.Endpoint) bool {
-		return e.Addr() == s.Endpoint.Addr() && (e.Port() == 0 || e.Port() == s.Endpoint.Port())
-	}
+	own := func(e affinity.Endpoint) bool { return seenAt(&s, e) }
 	if len(tun.Roamed) == 0 || slices.ContainsFunc(tun.Roamed, own) || !slices.ContainsFunc(tun.Endpoints, own) {
 		return
 	}
@@ -166,7 +232,10 @@ func (x *tx) backHome(tun *affinity.Tunnel, s observe.Sighting) {
 		return // an old real server that has not noticed
 	}
 	next := *tun
-	next.Roamed, next.Header = nil, x.header()
+	if next.Roamed = x.alive(tun, tun.Roamed); len(next.Roamed) == len(tun.Roamed) {
+		return // it is up there, too
+	}
+	next.Header = x.header()
 	x.t.PutTunnel(&next)
 	x.event("tunnel-put", tun.ID, func(e *api.Event) { e.Why = "back at " + endpointWords(s.Endpoint) })
 }
@@ -204,6 +273,11 @@ func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Ad
 		Endpoints: []affinity.Endpoint{ep}, Subnets: x.freeSubnets(s.Subnets), Labels: map[string]string{"seen-at": rs.Name}}
 	if old, exists := x.t.Tunnel(next.ID); exists {
 		next.Created = old.Created
+		for _, o := range x.d.sightings(x.t, old, false) {
+			if o.RealServer != rs.Name && x.d.fresh(o) {
+				return // somebody of that name is up elsewhere
+			}
+		}
 		if why := x.putSeen(old, next, vip, ep); why != "" {
 			return
 		}
@@ -234,7 +308,7 @@ func (x *tx) freeSubnets(list []netip.Prefix) (out []netip.Prefix) {
 	}
 	for _, p := range list {
 		covered := slices.ContainsFunc(tenant.Covers, func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) })
-		_, held := x.t.AtSubnet(affinity.SubnetKey{Tenant: tenant.Num, Prefix: p})
+		_, _, held := x.t.LongestMatch(tenant.Num, p.Addr()) // what is inside another's would take its traffic
 		if covered && !held && p == p.Masked() && len(out) < affinity.MaxSubnets {
 			out = append(out, p)
 		}
@@ -302,7 +376,7 @@ func (x *tx) makeWay(next, other *affinity.Tunnel, deleted bool) {
 	changed := *other
 	changed.Header = x.header()
 	x.t.PutTunnel(&changed)
-	x.event("tunnel-put", other.ID, func(e *api.Event) { e.Why = "gives an endpoint that it roamed to to tunnel " + next.ID })
+	x.event("tunnel-put", other.ID, func(e *api.Event) { e.Why = "gives way to tunnel " + next.ID })
 }
 
 // bury deletes a tunnel that the director itself had made.

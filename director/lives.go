@@ -211,6 +211,9 @@ func (x *tx) birth(name, cause string) bool {
 	x.t.SetLife(&affinity.Life{Header: h, RealServer: name, Incarnation: incarnation, Index: index, Alive: true, Since: h.Stamp, Cause: cause})
 	x.event("real-server", name, func(e *api.Event) { e.Why = fmt.Sprintf("alive: %s (incarnation %d)", cause, incarnation) })
 	x.d.sweep.roomAppeared = true
+	if x.d.o.Agents != nil {
+		x.d.o.Agents.Again(name)
+	}
 	return true
 }
 

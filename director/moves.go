@@ -47,7 +47,7 @@ func (d *Director) hand(moves []move) {
 		d.waiting = moves
 		return
 	}
-	adopt := map[string][]agent.Inherited{}
+	adopt, back := map[string][]agent.Inherited{}, map[string][]agent.Inherited{}
 	now := d.o.Now()
 	for _, m := range moves {
 		from, to := d.work.NameAt(m.from), d.work.NameAt(m.to)
@@ -60,9 +60,10 @@ func (d *Director) hand(moves []move) {
 			if m.apart != "" && m.apart != tun.ID {
 				continue
 			}
+			back[to] = append(back[to], agent.Inherited{ID: tun.ID})
 			t, up := d.inherit(tun, from, to)
-			if !up {
-				continue
+			if !up || t.Peer != "" && slices.ContainsFunc(adopt[to], func(o agent.Inherited) bool { return o.Peer == t.Peer && o.Endpoint == t.Endpoint }) {
+				continue // or one peer of a group, that several of its tunnels may be
 			}
 			if speaks {
 				adopt[to] = append(adopt[to], t)
@@ -71,6 +72,9 @@ func (d *Director) hand(moves []move) {
 				d.releases = append(d.releases, release{from, to, t, now.Add(releaseAfter)})
 			}
 		}
+	}
+	for to, tunnels := range back {
+		d.o.Agents.Cancel(to, tunnels)
 	}
 	for to, tunnels := range adopt {
 		d.o.Agents.Order(to, agent.OrderAdopt, tunnels)
@@ -87,7 +91,9 @@ func (d *Director) inherit(tun *affinity.Tunnel, from, to string) (agent.Inherit
 	for _, s := range d.sightings(d.work, tun, true) { // the newest establishment first
 		switch {
 		case s.RealServer == to && s.Gone.IsZero() && d.fresh(s):
-			return out, false
+			if last == nil {
+				return out, false
+			} // else a stale one, older than what is to be adopted
 		case !s.Gone.IsZero() && d.o.Now().Sub(s.Gone) > endedLately: // it ended by itself
 		case last == nil, last.RealServer != from && s.RealServer == from:
 			last = &s

@@ -55,7 +55,9 @@ func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 func (x *tx) whereUp(tunnels []*affinity.Tunnel, v place.View, d place.Demand) affinity.Index {
 	for _, tun := range tunnels {
 		for _, s := range x.d.sightings(x.t, tun, false) {
-			i := slices.IndexFunc(v.Servers, func(o place.Server) bool { return o.Name == s.RealServer && o.Alive })
+			i := slices.IndexFunc(v.Servers, func(o place.Server) bool {
+				return o.Name == s.RealServer && o.Alive && (o.Open || x.now.Sub(s.Last) <= upWindow) // packets prove it
+			})
 			if i >= 0 && x.d.fresh(s) && !slices.Contains(d.Exclude, v.Servers[i].Index) && !slices.Contains(d.Apart, v.Servers[i].Index) {
 				return v.Servers[i].Index
 			}
@@ -203,6 +205,9 @@ func servers(t *affinity.Table, shut map[string]bool) []place.Server {
 		if rs, ok := t.RealServer(l.RealServer); ok {
 			s.Host, s.Zone, s.Weight, s.Capacity = rs.Host, rs.Zone, rs.Weight, rs.Capacity
 			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && !shut[rs.Name]
+			if shut[rs.Name] && rs.Admin == affinity.Active {
+				s.Shut = "shut by its agent or its probes"
+			}
 		}
 		if current == l || s.Load.Tunnels > 0 {
 			out = append(out, s)

@@ -30,6 +30,9 @@ func (x *tx) putService(s *affinity.Service) affinity.Result {
 		return refused(r)
 	}
 	x.event("service", next.Name, func(e *api.Event) { e.Why = "put" })
+	if x.d.o.Agents != nil && next.Learn && (!exists || !old.Learn) {
+		x.d.o.Agents.Again("")
+	}
 	return affinity.Result{Changed: true, Created: !exists}
 }
 

@@ -20,7 +20,9 @@ type tx struct {
 	events []api.Event
 	moves  []move
 
-	learned *int // tunnels that nobody announced; nil: not counted yet
+	learned *int            // tunnels that nobody announced; nil: not counted yet
+	looked  map[string]bool // tunnels of which what is stale was released
+	strays  []stray
 
 	// The last view for a tunnel alone, and of which service; nil when real servers or services have changed.
 	cached    *place.View
@@ -131,7 +133,12 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 		if saved == nil {
 			saved = x.t.Save()
 		}
+		p, placed := x.t.PinOf(other)
 		x.makeWay(&next, other, deleted)
+		if _, has := x.t.Pin(next.GroupID()); deleted && placed && !has && next.Service == other.Service && p.Primary != 0 {
+			p.Group, p.Note = next.GroupID(), "it was learned there"
+			x.pin(p)
+		}
 	})
 	if r := x.tryChange(old, &next); r != nil {
 		if saved != nil {

@@ -196,5 +196,8 @@ func (s *Server) closedWord() string {
 	if s.Weight == 0 {
 		return "of weight 0"
 	}
+	if s.Shut != "" {
+		return s.Shut
+	}
 	return "drained"
 }

@@ -15,6 +15,7 @@ type Server struct {
 	Weight   uint32
 	Capacity uint32 // tunnels; 0 is no limit
 	Open     bool   // alive, not drained, weight above 0: may take new pins
+	Shut     string // why it is not Open though neither drained nor of weight 0, as an adjective; "": it is not so
 	Alive    bool
 	Load     affinity.Load // of the pins whose primary it is, of all services
 }

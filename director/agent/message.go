@@ -128,7 +128,8 @@ type Status struct {
 	Since      time.Time `cbor:"4,keyasint"` // of this health
 	Closed     bool      `cbor:"5,keyasint"` // takes no new tunnels, by order
 	Load       Load      `cbor:"6,keyasint"`
-	Tunnels    uint32    `cbor:"7,keyasint"` // established
+	Tunnels    uint32    `cbor:"7,keyasint"`           // established
+	Flooded    bool      `cbor:"8,keyasint,omitempty"` // lately more questions came on the data path than are answered: silence there proves nothing
 }
 
 // A Load is how near a real server is to its limit. The figure is the highest of its parts, each a share of its own limit.

@@ -140,14 +140,23 @@ func (s *server) agent() Agent {
 		Status: s.status, Heard: s.statusAt, Tunnels: s.established(), Whole: s.seq > 0, Orders: s.orders.counts()}
 }
 
-// Heard is when the agent that speaks for a real server last said something; zero: none speaks for it.
+// Heard is when the agent that speaks for a real server last said how that is; zero: none speaks for it, or it has not said so since
+// it came.
 func (b *Book) Heard(realServer string) time.Time {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	if s, ok := b.servers[realServer]; ok && s.line != nil {
-		return s.line.heard
+	if s, ok := b.servers[realServer]; ok && s.line != nil && !s.statusAt.Before(s.since) {
+		return s.statusAt
 	}
 	return time.Time{}
+}
+
+// Flooded tells whether the agent that speaks for a real server said, when it was Heard, that its probes are flooded.
+func (b *Book) Flooded(realServer string) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	s, ok := b.servers[realServer]
+	return ok && s.line != nil && !s.statusAt.Before(s.since) && s.status.Flooded
 }
 
 // Agents are all that are known, by real server.

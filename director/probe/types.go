@@ -27,10 +27,13 @@ type Config struct {
 	SilentAfter int           // rounds without a proof of life in a row, silent ones too; 10
 	AliveAfter  int           // rounds answered in a row; 3
 
-	// Heard tells when the agent of a real server, by name, last said something on its control stream; zero: never. It is
+	// Heard tells when the agent of a real server, by name, last said on its control stream how that is; zero: never. It is
 	// asked, in the prober's goroutine, only while an agent's stream is up and its answers do not come: silence on the data
 	// path counts once the agent was heard after it began. nil: only once the stream has outlived it by agent.Patience.
 	Heard func(realServer string) time.Time
+	// Flooded tells whether the agent of a real server said on its control stream, last, that it gets more questions than it
+	// answers: then its silence on the data path proves nothing. It is asked as Heard is. nil: no agent does.
+	Flooded func(realServer string) bool
 }
 
 func (c Config) complete() (Config, error) {

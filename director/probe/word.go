@@ -108,6 +108,7 @@ type stream struct {
 	up    bool
 	since time.Time
 	heard func() time.Time // when it brought something last
+	flood func() bool      // it said, last, that it gets more questions than it answers
 }
 
 // conclude ends a round that was asked at a time; zero: it was not asked. shut tells that the host says that nobody listens.
@@ -117,6 +118,7 @@ type stream struct {
 //	else, stream up for less than agentGrace pending
 //	else, never answered                     noWord, and trouble: perhaps a filter; no reason to move tunnels, none to add any
 //	else, not heard on the stream since      noWord: perhaps the agent hangs, or is gone already
+//	else, silent, and it tells of a flood    noWord, and trouble: somebody sends so many questions that ours are dropped
 //	else                                     lost
 func (w *word) conclude(s stream, asked time.Time, shut bool, now time.Time) {
 	came, wrong := w.came, w.wrong
@@ -145,6 +147,10 @@ func (w *word) conclude(s stream, asked time.Time, shut bool, now time.Time) {
 	case !w.proven:
 		w.problem = or(wrong, "never answered; a filter, or the VIP or the decapsulation is missing")
 	case wrong != "" || now.Sub(w.since) >= agent.Patience || s.heard().After(w.since.Add(onTheWay)):
+		if wrong == "" && s.flood() {
+			w.problem = "its probes are flooded"
+			return
+		}
 		w.opinion, w.problem = lost, or(wrong, "no answer on the data path while its stream is up")
 	}
 }
@@ -165,7 +171,7 @@ func (t *target) hearken(c Config, now time.Time) {
 			return time.Time{}
 		}
 		return c.Heard(t.Name)
-	}}
+	}, flood: func() bool { return c.Flooded != nil && c.Flooded(t.Name) }}
 	t.word = Word{}
 	for _, q := range t.questions {
 		w := q.word

@@ -44,6 +44,9 @@ func TestConclude(t *testing.T) {
 		{"another name, stream down", false, 0, 0, "wn", "V.", "answered by rs2", 0},
 		{"another way all at once", true, time.Hour, time.Second, "wx", "VL", "came by IPIP, the host is not prepared for forwarding method dr", 0},
 		{"one is lost", true, time.Hour, 50 * time.Millisecond, "w.w.w.", "V.V.V.", "", 0},
+		{"flooded", true, time.Hour, time.Second, "ww" + dots(60) + "w", "VV" + dots(60) + "V", "working", 0},
+		{"flooded, and silent at last", true, time.Hour, time.Second, "ww" + dots(60), "VV" + dots(60), "its probes are flooded", 0},
+		{"flooded, and another answers", true, time.Hour, time.Second, "wwnn", "VVLL", "answered by rs2", 0},
 		{"port closed", true, time.Hour, time.Second, "wsssssss", "V.......", "port closed", 0},
 		{"not asked", true, time.Hour, time.Second, "w--------", "V........", "", 0},
 		{"not asked in between", true, time.Hour, time.Second, "w...-...", "V.......", "", 0},
@@ -77,6 +80,7 @@ func TestConclude(t *testing.T) {
 					}
 					return now.Truncate(tt.heardEvery)
 				}}
+				s.flood = func() bool { return strings.HasPrefix(tt.name, "flooded") }
 				w.conclude(s, asked, r == 's', now)
 				got.WriteString(map[opinion]string{noWord: ".", vouched: "V", pending: "?", lost: "L", accused: "A"}[w.opinion])
 				if w.opinion == lost && first == 0 {

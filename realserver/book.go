@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
 )
 
 const (
@@ -166,10 +167,12 @@ func (b *book) count() int {
 func (b *book) find(t agent.Inherited) (entry, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := b.peers[t.Peer]; e != nil && !e.Value.(*entry).down {
-		return *e.Value.(*entry), true
-	}
 	if t.Peer != "" {
+		for _, name := range namesOf(t) {
+			if e := b.peers[name]; e != nil && !e.Value.(*entry).down && means(t, e.Value.(*entry).tunnel) {
+				return *e.Value.(*entry), true
+			}
+		}
 		return entry{}, false
 	}
 	for e := b.up.Back(); e != nil; e = e.Prev() {
@@ -199,12 +202,21 @@ func since(l *list.List, seq uint64) (first *list.Element) {
 	return first
 }
 
+// namesOf are what the peer of an order may be called here: one that shares its name with another is called by where it is, too, on
+// that real server alone.
+func namesOf(t agent.Inherited) [3]string {
+	name := terminator.SharedName(t.Peer)
+	return [3]string{t.Peer, terminator.NameAt(name, t.Endpoint), name}
+}
+
 // means tells whether a tunnel is the one of an order: by name where the order has one. Sites behind one address are told apart by
 // ports, where both sides know them, and by subnets.
 func means(t agent.Inherited, x *agent.Tunnel) bool {
 	switch {
+	case t.Peer == x.Peer:
+		return true
 	case t.Peer != "":
-		return t.Peer == x.Peer
+		return terminator.SharedName(t.Peer) == terminator.SharedName(x.Peer) && terminator.IsAt(t.Endpoint, x.Endpoint)
 	case t.Endpoint.Addr() != x.Endpoint.Addr(), t.Endpoint.Port() != 0 && x.Endpoint.Port() != 0 && t.Endpoint.Port() != x.Endpoint.Port():
 		return false
 	case t.Local.IsValid() && x.Local.IsValid() && t.Local != x.Local:

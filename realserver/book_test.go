@@ -297,3 +297,29 @@ func TestReportsFit(t *testing.T) {
 		t.Errorf("%d bytes in all are no test", sink.n)
 	}
 }
+
+// TestSharedNames: an order finds a site whether or not it is called by where it is, which differs from one real server to another.
+func TestSharedNames(t *testing.T) {
+	b := newBook()
+	at := netip.MustParseAddrPort
+	b.update(time.Now(), 0, []agent.Tunnel{{Peer: "s x at 203.0.113.11:4500", Endpoint: at("203.0.113.11:4500")}, {Peer: "s x at 203.0.113.12:4500", Endpoint: at("203.0.113.12:4500")},
+		{Peer: "s y", Endpoint: at("203.0.113.13:4500")}})
+	all, _ := b.changed(0)
+	for _, tt := range []struct {
+		peer, endpoint, want string
+	}{
+		{"s x", "203.0.113.12:4500", "s x at 203.0.113.12:4500"},
+		{"s x at 203.0.113.11:4500", "203.0.113.11:4500", "s x at 203.0.113.11:4500"},
+		{"s x", "203.0.113.19:4500", ""},
+		{"s y at 203.0.113.13:4500", "203.0.113.13:4500", "s y"},
+		{"s y at 203.0.113.19:4500", "203.0.113.19:4500", ""},
+		{"s y", "203.0.113.19:4500", "s y"},
+	} {
+		o := agent.Inherited{Peer: tt.peer, Endpoint: at(tt.endpoint)}
+		for where, find := range map[string]func(agent.Inherited) (entry, bool){"book": b.find, "index": indexOf(all).of} {
+			if x, up := find(o); up != (tt.want != "") || up && x.tunnel.Peer != tt.want {
+				t.Errorf("%s: %s of %s found %+v, want %q", where, tt.peer, tt.endpoint, x.tunnel, tt.want)
+			}
+		}
+	}
+}

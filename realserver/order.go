@@ -237,11 +237,12 @@ func indexOf(list []entry) index {
 
 func (x index) of(t agent.Inherited) (entry, bool) {
 	if t.Peer != "" {
-		e, ok := x.peers[t.Peer]
-		if !ok {
-			return entry{}, false
+		for _, name := range namesOf(t) {
+			if e, ok := x.peers[name]; ok && means(t, e.tunnel) {
+				return *e, true
+			}
 		}
-		return *e, true
+		return entry{}, false
 	}
 	for _, e := range x.addrs[t.Endpoint.Addr()] {
 		if means(t, e.tunnel) {

@@ -41,7 +41,7 @@ type Driver struct {
 	o Options
 
 	mu    sync.Mutex // guards what follows
-	known map[string]life
+	known map[part]life
 	// By Child SA: what it is for, which does not change; the zero policy where it was asked for in vain.
 	policies map[uint64]policy
 	asked    time.Time

@@ -1,6 +1,7 @@
 package libreswan
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -32,30 +33,48 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	lives := map[string]life{}
-	byPeer := map[string]*agent.Tunnel{}
-	newest := map[string]uint64{}
-	for _, s := range all { // by number, rising
-		if t, l := s.tunnel(d.known[s.peer], now); byPeer[s.peer] != nil && newest[s.peer] == s.ike {
+	lives := map[site]life{}
+	bySite := map[site]*agent.Tunnel{}
+	newest := map[site]uint64{}
+	shared := map[string]int{} // sites by name
+	for _, s := range all {    // by number, rising
+		at := site{s.peer, s.endpoint()}
+		t, l := s.tunnel(d.earlier(&s), now)
+		if old := bySite[at]; old != nil && newest[at] == s.ike {
 			// Another subnet of the same site.
-			old := byPeer[s.peer]
 			old.Subnets, old.Rx, old.Tx = append(old.Subnets, t.Subnets...), old.Rx+t.Rx, old.Tx+t.Tx
-			l.rx += lives[s.peer].rx
-			old.Last, lives[s.peer] = l.last, l
-		} else {
-			byPeer[s.peer], lives[s.peer], newest[s.peer] = &t, l, s.ike
+			l.rx += lives[at].rx
+			old.Last, lives[at] = l.last, l
+			continue
+		} else if old == nil {
+			shared[s.peer]++
 		}
+		bySite[at], lives[at], newest[at] = &t, l, s.ike
 	}
-	d.known = lives
+	d.known = make(map[part]life, 2*len(lives))
+	for at, l := range lives {
+		d.known[part{at.peer, l.ike}], d.known[part{at.peer, l.child}] = l, l
+	}
 	var out []agent.Tunnel
-	for _, peer := range slices.Sorted(maps.Keys(byPeer)) {
-		t := *byPeer[peer]
+	for _, at := range slices.SortedFunc(maps.Keys(bySite), site.compare) {
+		t := *bySite[at]
+		if shared[at.peer] > 1 {
+			t.Peer = terminator.NameAt(at.peer, at.endpoint)
+		}
 		slices.SortFunc(t.Subnets, netip.Prefix.Compare)
 		t.Subnets = slices.Compact(t.Subnets)
 		t.Subnets = t.Subnets[:min(len(t.Subnets), agent.MaxSubnets)]
 		out = append(out, t)
 	}
 	return out, nil
+}
+
+// earlier is the life, of those known, that a Child SA goes on with. The caller holds mu.
+func (d *Driver) earlier(s *sa) life {
+	if l, ok := d.known[part{s.peer, s.ike}]; ok {
+		return l
+	}
+	return d.known[part{s.peer, s.number}]
 }
 
 // list asks for all that there is of each Child SA. What changes in between is left out until the next time.
@@ -136,11 +155,32 @@ func peerName(connection, id string) string {
 	return name[:min(len(name), agent.MaxText)]
 }
 
-func (s sa) tunnel(old life, now time.Time) (agent.Tunnel, life) {
-	t := agent.Tunnel{Peer: s.peer, Local: s.local, Endpoint: netip.AddrPortFrom(s.remote, 0), Rx: s.rx, Tx: s.tx}
-	if s.port != 500 { // IKE leaves its port where there is NAT
-		t.Endpoint = netip.AddrPortFrom(s.remote, s.port)
+// A site is told from others of its name by where it is.
+type site struct {
+	peer     string
+	endpoint netip.AddrPort
+}
+
+func (s site) compare(o site) int {
+	return cmp.Or(cmp.Compare(s.peer, o.peer), s.endpoint.Compare(o.endpoint))
+}
+
+// A part is one of the SAs of a name, by its number.
+type part struct {
+	peer   string
+	number uint64
+}
+
+// endpoint is where packets come from: IKE leaves its port where there is NAT.
+func (s sa) endpoint() netip.AddrPort {
+	if s.port != 500 {
+		return netip.AddrPortFrom(s.remote, s.port)
 	}
+	return netip.AddrPortFrom(s.remote, 0)
+}
+
+func (s sa) tunnel(old life, now time.Time) (agent.Tunnel, life) {
+	t := agent.Tunnel{Peer: s.peer, Local: s.local, Endpoint: s.endpoint(), Rx: s.rx, Tx: s.tx}
 	if s.behind.IsValid() {
 		t.Subnets = []netip.Prefix{s.behind}
 	}
@@ -169,7 +209,7 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 	case !t.Endpoint.Addr().IsValid():
 		return fmt.Errorf("adopt %s: where the site is, is not known: %w", t.ID, terminator.ErrWait)
 	}
-	if err := d.end(ctx, t.Peer); err != nil {
+	if err := d.end(ctx, t); err != nil {
 		return fmt.Errorf("adopt %s: clear what is stale: %w", t.ID, err)
 	}
 	_, err := d.whack(ctx, "--initiate", "--name", connection, "--remote-host", t.Endpoint.Addr().String(), "--asynchronous")
@@ -187,21 +227,22 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 
 // Release ends a peer's tunnel; pluto tells the site.
 func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
-	if err := d.end(ctx, t.Peer); err != nil {
+	if err := d.end(ctx, t); err != nil {
 		return fmt.Errorf("release %s: %w", t.ID, err)
 	}
 	return nil
 }
 
-// end deletes the IKE SAs of a peer, and with them all of its tunnel.
-func (d *Driver) end(ctx context.Context, peer string) error {
+// end deletes the IKE SAs of a peer, and with them all of its tunnel. Another site may have the same name: what comes from elsewhere
+// than the order says is its.
+func (d *Driver) end(ctx context.Context, t agent.Inherited) error {
 	all, err := d.list(ctx)
 	if err != nil {
 		return err
 	}
 	ended := map[uint64]bool{}
 	for _, s := range all {
-		if s.peer != peer || ended[s.ike] {
+		if s.peer != terminator.SharedName(t.Peer) || !terminator.IsAt(t.Endpoint, s.endpoint()) || ended[s.ike] {
 			continue
 		}
 		ended[s.ike] = true

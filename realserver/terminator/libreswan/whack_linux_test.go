@@ -213,6 +213,34 @@ func TestAdoptAndRelease(t *testing.T) {
 	}
 }
 
+// TestSharedIdentity: sites of one name are told apart by where they are, and one of them is given up alone.
+func TestSharedIdentity(t *testing.T) {
+	f := serving(t)
+	f.write(".--trafficstatus", `006 #2: "sites"[1] 203.0.113.11, type=ESP, add_time=1, inBytes=1, outBytes=2, maxBytes=2^63B, id='@x'
+006 #4: "sites"[2] 203.0.113.12, type=ESP, add_time=1, inBytes=1, outBytes=2, maxBytes=2^63B, id='@x'
+`)
+	f.write(".--showstates", `000 #2: "sites"[1] 203.0.113.11:4500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28000s; newest; eroute owner; IKE SA #1; idle;
+000 #4: "sites"[2] 203.0.113.12:4500 STATE_V2_ESTABLISHED_CHILD_SA (established Child SA); REKEY in 28000s; newest; eroute owner; IKE SA #3; idle;
+`)
+	f.write(".--status", `000 "sites"[1]: 192.0.2.128/25===192.0.2.10[@vip]...203.0.113.11[@x]===100.64.1.0/28; erouted; eroute owner: #2
+000 "sites"[2]: 192.0.2.128/25===192.0.2.10[@vip]...203.0.113.12[@x]===100.64.2.0/28; erouted; eroute owner: #4
+`)
+	d := f.driver(Options{})
+	all, err := d.Tunnels(t.Context())
+	if err != nil || len(all) != 2 || all[0].Peer != "sites @x at 203.0.113.11:4500" || all[1].Peer != "sites @x at 203.0.113.12:4500" {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	f.write("asked", "")
+	for _, peer := range []string{all[1].Peer, "sites @x"} {
+		if err := d.Release(t.Context(), agent.Inherited{ID: "t", Peer: peer, Endpoint: all[1].Endpoint}); err != nil {
+			t.Error(err)
+		}
+		if diff := cmp.Diff([]string{"--deletestate 3 --asynchronous"}, f.asked()); diff != "" {
+			t.Errorf("release %s: asked (-want +got):\n%s", peer, diff)
+		}
+	}
+}
+
 // TestFailures: whatever whack does, a look ends soon and says what it was.
 func TestFailures(t *testing.T) {
 	for _, tt := range []struct {

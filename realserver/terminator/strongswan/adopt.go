@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,7 +30,7 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", t.ID, err)
 	}
-	if err := d.clear(ctx, t.Peer, copied.name); err != nil {
+	if err := d.clear(ctx, t, copied.name); err != nil {
 		return fmt.Errorf("adopt %s: clear what is stale: %w", t.ID, err)
 	}
 	if err := d.begin(ctx, copied, d.second(t.ID)); err != nil {
@@ -174,26 +175,32 @@ func (d *Driver) initiate(ctx context.Context, ike, child, timeout string) error
 // Release ends a peer's tunnel: the site is told once, by a DELETE, and not waited for.
 func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 	d.mu.Lock()
-	known := d.last.sas[t.Peer]
+	known := d.last.sas[terminator.SharedName(t.Peer)]
 	d.mu.Unlock()
 	if len(known) == 0 {
 		if _, err := d.look(ctx); err != nil {
 			return fmt.Errorf("release %s: %w", t.ID, err)
 		}
 	}
-	if err := d.clear(ctx, t.Peer, ""); err != nil {
+	if err := d.clear(ctx, t, ""); err != nil {
 		return fmt.Errorf("release %s: %w", t.ID, err)
 	}
 	return nil
 }
 
-// clear ends the IKE SAs of a peer and those begun for a copy, as far as they were there at the last look.
-func (d *Driver) clear(ctx context.Context, peer, begun string) error {
+// clear ends the IKE SAs of a peer and those begun for a copy, as far as they were there at the last look. Another site may have the
+// same name: what comes from elsewhere than the order says is its.
+func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) error {
 	d.mu.Lock()
-	all := append(append([]uint64(nil), d.last.sas[peer]...), d.last.begun[begun]...)
+	all := slices.Clone(d.last.begun[begun])
+	for _, s := range d.last.sas[terminator.SharedName(t.Peer)] {
+		if terminator.IsAt(t.Endpoint, s.remote) {
+			all = append(all, s.id)
+		}
+	}
 	d.mu.Unlock()
 	for _, id := range all {
-		if err := d.terminate(ctx, id, peer, begun); err != nil {
+		if err := d.terminate(ctx, id, t, begun); err != nil {
 			return err
 		}
 	}
@@ -201,12 +208,13 @@ func (d *Driver) clear(ctx context.Context, peer, begun string) error {
 }
 
 // terminate ends an IKE SA if it still is one of that peer or copy: charon may be another than at the last look.
-func (d *Driver) terminate(ctx context.Context, id uint64, peer, begun string) error {
+func (d *Driver) terminate(ctx context.Context, id uint64, t agent.Inherited, begun string) error {
 	number := fmt.Sprint(id)
 	still := false
 	err := d.call(ctx, "list-sas", message(nil).value("ike-id", number), "list-sa", func(m message) error {
 		one, err := readSA(m)
-		still = still || one.id == id && (one.connection == begun || peerName(one.connection, one.identity) == peer)
+		ours := peerName(one.connection, one.identity) == terminator.SharedName(t.Peer) && terminator.IsAt(t.Endpoint, one.remote)
+		still = still || one.id == id && (one.connection == begun || ours)
 		return err
 	})
 	if err != nil || !still {

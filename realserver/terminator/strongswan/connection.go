@@ -118,16 +118,17 @@ func (c *connection) readChild(name, key, value string) {
 // connectionOf finds the connection of a tunnel and the identity of its site: by the peer's name, else, where it was never told,
 // the only connection with a CHILD_SA that leads to one of the tunnel's subnets.
 func (d *Driver) connectionOf(ctx context.Context, t agent.Inherited) (connection, string, error) {
-	for i := range t.Peer {
-		if t.Peer[i] != ' ' {
+	name := terminator.SharedName(t.Peer)
+	for i := range name {
+		if name[i] != ' ' {
 			continue
 		}
-		found, err := d.connections(ctx, t.Peer[:i])
+		found, err := d.connections(ctx, name[:i])
 		if err != nil {
 			return connection{}, "", err
 		}
 		if len(found) > 0 {
-			return found[0], t.Peer[i+1:], nil
+			return found[0], name[i+1:], nil
 		}
 	}
 	if t.Peer != "" {

@@ -39,9 +39,9 @@ type Driver struct {
 
 	mu    sync.Mutex // guards what follows
 	last  look
-	known map[string]life // by peer: of the last look
-	dirty bool            // an event came since the last look began
-	heard bool            // events are heard at all
+	known map[string][]life // by name: of the last look
+	dirty bool              // an event came since the last look began
+	heard bool              // events are heard at all
 	tried map[string]time.Time
 	held  map[string]bool // copies in use
 	tidy  bool            // no other copy is loaded

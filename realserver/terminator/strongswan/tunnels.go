@@ -15,12 +15,18 @@ import (
 type look struct {
 	at      time.Time
 	tunnels []agent.Tunnel
-	// By peer: all IKE SAs of it, whatever their state.
-	sas map[string][]uint64
+	// By name: all IKE SAs of it, whatever their state.
+	sas map[string][]session
 	// By connection: the IKE SAs that have yet to become something.
 	begun map[string][]uint64
 	// By connection, and "" for any: what the newest IKE SA was negotiated to.
 	suites map[string]suite
+}
+
+// A session is an IKE SA of a name that sites may share.
+type session struct {
+	id     uint64
+	remote netip.AddrPort
 }
 
 // A life is a tunnel from establishment to its end, over as many keys as it takes. charon counts from the last keys: while
@@ -56,8 +62,8 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 func (d *Driver) look(ctx context.Context) (look, error) {
 	d.mu.Lock()
 	d.dirty = false // an event that comes while charon lists is about what it may have listed already
-	s := seen{known: d.known, best: map[string]best{}, look: look{
-		at: time.Now(), sas: map[string][]uint64{}, begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
+	s := seen{known: d.known, best: map[string][]best{}, look: look{
+		at: time.Now(), sas: map[string][]session{}, begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
 	}}
 	d.mu.Unlock()
 	if s.suites == nil {
@@ -78,10 +84,14 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	}
 	l := s.look
 	l.tunnels = make([]agent.Tunnel, 0, len(s.best))
-	lives := make(map[string]life, len(s.best))
+	lives := make(map[string][]life, len(s.best))
 	for _, peer := range slices.Sorted(maps.Keys(s.best)) {
-		b := s.best[peer]
-		l.tunnels, lives[peer] = append(l.tunnels, b.tunnel), b.life
+		for _, b := range s.best[peer] {
+			if len(s.best[peer]) > 1 {
+				b.tunnel.Peer = terminator.NameAt(peer, b.tunnel.Endpoint)
+			}
+			l.tunnels, lives[peer] = append(l.tunnels, b.tunnel), append(lives[peer], b.life)
+		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -92,11 +102,11 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 // seen gathers a list.
 type seen struct {
 	look
-	known map[string]life
-	best  map[string]best
+	known map[string][]life
+	best  map[string][]best // by name, in the order of their endpoints
 }
 
-// A best is the newest SA of a peer that carries packets.
+// A best is the newest SA of a peer at one endpoint that carries packets.
 type best struct {
 	tunnel agent.Tunnel
 	life   life
@@ -108,19 +118,40 @@ func (s *seen) add(one sa) {
 		return
 	}
 	peer := peerName(one.connection, one.identity)
-	s.sas[peer] = append(s.sas[peer], one.id)
+	s.sas[peer] = append(s.sas[peer], session{one.id, one.remote})
 	if !one.up {
 		s.begun[one.connection] = append(s.begun[one.connection], one.id)
 	}
-	if b, ok := s.best[peer]; ok && b.life.ike > one.id {
+	t, children := one.tunnel(peer, s.at)
+	if len(children) == 0 || !t.Endpoint.Addr().IsValid() {
 		return
 	}
-	if t, children := one.tunnel(peer, s.at); len(children) > 0 && t.Endpoint.Addr().IsValid() {
-		l := one.life(s.known[peer], children, s.at)
-		t.Since = l.since
-		s.best[peer] = best{tunnel: t, life: l}
-		s.suites[original(one.connection)], s.suites[""] = one.suite, one.suite
+	i, there := slices.BinarySearchFunc(s.best[peer], t.Endpoint, func(b best, at netip.AddrPort) int { return b.tunnel.Endpoint.Compare(at) })
+	if there && s.best[peer][i].life.ike > one.id {
+		return
 	}
+	l := one.life(one.earlier(s.known[peer], children), children, s.at)
+	t.Since = l.since
+	if there {
+		s.best[peer][i] = best{tunnel: t, life: l}
+	} else {
+		s.best[peer] = slices.Insert(s.best[peer], i, best{tunnel: t, life: l})
+	}
+	s.suites[original(one.connection)], s.suites[""] = one.suite, one.suite
+}
+
+// earlier is the life, of those known of a name, that the SA goes on with.
+func (one sa) earlier(known []life, children []uint64) life {
+	for _, l := range known {
+		if l.ike == one.id || shares(l.children, children) {
+			return l
+		}
+	}
+	return life{}
+}
+
+func shares(a, b []uint64) bool {
+	return slices.ContainsFunc(a, func(spi uint64) bool { return slices.Contains(b, spi) })
 }
 
 // life tells since when, given what was known of the peer.
@@ -131,7 +162,7 @@ func (one sa) life(old life, children []uint64, now time.Time) life {
 	}
 	l := life{ike: one.id, children: children, keyed: keyed, since: keyed}
 	same := old.ike == one.id && (one.established < 0 || keyed.Sub(old.keyed).Abs() <= jitter)
-	rekeyed := slices.ContainsFunc(children, func(spi uint64) bool { return slices.Contains(old.children, spi) })
+	rekeyed := shares(children, old.children)
 	if same {
 		l.keyed = old.keyed
 	}

@@ -23,6 +23,8 @@ type Options struct {
 	// Answer is told what a real server's probes are answered with, at each change and whenever the terminator was looked at: who is
 	// told nothing for longer than a few times Look knows that nobody looks. It must not block.
 	Answer func(realServer string, s State)
+	// Flooded tells whether more probes come for a real server than are answered; directors are told. It must not block. Nil: never.
+	Flooded func(realServer string) bool
 	// Tend keeps the host as it has to be; it is called at the start and every minute. Nil: nobody does.
 	Tend  func(ctx context.Context) error
 	Look  time.Duration // between looks at a terminator; 0: 5 s

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -272,6 +273,25 @@ func TestHealthIsToldAtOnce(t *testing.T) {
 		settle(lookSoon)
 		if l.directors[0].health() != "dead" || l.answer().Health != agent.HealthDead {
 			t.Errorf("directors know %s, probes are answered by %s", l.directors[0].health(), l.answer().Health)
+		}
+	})
+}
+
+// That probes are flooded is known to directors within the time of a status, whatever else is as it was.
+func TestFloodIsTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var flooded atomic.Bool
+		l := begin(t, &software{}, 1, func(_ *lab, o *Options) { o.Flooded = func(rs string) bool { return rs == "rs1" && flooded.Load() } })
+		settle(10 * time.Second)
+		d := l.directors[0]
+		for _, now := range []bool{true, false} {
+			flooded.Store(now)
+			settle(statusEvery)
+			d.mu.Lock()
+			if d.status["rs1"].Flooded != now {
+				t.Errorf("flooded %v is not told", now)
+			}
+			d.mu.Unlock()
 		}
 	})
 }

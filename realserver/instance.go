@@ -88,6 +88,7 @@ func (in *instance) status() agent.Status {
 	defer in.mu.Unlock()
 	s := in.now
 	s.Load.Parts = slices.Clone(s.Load.Parts)
+	s.Flooded = in.o.Flooded != nil && in.o.Flooded(in.Name)
 	return s
 }
 

@@ -119,7 +119,7 @@ func urgent(a, b *agent.Status) bool {
 }
 
 func equal(a, b *agent.Status) bool {
-	if urgent(a, b) || a.Cause != b.Cause || a.Tunnels != b.Tunnels || a.Load.Permille != b.Load.Permille || len(a.Load.Parts) != len(b.Load.Parts) {
+	if urgent(a, b) || a.Flooded != b.Flooded || a.Cause != b.Cause || a.Tunnels != b.Tunnels || a.Load.Permille != b.Load.Permille || len(a.Load.Parts) != len(b.Load.Parts) {
 		return false
 	}
 	for i := range a.Load.Parts {

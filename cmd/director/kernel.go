@@ -14,12 +14,12 @@ type kernel struct {
 	choice   planeChoice
 	plane    plane.Plane
 	host     loop.Host
-	prober   loop.Prober                                   // nil with mem
-	report   func(func(context.Context, loop.Verdict))     // whom to tell verdicts; before run
-	ear      func(heard func(realServer string) time.Time) // who knows when agents were last heard; before run; nil with mem
-	warns    func() []string                               // on what keeps it from forwarding; may be nil
-	detail   func() []string                               // of the interfaces, for people
-	supplant func(context.Context) (was bool, err error)   // takes out what another plane has left; nil: nothing
+	prober   loop.Prober                                                                         // nil with mem
+	report   func(func(context.Context, loop.Verdict))                                           // whom to tell verdicts; before run
+	ear      func(heard func(realServer string) time.Time, flooded func(realServer string) bool) // who knows when agents were last heard; before run; nil with mem
+	warns    func() []string                                                                     // on what keeps it from forwarding; may be nil
+	detail   func() []string                                                                     // of the interfaces, for people
+	supplant func(context.Context) (was bool, err error)                                         // takes out what another plane has left; nil: nothing
 	run      func(context.Context) error
 	close    func() error
 }

@@ -27,6 +27,7 @@ type prober struct {
 	numbers map[string]affinity.Index
 	links   map[string]probe.Link
 	heard   func(realServer string) time.Time // nil: nobody knows
+	flooded func(realServer string) bool      // nil with heard
 }
 
 func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) (*prober, error) {
@@ -38,18 +39,25 @@ func openProber(c config.Probe, interfaces []plane.Interface, log *slog.Logger) 
 			p.toRS[i.Name] = true
 		}
 	}
-	pc.Heard = p.lastHeard
+	pc.Heard, pc.Flooded = p.lastHeard, p.isFlooded
 	var err error
 	p.p, err = probe.Open(pc, log)
 	return p, err
 }
 
-// Ear says who knows when the agent of a real server last said something on its stream; zero: never. It may be called once
-// probing has begun.
-func (p *prober) Ear(heard func(realServer string) time.Time) {
+// Ear says who knows when the agent of a real server last said on its stream how that is, zero: never, and whether it said that
+// its probes are flooded. It may be called once probing has begun.
+func (p *prober) Ear(heard func(realServer string) time.Time, flooded func(realServer string) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.heard = heard
+	p.heard, p.flooded = heard, flooded
+}
+
+func (p *prober) isFlooded(realServer string) bool {
+	p.mu.Lock()
+	flooded := p.flooded
+	p.mu.Unlock()
+	return flooded != nil && flooded(realServer)
 }
 
 func (p *prober) lastHeard(realServer string) time.Time {

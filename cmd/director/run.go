@@ -121,7 +121,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	}
 	kernel.report(d.Report)
 	if kernel.ear != nil && book != nil {
-		kernel.ear(book.Heard)
+		kernel.ear(book.Heard, book.Flooded)
 	}
 	server := api.New(d, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
 	listeners, err := listen(cfg.API)

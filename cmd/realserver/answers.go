@@ -52,6 +52,18 @@ func (a *answers) set(realServer string, s realserver.State) {
 	}
 }
 
+// flooded tells whether more probes come for a real server, at some VIP, than are answered.
+func (a *answers) flooded(realServer string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for p, r := range a.open {
+		if slices.Contains(p.realServers, realServer) && r.Flooded() {
+			return true
+		}
+	}
+	return false
+}
+
 // run answers until ctx ends.
 func (a *answers) run(ctx context.Context) error {
 	if a.port == 0 {

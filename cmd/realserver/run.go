@@ -86,7 +86,7 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 		instances[i].Meter = newGauge(cfg, &cfg.RealServers[i], log)
 	}
 	dialer := &tls.Dialer{Config: d.own.ClientConfig(ca.RoleDirector, agent.Protocol)}
-	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Tend: d.tend, Look: cfg.Look,
+	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Look: cfg.Look,
 		Adopt: realserver.Pace{Rate: float64(cfg.Adopt.Rate), Burst: cfg.Adopt.Burst, Retries: cfg.Adopt.Retries}, Log: log,
 		Dial: func(ctx context.Context, address string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", address)

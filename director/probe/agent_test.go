@@ -146,6 +146,17 @@ func TestDataPathDead(t *testing.T) {
 	})
 }
 
+// Somebody floods the agent with questions, so that ours are dropped: it says so, and nothing is moved for that.
+func TestFlooded(t *testing.T) {
+	acting(t, affinity.Check{}, func(s *stage, p *Prober) {
+		s.now(func() { s.word, s.flooded = nil, true })
+		nothing(t, p, time.Minute)
+		state(t, p, true, agent.HealthUnknown, "its probes are flooded")
+		s.now(func() { s.flooded = false })
+		expect(t, p, false, 960*time.Millisecond, "no answer on the data path while its stream is up")
+	})
+}
+
 // A filter never let the probes through: that is no reason to move what is there, but it is told.
 func TestAgentNeverHeard(t *testing.T) {
 	play(t, affinity.Check{}, func(s *stage, p *Prober) {

@@ -35,6 +35,7 @@ type stage struct {
 	shut    bool                             // nobody listens at the agent's port, and the host says so
 	late    time.Duration                    // of the agent's answers
 	heard   time.Time                        // its stream brings nothing since; zero: it brings something all the time
+	flooded bool                             // as the agent says on its stream
 }
 
 func (s *stage) Watch(ctx context.Context) error { <-ctx.Done(); return nil }
@@ -149,6 +150,10 @@ func play(t *testing.T, check affinity.Check, script func(s *stage, p *Prober)) 
 				return time.Now()
 			}
 			return at
+		}
+		cfg.Flooded = func(string) (f bool) {
+			s.now(func() { f = s.flooded })
+			return f
 		}
 		p := newProber(cfg, s, slog.New(slog.DiscardHandler))
 		p.Set([]Target{{Index: 7, Name: "rs1", Addrs: []netip.Addr{rs4}, VIPs: []netip.Addr{vip4}, Check: check}})

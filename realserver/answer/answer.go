@@ -24,6 +24,9 @@ const Stale = 15 * time.Second
 // of a slow core if somebody on the segment sends more.
 const DefaultRate = 1000
 
+// floodHolds is how long a flood is told after it was noticed last: for longer than a director's questions are silent because of it.
+const floodHolds = 2 * time.Second
+
 // atOnce are questions that a socket may read once it has waited for its share of the rate: waking up costs more than they do.
 const atOnce = 10
 
@@ -78,6 +81,7 @@ type Responder struct {
 	limit  *rate.Limiter
 	ports  []*port
 	states atomic.Pointer[states]
+	held   atomic.Pointer[time.Time] // when a socket had to wait for its share of the rate last; nil: never
 
 	answered, wrongWay, nobody, failed, unread atomic.Uint64
 }
@@ -117,6 +121,22 @@ func (r *Responder) Counts() Counts {
 	return Counts{Answered: r.answered.Load(), WrongWay: r.wrongWay.Load(), Nobody: r.nobody.Load(), Failed: r.failed.Load(), Unread: r.unread.Load()}
 }
 
+// Flooded tells whether more questions come, or came a moment ago, than the rate allows: then the kernel drops some unread, those of
+// directors as well, and that these get no answer says nothing about the data path. It may be called from any goroutine.
+func (r *Responder) Flooded() bool {
+	at := r.held.Load()
+	return at != nil && time.Since(*at) < floodHolds
+}
+
+// share waits for a few questions' share of the rate, and notes that it had to.
+func (r *Responder) share(ctx context.Context) error {
+	if r.limit.Tokens() < atOnce {
+		now := time.Now()
+		r.held.Store(&now)
+	}
+	return r.limit.WaitN(ctx, atOnce)
+}
+
 // reply is the answer to a question that came by a device; false: there is none.
 func (r *Responder) reply(question []byte, device string) (agent.Answer, bool) {
 	nonce, name, err := agent.ParseProbe(question)
@@ -144,9 +164,9 @@ func (r *Responder) reply(question []byte, device string) (agent.Answer, bool) {
 // serve answers at one VIP until ctx ends.
 func (r *Responder) serve(ctx context.Context, p *port) error {
 	in, out := make([]byte, agent.ProbeSize+1), make([]byte, 0, agent.ProbeSize)
-	for may := 0; ctx.Err() == nil; may-- {
+	for may := atOnce; ctx.Err() == nil; may-- {
 		if may == 0 {
-			if r.limit.WaitN(ctx, atOnce) != nil {
+			if r.share(ctx) != nil {
 				break
 			}
 			may = atOnce

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/time/rate"
 
 	"tunneldirector/director/agent"
 )
@@ -87,6 +88,34 @@ func TestStale(t *testing.T) {
 		r.Set(map[string]State{"rs1": {Health: agent.HealthWorking}})
 		if h := health(); h != agent.HealthWorking {
 			t.Errorf("told again: %v", h)
+		}
+	})
+}
+
+// A flood is told while questions wait for their share of the rate, and for a moment after.
+func TestFlooded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := told("dr", nil)
+		r.limit = rate.NewLimiter(DefaultRate, DefaultRate/20)
+		ask := func(perSecond int) {
+			for range perSecond / atOnce {
+				_ = r.share(t.Context())
+				time.Sleep(time.Second * atOnce / time.Duration(perSecond))
+			}
+		}
+		ask(DefaultRate / 2)
+		if r.Flooded() {
+			t.Error("half of the rate is told to be a flood")
+		}
+		r.limit.AllowN(time.Now(), DefaultRate/20)
+		ask(DefaultRate)
+		if !r.Flooded() {
+			t.Error("more than the rate is not told to be a flood")
+		}
+		time.Sleep(floodHolds)
+		ask(DefaultRate / 2)
+		if r.Flooded() {
+			t.Error("it is over, and told to go on")
 		}
 	})
 }

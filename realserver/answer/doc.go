@@ -10,5 +10,6 @@
 //	router has had it, so it comes from a machine on the segment, or through IPIP from whoever may send that, and from no site
 //	an answer is as long as its question, goes where that came from, and says what the directors have to know: health, full,
 //	closed, the number of tunnels and the real server's name
-//	no more than Options.Rate questions are read in a second, of all VIPs together; the kernel drops the others, unread
+//	no more than Options.Rate questions are read in a second, of all VIPs together; the kernel drops the others, unread,
+//	and while it does Flooded says so, since a director's question may be among them: to be told on the control stream
 package answer

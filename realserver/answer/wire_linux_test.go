@@ -157,6 +157,9 @@ func TestRate(t *testing.T) {
 	a := dir.ask(vip4, agent.ProbeTTL)
 	q, _ := a.question()
 	from := time.Now()
+	if r.Flooded() {
+		t.Error("a flood before any question")
+	}
 	for time.Since(from) < time.Second {
 		_, err := a.conn.WriteToUDPAddrPort(q, a.to)
 		must(t, err)
@@ -164,6 +167,9 @@ func TestRate(t *testing.T) {
 	took := time.Since(from).Seconds()
 	if c := r.Counts(); float64(c.Answered) > perSecond*(took+0.2) || float64(c.Answered) < perSecond*took/2 || c.Unread == 0 {
 		t.Errorf("in %.1f s: %+v", took, c)
+	}
+	if !r.Flooded() {
+		t.Error("questions are dropped, and nobody is told of a flood")
 	}
 	time.Sleep(patience) // what waits is read
 	dir.ask(vip4, agent.ProbeTTL).heard(time.Second)

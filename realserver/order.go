@@ -81,8 +81,9 @@ func (q *queue) order(now time.Time, o *agent.Order) {
 			steps = append(steps, q.adopt(now, t))
 		case o.Kind == agent.OrderRelease:
 			steps = append(steps, q.release(now, t))
-		case o.Kind == agent.OrderForget && q.jobs[t.ID] != nil && q.jobs[t.ID].kind == agent.OrderAdopt:
+		case o.Kind == agent.OrderForget:
 			delete(q.jobs, t.ID)
+			delete(q.released, t.ID)
 		}
 	}
 	if len(steps) > 0 {
@@ -117,7 +118,7 @@ func spared(x *entry, up bool, at time.Time) string {
 	switch {
 	case !up:
 		return "is not established"
-	case x.born.After(at):
+	case x.born.After(at), x.born.IsZero() && x.tunnel.Since.After(at):
 		return "was established anew since the order"
 	}
 	return ""

@@ -237,6 +237,44 @@ func TestForget(t *testing.T) {
 	})
 }
 
+// TestForgetRelease: an order to give tunnels up can be taken back.
+func TestForgetRelease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: sites(5, time.Now())}
+		l := begin(t, soft, 1, func(_ *lab, o *Options) { o.Adopt = Pace{Rate: 1, Burst: 1} })
+		settle(time.Minute)
+		l.directors[0].order(order(agent.OrderRelease, upTo(5)...))
+		settle(10 * time.Millisecond)
+		before := len(soft.gave())
+		l.directors[0].order(order(agent.OrderForget, upTo(5)...))
+		settle(time.Minute)
+		if n := len(soft.gave()); before == 5 || n > before+1 || l.agent.Status().RealServers[0].Release.Queued != 0 {
+			t.Errorf("gave up %d before the order was taken back, %d in all", before, n)
+		}
+	})
+}
+
+// TestOldReleaseNewAgent: what came back after an order to give it up is left alone by an agent that was started after that, too.
+func TestOldReleaseNewAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Hour)
+		soft := &software{up: sites(2, time.Now().Add(-10*time.Second))}
+		soft.up[1].Since = time.Now().Add(-5 * time.Minute)
+		l := begin(t, soft, 1, nil)
+		settle(time.Second)
+		o := order(agent.OrderRelease, 0, 1)
+		for i := range o.Tunnels {
+			o.Tunnels[i].AgeMillis = 60_000
+		}
+		want := soft.up[1].Peer
+		l.directors[0].order(o)
+		settle(2 * time.Second)
+		if g := soft.gave(); !slices.Equal(g, []string{want}) {
+			t.Errorf("released %v, want %s, which was there at the order", g, want)
+		}
+	})
+}
+
 // TestLaterOrderCounts: a tunnel that goes and comes back before its turn is neither released nor adopted twice.
 func TestLaterOrderCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

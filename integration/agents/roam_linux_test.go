@@ -54,6 +54,24 @@ func TestRoaming(t *testing.T) {
 	f.measure("repin-after-roam", 3*time.Second)
 }
 
+// TestRoamingElsewhere: a site whose new address unknown endpoints' packets from which go to another real server is established
+// there, and fetched back: its subnets, and its pin, are where they were.
+func TestRoamingElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, hashing{}, lab.Options{Sites: 2, RealServers: 2})
+	s := r.Sites[1]
+	at := r.placed(s)
+	there := r.hashedTo(r.other(s))
+	f := r.flow(s)
+	r.must("roam", s.Roam(netip.AddrPortFrom(there, 40002)))
+	r.until(60*time.Second, "see it at "+at.Name+" again", func() error { return r.seenFrom(s, at, there.String()+":40002") })
+	r.rest(time.Second)
+	f.measure("roam-elsewhere", 45*time.Second)
+	if got := r.placed(s); got != at {
+		t.Errorf("it moved to %s", got.Name)
+	}
+}
+
 // seenFrom is an error unless a site's tunnel is seen at a real server, from an address, and is right there.
 func (r *rig) seenFrom(s *lab.Site, rs *lab.RealServer, endpoint string) error {
 	list, err := r.d.Client.Seen(r.ctx, api.SeenFilter{States: []string{api.SeenRight, api.SeenWrong, api.SeenUnknown}, Limit: 1000})

@@ -24,7 +24,8 @@ func (h *Host) Plan(ctx context.Context) ([]Change, error) {
 }
 
 // Apply makes the host right, and tells what it did and what it left. It is idempotent; to keep the host right, call it again.
-// What a configuration wanted that an earlier Apply had is put back. A real server that cannot be made right does not stop the
+// What another configuration wanted, that an earlier Apply had, is put back; while the configuration stays nothing is, since what is
+// needed comes and goes with devices that are down for a while. A real server that cannot be made right does not stop the
 // others; of one, nothing is done after what failed, so that a VIP is not held where it would be answered for.
 func (h *Host) Apply(ctx context.Context) ([]Change, error) {
 	return h.locked(func(st *state) ([]Change, error) { return h.walk(ctx, &run{host: h, state: st}) })
@@ -74,6 +75,8 @@ func (h *Host) spaces(st *state) []space.Space {
 }
 
 func (h *Host) walk(ctx context.Context, r *run) ([]Change, error) {
+	config := h.cfg.digest()
+	r.other = r.state.Config != config
 	var errs []error
 	for _, s := range h.spaces(r.state) {
 		var instances []*Instance
@@ -84,7 +87,11 @@ func (h *Host) walk(ctx context.Context, r *run) ([]Change, error) {
 		}
 		errs = append(errs, r.in(s, func(v *view) error { return r.all(ctx, v, instances) }))
 	}
-	return r.changes, errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || r.dry || !r.other {
+		return r.changes, err
+	}
+	r.state.Config = config
+	return r.changes, r.save()
 }
 
 // A run is one call of Plan, Apply or Revert.
@@ -92,6 +99,7 @@ type run struct {
 	host    *Host
 	state   *state
 	dry     bool
+	other   bool // the configuration is another than that of the last Apply
 	changes []Change
 }
 
@@ -127,7 +135,7 @@ func (r *run) all(ctx context.Context, v *view, instances []*Instance) error {
 	p, whole, err := planFor(v, r.state, r.host.cfg.Instances, instances)
 	r.changes = append(r.changes, p.notes...)
 	errs := []error{err}
-	if whole {
+	if whole && r.other {
 		errs = append(errs, r.undoAll(ctx, v, func(rec record) bool {
 			return !slices.ContainsFunc(p.wants, func(w want) bool { return w.key() == rec.Key })
 		}))
@@ -153,7 +161,8 @@ func (r *run) do(ctx context.Context, v *view, w want) error {
 	if err != nil {
 		return fmt.Errorf("read %v: %w", w, err)
 	}
-	ours := r.state.find(string(v.space), w.key()) != nil
+	rec := r.state.find(string(v.space), w.key())
+	ours := rec != nil
 	c := Change{Space: v.space, Object: w.String(), From: shown(w.piece, now), To: w.value, Why: w.why}
 	switch {
 	case w.same(now, w.value), slices.Contains(w.good, now):
@@ -164,6 +173,8 @@ func (r *run) do(ctx context.Context, v *view, w want) error {
 		return nil
 	case !ours && w.object() && now != "":
 		return fmt.Errorf("%v is there already, %s, where %s is wanted: remove it, or give the real server another name", w, now, w.value)
+	case ours && w.object() && now != "" && !rec.made(w.piece, now):
+		return fmt.Errorf("%v is %s, which is not ours, where %s is wanted: somebody else made it anew; remove it, or give the real server another name", w, now, w.value)
 	case r.dry:
 		r.changes = append(r.changes, c)
 		return nil
@@ -183,6 +194,11 @@ func (r *run) do(ctx context.Context, v *view, w want) error {
 	}
 	r.changes = append(r.changes, c)
 	return nil
+}
+
+// made tells whether a value is one that we made.
+func (r *record) made(p piece, now string) bool {
+	return slices.ContainsFunc(r.Made, func(value string) bool { return p.same(now, value) })
 }
 
 // shown is a value for people: of forwarding, the switch without all that it changes.
@@ -213,7 +229,7 @@ func (r *run) undo(ctx context.Context, v *view, rec record) error {
 	if err != nil {
 		return fmt.Errorf("read %v: %w", p, err)
 	}
-	made := slices.ContainsFunc(rec.Made, func(value string) bool { return p.same(now, value) })
+	made := rec.made(p, now)
 	c := Change{Space: v.space, Object: p.String(), From: shown(p, now), To: shown(p, rec.Was), Why: "it is as it was before"}
 	switch {
 	case now == "" || p.same(now, rec.Was): // gone with its device, or never changed

@@ -1,6 +1,8 @@
 package host
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -21,6 +23,15 @@ const (
 type Config struct {
 	Instances []Instance
 	StateFile string // what was there before; its directory is there
+}
+
+// digest tells one set of instances from another.
+func (c *Config) digest() string {
+	b, err := json.Marshal(c.Instances)
+	if err != nil { // it is all plain data
+		panic(err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(b))
 }
 
 // An Instance is one real server.

@@ -15,7 +15,8 @@ const stateFormat = 1
 // state is what was changed, in the order in which it was.
 type state struct {
 	Format  int               `json:"format"`
-	Lives   map[string]string `json:"lives"` // of network namespaces
+	Config  string            `json:"config,omitempty"` // digest of the one that was applied last, whole
+	Lives   map[string]string `json:"lives"`            // of network namespaces
 	Records []record          `json:"records"`
 }
 

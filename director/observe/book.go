@@ -87,6 +87,7 @@ func (b *Book) News() (news []Sighting) {
 	for b.news.Len() > 0 && len(news) < newsAtOnce {
 		x := b.news.Front().Value.(*record)
 		b.untell(x)
+		x.from = netip.AddrPort{}
 		news = append(news, x.sighting())
 	}
 	if b.news.Len() > 0 {

@@ -21,6 +21,7 @@ type twin struct {
 	seq, filling uint64
 	listed       map[string]bool
 	peers        map[string]Sighting
+	from         map[string]netip.AddrPort // where a peer was that has moved, and nobody has noticed
 }
 
 func (w *twin) report(r *agent.Report, now time.Time) (err bool) {
@@ -38,7 +39,12 @@ func (w *twin) report(r *agent.Report, now time.Time) (err bool) {
 		old, known := w.peers[t.Peer]
 		x := Sighting{RealServer: r.RealServer, Tunnel: t, Before: old.Before}
 		if known && old.Endpoint != t.Endpoint {
-			x.Before = old.Endpoint
+			if _, moved := w.from[t.Peer]; !moved {
+				w.from[t.Peer] = old.Endpoint
+			}
+			if x.Before = w.from[t.Peer]; x.Before == t.Endpoint {
+				x.Before = netip.AddrPort{}
+			}
 		}
 		if t.Since.After(now) {
 			x.Since = now
@@ -90,7 +96,7 @@ func newHistory(t *testing.T, data []byte) *history {
 	h := &history{t: t, data: data, at: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), lines: map[string]*line{}, twins: map[string]*twin{}}
 	h.book = NewBook(func() time.Time { return h.at })
 	for _, rs := range []string{"rs1", "rs2"} {
-		h.twins[rs] = &twin{peers: map[string]Sighting{}}
+		h.twins[rs] = &twin{peers: map[string]Sighting{}, from: map[string]netip.AddrPort{}}
 		h.join(rs, "first")
 	}
 	return h
@@ -160,7 +166,11 @@ func (h *history) step() {
 	for name, w := range h.twins { // when exactly what is old is forgotten is the Book's to say
 		maps.DeleteFunc(w.peers, func(peer string, x Sighting) bool {
 			_, held := h.book.servers[name].peers[peer]
-			return !held && !x.Gone.IsZero() && h.at.Sub(x.Gone) > remember
+			old := !held && !x.Gone.IsZero() && h.at.Sub(x.Gone) > remember
+			if old {
+				delete(w.from, peer)
+			}
+			return old
 		})
 	}
 	rs := []string{"rs1", "rs2"}[h.pick(2)]
@@ -171,6 +181,10 @@ func (h *history) step() {
 		h.join(rs, h.lines[rs].instance+"+")
 	case 2:
 		h.at = h.at.Add(time.Duration(h.pick(20)) * time.Minute)
+	case 3:
+		for _, x := range h.book.News() {
+			delete(h.twins[x.RealServer].from, x.Peer)
+		}
 	default:
 		r := h.report(rs)
 		_, err := h.book.report(h.lines[rs], r)

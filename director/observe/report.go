@@ -2,6 +2,7 @@ package observe
 
 import (
 	"fmt"
+	"net/netip"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -108,7 +109,13 @@ func (b *Book) see(s *server, t agent.Tunnel, now time.Time) (x *record, news bo
 		news = x.gone != nil || x.Endpoint != t.Endpoint || x.Local != t.Local || t.Since.After(x.Since)
 		if x.Endpoint != t.Endpoint {
 			b.unindex(x)
-			x.Before, known = x.Endpoint, false
+			known = false
+			if !x.from.IsValid() {
+				x.from = x.Endpoint
+			}
+			if x.Before = x.from; x.from == t.Endpoint { // there and back, and nobody has noticed
+				x.Before = netip.AddrPort{}
+			}
 		}
 	}
 	if x.gone != nil {

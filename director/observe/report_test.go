@@ -282,6 +282,45 @@ func TestNews(t *testing.T) {
 	}
 }
 
+// A site that moves twice before anybody takes the news was where it was known to be.
+func TestMovesTwiceInOneTurn(t *testing.T) {
+	at := func(port uint16) agent.Tunnel {
+		x := tunnel(1)
+		x.Endpoint = netip.AddrPortFrom(x.Endpoint.Addr(), port)
+		return x
+	}
+	for _, c := range []struct {
+		name   string
+		known  bool // the first place was news before
+		ports  []uint16
+		before uint16 // 0: nowhere
+	}{
+		{"twice", true, []uint16{1, 2, 3}, 1},
+		{"twice, and new", false, []uint16{1, 2, 3}, 1},
+		{"there and back", true, []uint16{1, 2, 1}, 0},
+		{"there and back and on", true, []uint16{1, 2, 1, 3}, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newStand(t)
+			s.whole(at(c.ports[0]))
+			if c.known {
+				s.News()
+			}
+			for _, p := range c.ports[1:] {
+				s.say(agent.Report{Up: []agent.Tunnel{at(p)}})
+			}
+			if news := s.News(); len(news) != 1 || news[0].Before.Port() != c.before {
+				t.Errorf("news %+v", news)
+			}
+			last := c.ports[len(c.ports)-1]
+			s.say(agent.Report{Up: []agent.Tunnel{at(9)}})
+			if news := s.News(); len(news) != 1 || news[0].Before.Port() != last {
+				t.Errorf("then moved from %d: %+v", last, news)
+			}
+		})
+	}
+}
+
 // An agent tells of changes only: what it told long ago is true until it falls silent, and no longer.
 func TestHeard(t *testing.T) {
 	s := newStand(t)

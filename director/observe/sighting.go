@@ -15,7 +15,7 @@ import (
 type Sighting struct {
 	RealServer string
 	agent.Tunnel
-	Before netip.AddrPort // where it was before Endpoint; invalid: nowhere else
+	Before netip.AddrPort // where it was before Endpoint, as it was news then; invalid: nowhere else
 	Heard  time.Time      // when it was still true by its agent's word, by this director's clock
 	Gone   time.Time      // when it was told to have ended; zero: it has not
 }
@@ -24,9 +24,10 @@ type Sighting struct {
 type record struct {
 	Sighting
 	of    *server
-	round uint64        // of the whole report that listed it last
-	gone  *list.Element // of of.gone; nil: it has not ended
-	news  *list.Element // of the Book's news; nil: it is none
+	round uint64         // of the whole report that listed it last
+	gone  *list.Element  // of of.gone; nil: it has not ended
+	news  *list.Element  // of the Book's news; nil: it is none
+	from  netip.AddrPort // where it was when it was news last; invalid: it has not moved since
 }
 
 // sighting is what others may see: an agent tells of changes only, so each word of it confirms all that it told before.

@@ -177,9 +177,10 @@ func TestHealth(t *testing.T) {
 		{"gone, and the data path with it", 0, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
 		{"gone, the data path lives", 10, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "headless", 10},
 		{"gone, a data path of its own", -1, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
-		{"hung", -1, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "dead", 0},
+		{"hung", -1, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "headless", 10},
 		{"hung, the data path lives", 10, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "headless", 10},
-		{"nonsense", -1, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hangs*lookAgain, 0, "dead", 0},
+		{"nonsense", -1, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*lookLimit, "headless", 10},
+		{"nonsense, and the data path is gone", 0, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*lookLimit, "dead", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

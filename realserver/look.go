@@ -22,14 +22,16 @@ const (
 	lookTrying = time.Second
 	// lookShare is the share of its time, one in so many, that the loop looks at the most when changes never end.
 	lookShare = 5
-	// hangs is how many looks in a row must go unanswered before software that is there counts as not working.
+	// hangs is how many looks in a row must go unanswered, and hung for how long, before software that is there counts as not working:
+	// one that fails at once, three times in a moment, may be in the middle of a restart.
 	hangs = 3
+	hung  = hangs * lookLimit
 )
 
 // lookAfter looks at the terminator again and again. It owns the verdict about its health.
 func (in *instance) lookAfter(ctx context.Context) error {
 	var clock wall
-	misses := 0
+	var misses misses
 	for ctx.Err() == nil {
 		began := time.Now()
 		misses = in.look(ctx, began, clock.step(began), misses)
@@ -37,7 +39,7 @@ func (in *instance) lookAfter(ctx context.Context) error {
 		in.asked.open(began)
 		pause := in.o.Look
 		switch {
-		case misses > 0:
+		case misses.n > 0:
 			pause = lookAgain
 		case in.queue.trying():
 			pause = min(pause, lookTrying)
@@ -69,24 +71,32 @@ func (in *instance) rest(ctx context.Context, pause, soon time.Duration) {
 	}
 }
 
-// look asks the terminator once. It returns how many looks in a row failed.
-func (in *instance) look(ctx context.Context, now time.Time, step time.Duration, misses int) int {
+// misses are looks in a row that failed.
+type misses struct {
+	n     int
+	since time.Time // when the first one began
+}
+
+// look asks the terminator once. It returns the looks in a row that failed.
+func (in *instance) look(ctx context.Context, now time.Time, step time.Duration, m misses) misses {
 	limited, cancel := context.WithTimeout(ctx, lookLimit)
 	list, err := in.Terminator.Tunnels(limited)
 	cancel()
 	if ctx.Err() != nil {
-		return misses
+		return m
 	}
 	if err == nil {
 		in.seen(now, step, list)
-		return 0
+		return misses{}
 	}
-	misses++
-	if errors.Is(err, terminator.ErrGone) || misses >= hangs {
+	if m.n++; m.n == 1 {
+		m.since = now
+	}
+	if errors.Is(err, terminator.ErrGone) || m.n >= hangs && time.Since(m.since) >= hung {
 		in.fails(ctx, now, err)
 	}
 	in.queue.look(now)
-	return misses
+	return m
 }
 
 // seen takes in what is established.
@@ -109,8 +119,13 @@ func (in *instance) seen(now time.Time, step time.Duration, list []agent.Tunnel)
 // fails finds out what software still carries whose control process does not answer.
 func (in *instance) fails(ctx context.Context, now time.Time, why error) {
 	d, ok := in.Terminator.(terminator.DataPath)
-	if !ok {
+	switch {
+	case ok:
+	case errors.Is(why, terminator.ErrGone):
 		in.dies(now, why.Error())
+		return
+	default: // not known to be dead: what lists the tunnels may be what fails
+		in.verdict(agent.HealthHeadless, why.Error(), uint32(in.book.count()))
 		return
 	}
 	limited, cancel := context.WithTimeout(ctx, lookLimit)

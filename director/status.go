@@ -138,7 +138,9 @@ func (v view) realServers(t *affinity.Table, stats plane.Stats) []api.RealServer
 			}
 		}
 		if r.Drain = drainStatus(t, rs, r.Tunnels, v.d.o.Now()); r.Drain != nil {
-			r.Drain.Stuck = v.d.health.Load().stuck[rs.Name]
+			if r.Drain.Stuck = v.d.health.Load().stuck[rs.Name]; r.Drain.Stuck != "" {
+				r.Drain.ETA = nil // nobody knows
+			}
 		}
 		out = append(out, r)
 	}

@@ -17,24 +17,43 @@ import (
 	"tunneldirector/director/observe"
 )
 
-// listenAgents opens what agents dial; none if the node's file names nothing.
-func listenAgents(c config.Agents) ([]net.Listener, error) {
-	var out []net.Listener
-	for _, address := range c.Listen {
-		l, err := net.Listen("tcp", address)
-		if err != nil {
-			for _, l := range out {
-				_ = l.Close()
-			}
-			return nil, fmt.Errorf("listen for agents: %w", err)
-		}
-		out = append(out, l)
-	}
-	return out, nil
+// agents is how the agents on real servers are heard. The zero value: they are not.
+type agents struct {
+	own       *ca.Credential
+	book      *observe.Book
+	listeners []net.Listener
 }
 
-// serveAgents serves the agents on real servers until ctx ends. Who dials proves by its certificate whose host's agent it is.
-func serveAgents(ctx context.Context, book *observe.Book, d *loop.Director, own *ca.Credential, listeners []net.Listener, log *slog.Logger) error {
+// openAgents opens what agents dial, if the node's file names something.
+func openAgents(cfg config.Config, log *slog.Logger) (agents, error) {
+	own, err := credential(cfg, log)
+	if own == nil || err != nil {
+		return agents{}, err
+	}
+	a := agents{own: own, book: observe.NewBook(nil)}
+	for _, address := range cfg.Agents.Listen {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			for _, l := range a.listeners {
+				_ = l.Close()
+			}
+			return agents{}, fmt.Errorf("listen for agents: %w", err)
+		}
+		a.listeners = append(a.listeners, l)
+	}
+	return a, nil
+}
+
+// alarms tell weeks before the certificate towards agents ends.
+func (a agents) alarms() []string {
+	if a.own == nil || a.own.Alarm() == "" {
+		return nil
+	}
+	return []string{a.own.Alarm()}
+}
+
+// serve serves the agents until ctx ends. Who dials proves by its certificate whose host's agent it is.
+func (a agents) serve(ctx context.Context, d *loop.Director, log *slog.Logger) error {
 	o := d.AgentOptions()
 	o.Who = func(ctx context.Context, c net.Conn) (string, error) {
 		t, ok := c.(*tls.Conn)
@@ -48,21 +67,11 @@ func serveAgents(ctx context.Context, book *observe.Book, d *loop.Director, own 
 		return who.Name, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
-	for _, l := range listeners {
+	for _, l := range a.listeners {
 		g.Go(func() error {
-			return book.Serve(ctx, tls.NewListener(l, own.ServerConfig(ca.RoleAgent, agent.Protocol)), o)
+			return a.book.Serve(ctx, tls.NewListener(l, a.own.ServerConfig(ca.RoleAgent, agent.Protocol)), o)
 		})
-		log.Info("agents are served", "address", l.Addr().String(), "as", own.Identity().String())
+		log.Info("agents are served", "address", l.Addr().String(), "as", a.own.Identity().String())
 	}
 	return g.Wait()
-}
-
-// certificateAlarm tells weeks before the certificate towards agents ends.
-func certificateAlarm(own *ca.Credential) func() []string {
-	return func() []string {
-		if own == nil || own.Alarm() == "" {
-			return nil
-		}
-		return []string{own.Alarm()}
-	}
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"log/slog"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
 	"tunneldirector/cluster/ca"
 	"tunneldirector/director/agent"
-	"tunneldirector/director/config"
 )
 
 // certified is a certificate of a cluster, from files.
@@ -42,7 +42,7 @@ func TestAgentsCertificates(t *testing.T) {
 		*a = made
 	}
 	w := furnished(t) // rs1 is of host node-a, rs2 of node-b
-	listeners, err := listenAgents(config.Agents{Listen: []string{"127.0.0.1:0"}})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestAgentsCertificates(t *testing.T) {
 	served := make(chan error, 1)
 	director := certified(t, own, ca.RoleDirector, "d1")
 	go func() {
-		served <- serveAgents(ctx, w.agents, w.d, director, listeners, slog.New(slog.DiscardHandler))
+		served <- agents{director, w.agents, []net.Listener{l}}.serve(ctx, w.d, slog.New(slog.DiscardHandler))
 	}()
 	defer func() {
 		cancel()
@@ -78,7 +78,7 @@ func TestAgentsCertificates(t *testing.T) {
 		{"its own again", nodeA, "rs1", true, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			words, welcome := greetDirector(t, listeners[0].Addr().String(), c.config, c.rs)
+			words, welcome := greetDirector(t, l.Addr().String(), c.config, c.rs)
 			if welcome != c.welcome || c.words == "" && words != "" || !strings.Contains(words, c.words) {
 				t.Errorf("welcome %v, refused %q", welcome, words)
 			}

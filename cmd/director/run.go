@@ -26,7 +26,6 @@ import (
 	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
-	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 )
 
@@ -106,29 +105,21 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	defer func() { err = errors.Join(err, kernel.close()) }()
-	own, err := credential(cfg, log)
+	agents, err := openAgents(cfg, log)
 	if err != nil {
 		return err
 	}
-	var book *observe.Book
-	if own != nil {
-		book = observe.NewBook(nil)
-	}
-	d, err := loop.Open(ctx, stored, loop.Options{Agents: book, Alarms: certificateAlarm(own), Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+	d, err := loop.Open(ctx, stored, loop.Options{Agents: agents.book, Alarms: agents.alarms, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
 	if err != nil {
 		return err
 	}
 	kernel.report(d.Report)
-	if kernel.ear != nil && book != nil {
-		kernel.ear(book.Heard, book.Flooded)
+	if kernel.ear != nil && agents.book != nil {
+		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
 	server := api.New(d, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
 	listeners, err := listen(cfg.API)
-	if err != nil {
-		return err
-	}
-	toAgents, err := listenAgents(cfg.Agents)
 	if err != nil {
 		return err
 	}
@@ -138,9 +129,7 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	g.Go(func() error { return d.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listeners) })
 	g.Go(func() error { return tidy(ctx, d) })
-	if own != nil {
-		g.Go(func() error { return serveAgents(ctx, book, d, own, toAgents, log) })
-	}
+	g.Go(func() error { return agents.serve(ctx, d, log) })
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}

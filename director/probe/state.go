@@ -37,6 +37,18 @@ func (p *Prober) Snapshot() []State {
 	return out
 }
 
+// StateOf is Snapshot of one target, by name; false: it is none. It copies no other.
+func (p *Prober) StateOf(name string) (State, bool) {
+	if boards := p.boards.Load(); boards != nil {
+		for _, b := range *boards {
+			if s := b.Load(); s.Name == name {
+				return *s, true
+			}
+		}
+	}
+	return State{}, false
+}
+
 // publish shows the boards of the targets as they are now.
 func (l *loop) publish() {
 	boards := make([]*board, len(l.targets))

@@ -17,6 +17,9 @@ func TestSnapshot(t *testing.T) {
 			t.Helper()
 			got := p.Snapshot()
 			for i := range got {
+				if one, ok := p.StateOf(got[i].Name); !ok || one != got[i] {
+					t.Errorf("%s: alone %v %+v, among all %+v", what, ok, one, got[i])
+				}
 				if got[i].Since.Before(from) || got[i].Since.After(time.Now()) {
 					t.Errorf("%s: since %v", what, got[i].Since)
 				}
@@ -25,6 +28,9 @@ func TestSnapshot(t *testing.T) {
 			if d := cmp.Diff(want, got); d != "" {
 				t.Errorf("%s: %s", what, d)
 			}
+		}
+		if _, ok := p.StateOf("nobody"); ok {
+			t.Error("nobody has a state")
 		}
 		time.Sleep(time.Second)
 		check("at first", State{Index: 7, Name: "rs1", Cause: "udp to 198.51.100.1:51820: it is not known yet whether the port is closed"})

@@ -20,6 +20,7 @@ type Book struct {
 
 	mu      sync.RWMutex // guards what follows
 	servers map[string]*server
+	closed  map[string]bool          // by real server: whether it is to take no new tunnels, once somebody has said so
 	byAddr  map[netip.Addr][]*record // by outer address, in order
 	news    list.List                // of *record
 	swept   time.Time
@@ -63,7 +64,7 @@ func NewBook(now func() time.Time) *Book {
 	if now == nil {
 		now = time.Now
 	}
-	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, byAddr: map[netip.Addr][]*record{}}
+	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, closed: map[string]bool{}, byAddr: map[netip.Addr][]*record{}}
 }
 
 // Changed gets a value after something was noted that a director may want to act on.
@@ -171,12 +172,16 @@ func (b *Book) Agents() []Agent {
 	return out
 }
 
-// Forget drops all that is known of a real server that no agent speaks for now.
+// Forget drops all that is known, and wanted, of a real server that no agent speaks for now.
 func (b *Book) Forget(realServer string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	s, ok := b.servers[realServer]
-	if !ok || s.line != nil {
+	if ok && s.line != nil {
+		return
+	}
+	delete(b.closed, realServer)
+	if !ok {
 		return
 	}
 	for _, x := range s.peers {
@@ -207,6 +212,9 @@ func (b *Book) note(l *line, st *agent.Status) error {
 		return fmt.Errorf("status of real server %q: this agent does not speak for it", st.RealServer)
 	}
 	was, now := s.status, b.now()
+	if closed, said := b.closed[s.name]; s.statusAt.Before(s.since) && st.Closed && said && !closed {
+		s.close(false) // it was opened again while the agent, or this director, was away
+	}
 	s.status, s.statusAt = *st, now
 	b.sweep(now)
 	if was.Health != st.Health || was.Load.Full != st.Load.Full || was.Closed != st.Closed {

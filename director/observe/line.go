@@ -210,6 +210,7 @@ func (b *Book) seat(l *line, hello agent.Server, now time.Time) (refused string)
 	s.told = s.confirmed()
 	if s.instance != l.instance {
 		s.instance, s.seq = l.instance, 0
+		s.status, s.statusAt = agent.Status{}, time.Time{} // an earlier run's word is not this one's
 	}
 	s.line, s.host, s.hello, s.since, s.filling = l, l.host, hello, now, 0
 	for _, x := range s.peers { // what was established meanwhile elsewhere is stale here
@@ -228,6 +229,9 @@ func (b *Book) begin(l *line) {
 	for _, s := range b.servers {
 		if s.line == l {
 			s.resend(b.now())
+			if closed, said := b.closed[s.name]; closed || said && s.status.Closed {
+				s.close(closed)
+			}
 		}
 	}
 }

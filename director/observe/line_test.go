@@ -382,3 +382,19 @@ func TestFlooded(t *testing.T) {
 	heard("silent", time.Time{}, false)
 	s.line = nil
 }
+
+// Of a new instance of an agent nothing is known until it says so; the same one has said it.
+func TestStatusOfAnEarlierRun(t *testing.T) {
+	s := newStand(t)
+	if err := s.note(s.line, &agent.Status{RealServer: "rs1", Health: agent.HealthDead, Closed: true}); err != nil {
+		t.Fatal(err)
+	}
+	s.join("one")
+	if a, _ := s.Agent("rs1"); a.Status.Health != agent.HealthDead || a.Heard.IsZero() {
+		t.Errorf("the same instance: %+v", a)
+	}
+	s.join("two")
+	if a, _ := s.Agent("rs1"); a.Status.Health != agent.HealthUnknown || a.Status.Closed || !a.Heard.IsZero() {
+		t.Errorf("a new instance inherits %+v", a)
+	}
+}

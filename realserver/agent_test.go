@@ -177,10 +177,10 @@ func TestHealth(t *testing.T) {
 		{"gone, and the data path with it", 0, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
 		{"gone, the data path lives", 10, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "headless", 10},
 		{"gone, a data path of its own", -1, func(s *software) { s.err = errGone }, 5 * time.Second, 0, "dead", 0},
-		{"hung", -1, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "headless", 10},
-		{"hung, the data path lives", 10, func(s *software) { s.hung = true }, 5*time.Second + hangs*(lookLimit+lookAgain), 5*time.Second + 2*lookLimit, "headless", 10},
-		{"nonsense", -1, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*lookLimit, "headless", 10},
-		{"nonsense, and the data path is gone", 0, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*lookLimit, "dead", 0},
+		{"hung", -1, func(s *software) { s.hung = true }, 5*time.Second + hangs*(LookLimit+lookAgain), 5*time.Second + 2*LookLimit, "headless", 10},
+		{"hung, the data path lives", 10, func(s *software) { s.hung = true }, 5*time.Second + hangs*(LookLimit+lookAgain), 5*time.Second + 2*LookLimit, "headless", 10},
+		{"nonsense", -1, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*LookLimit, "headless", 10},
+		{"nonsense, and the data path is gone", 0, func(s *software) { s.err = errors.New("answers nonsense") }, 5*time.Second + hung + lookAgain, 5*time.Second + 2*LookLimit, "dead", 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -204,7 +204,7 @@ func TestHealth(t *testing.T) {
 					t.Errorf("%s with %d tunnels, probes answered by %s; want %s with %d", d.health(), d.up(), l.answer().Health, tt.want, tt.up)
 				}
 				k.set(func(s *software) { s.err, s.hung, s.up = nil, false, sites(7, time.Now()) })
-				settle(lookAgain + lookLimit)
+				settle(lookAgain + LookLimit)
 				if d.health() != "working" || d.up() != 7 {
 					t.Errorf("after a restart: %s with %d tunnels", d.health(), d.up())
 				}

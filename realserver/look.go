@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// lookLimit is how long the software may take to say what is established.
-	lookLimit = 2 * time.Second
+	// LookLimit is how long the software may take to say what is established.
+	LookLimit = 2 * time.Second
 	// lookAgain is the pause between looks at software that does not work.
 	lookAgain = 100 * time.Millisecond
 	// lookSoon gathers the changes that the software tells one by one.
@@ -25,7 +25,7 @@ const (
 	// hangs is how many looks in a row must go unanswered, and hung for how long, before software that is there counts as not working:
 	// one that fails at once, three times in a moment, may be in the middle of a restart.
 	hangs = 3
-	hung  = hangs * lookLimit
+	hung  = hangs * LookLimit
 )
 
 // lookAfter looks at the terminator again and again. It owns the verdict about its health.
@@ -79,7 +79,7 @@ type misses struct {
 
 // look asks the terminator once. It returns the looks in a row that failed.
 func (in *instance) look(ctx context.Context, now time.Time, step time.Duration, m misses) misses {
-	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	limited, cancel := context.WithTimeout(ctx, LookLimit)
 	list, err := in.Terminator.Tunnels(limited)
 	cancel()
 	if ctx.Err() != nil {
@@ -128,7 +128,7 @@ func (in *instance) fails(ctx context.Context, now time.Time, why error) {
 		in.verdict(agent.HealthHeadless, why.Error(), uint32(in.book.count()))
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, lookLimit)
+	limited, cancel := context.WithTimeout(ctx, LookLimit)
 	defer cancel()
 	switch n, err := d.Carries(limited); {
 	case ctx.Err() != nil:

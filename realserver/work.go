@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// askLimit is how long the software may take to begin with a tunnel, or to give one up.
-	askLimit = 5 * time.Second
+	// AskLimit is how long the software may take to begin with a tunnel, or to give one up.
+	AskLimit = 5 * time.Second
 	// workEvery is how often it is asked what the software works with, as long as none of its processes ends.
 	workEvery = 30 * time.Second
 	// recent is how old the picture may be by which a tunnel is released: within it a site may come back that is not spared.
@@ -57,7 +57,7 @@ func (in *instance) adopt(ctx context.Context, j *job) {
 	if !ok {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, askLimit)
+	limited, cancel := context.WithTimeout(ctx, AskLimit)
 	err := in.Terminator.Adopt(limited, t)
 	cancel()
 	if ctx.Err() != nil {
@@ -78,7 +78,7 @@ func (in *instance) release(ctx context.Context, j *job) {
 	if !ok {
 		return
 	}
-	limited, cancel := context.WithTimeout(ctx, askLimit)
+	limited, cancel := context.WithTimeout(ctx, AskLimit)
 	err := in.Terminator.Release(limited, t)
 	cancel()
 	if ctx.Err() != nil {
@@ -116,7 +116,7 @@ func (in *instance) obeyAccept(ctx context.Context) error {
 		in.mu.Lock()
 		on := !in.closed
 		in.mu.Unlock()
-		limited, cancel := context.WithTimeout(ctx, askLimit)
+		limited, cancel := context.WithTimeout(ctx, AskLimit)
 		err := in.Terminator.Accept(limited, on)
 		cancel()
 		switch {
@@ -189,7 +189,7 @@ func (in *instance) guard(ctx context.Context, w terminator.Worker) error {
 	})
 	defer ps.close()
 	for ctx.Err() == nil {
-		limited, cancel := context.WithTimeout(ctx, lookLimit)
+		limited, cancel := context.WithTimeout(ctx, LookLimit)
 		work, err := w.Work(limited)
 		cancel()
 		wait := workEvery

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"tunneldirector/cmd/console"
+	"tunneldirector/realserver/terminator"
 )
 
 func TestStatusAndTunnels(t *testing.T) {
@@ -38,7 +40,7 @@ func TestStatusAndTunnels(t *testing.T) {
 		runIn(t.Context(), t, append(append(words[:1:1], at...), words[1:]...)...).Exits(s.code, s.out...).Tells(s.errs...)
 	}
 	w.soft.mu.Lock()
-	w.soft.err = os.ErrDeadlineExceeded
+	w.soft.err = fmt.Errorf("connection refused: %w", terminator.ErrGone)
 	w.soft.mu.Unlock()
 	until(t, console.ExitOK, "dead", append([]string{"status"}, at...)...).Exits(console.ExitOK, "TROUBLE  rs1 is dead")
 }

@@ -142,7 +142,7 @@ real_servers:
   - {name: "a name that is long", vips: [192.0.2.11], interface: eth0, method: tunnel, terminator: {kind: fastd, clear: rel}}
   -
   - {name: x, vips: [192.0.2.13], interface: eth0, terminator: {kind: exec, adopt: [ip, link], timeout: 1ms}}
-  - terminator: {kind: strongswan, timeout: 1h, connections: "[", subnets: 1}
+  - terminator: {kind: strongswan, timeout: 5001ms, connections: "[", subnets: 1}
 `, []string{
 			"real_servers[0].cpu_ceiling: 101 is not between 1 and 100 (line 5)", "real_servers[0].room.receive_buffer: 1024 is not between 65536 and 1073741824 (line 5)",
 			"real_servers[0].room.queue: 1 is not between 100 and 1000000 (line 5)", `real_servers[0].terminator.kind: "charon" is not one of `,
@@ -153,9 +153,9 @@ real_servers:
 			"real_servers[2].terminator.kind: is missing; one of ",
 			"real_servers[3].terminator.socket: is missing (line 8)", `real_servers[3].terminator.clear: "rel" is not an absolute path (line 8)`,
 			"real_servers[4]: is empty", "real_servers[5].terminator.tunnels: is missing: the program that lists what is established (line 10)",
-			`real_servers[5].terminator.adopt: "ip" is not the absolute path of a program (line 10)`, "real_servers[5].terminator.timeout: 1ms is not between 100ms and 1m0s (line 10)",
+			`real_servers[5].terminator.adopt: "ip" is not the absolute path of a program (line 10)`, "real_servers[5].terminator.timeout: 1ms is not between 100ms and 5s (line 10)",
 			"real_servers[6].terminator.subnets: unknown key", "real_servers[6].name: is missing (line 11)",
-			"real_servers[6].vips: is missing (line 11)", "real_servers[6].interface: is missing (line 11)", "real_servers[6].terminator.timeout: 1h0m0s is not between 100ms and 1m0s (line 11)",
+			"real_servers[6].vips: is missing (line 11)", "real_servers[6].interface: is missing (line 11)", "real_servers[6].terminator.timeout: 5.001s is not between 100ms and 5s (line 11)",
 			`real_servers[6].terminator.connections: "[" is not a pattern of names; write site-* (line 11)`}},
 	}
 	for _, tt := range tests {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"tunneldirector/realserver"
 	"tunneldirector/realserver/space"
 	"tunneldirector/realserver/terminator"
 	"tunneldirector/realserver/terminator/exec"
@@ -53,7 +54,7 @@ func newSettings(kind string) settings {
 	case "fastd":
 		return &fastD{Port: 10000}
 	case "exec":
-		return &programs{Timeout: 10 * time.Second}
+		return &programs{Timeout: realserver.AskLimit}
 	}
 	return nil
 }
@@ -109,7 +110,7 @@ type strongSwan struct {
 
 func (s *strongSwan) check(r *reader, at string) {
 	absolutePath(r, at+".socket", s.Socket)
-	within(r, at+".timeout", s.Timeout, 100*time.Millisecond, time.Minute)
+	within(r, at+".timeout", s.Timeout, 100*time.Millisecond, realserver.AskLimit)
 	pattern(r, at+".connections", s.Connections)
 }
 
@@ -148,7 +149,7 @@ type libreSwan struct {
 func (l *libreSwan) check(r *reader, at string) {
 	absolutePath(r, at+".run_dir", l.RunDir)
 	absolutePath(r, at+".whack", l.Program)
-	within(r, at+".timeout", l.Timeout, 100*time.Millisecond, time.Minute)
+	within(r, at+".timeout", l.Timeout, 100*time.Millisecond, realserver.AskLimit)
 	pattern(r, at+".connections", l.Connections)
 }
 
@@ -229,7 +230,7 @@ func (p *programs) check(r *reader, at string) {
 			r.at(at+"."+x.key, "%q is not the absolute path of a program", x.argv[0])
 		}
 	}
-	within(r, at+".timeout", p.Timeout, 100*time.Millisecond, time.Minute)
+	within(r, at+".timeout", p.Timeout, 100*time.Millisecond, realserver.AskLimit)
 }
 
 func (p *programs) make(s *RealServer) (terminator.Terminator, error) {

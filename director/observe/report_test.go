@@ -321,6 +321,43 @@ func TestMovesTwiceInOneTurn(t *testing.T) {
 	}
 }
 
+// An agent that tells of thousands of peers at one address and port makes nobody look at all of them, and hides nobody's.
+func TestManyAtOneAddress(t *testing.T) {
+	s := newStand(t)
+	site := tunnel(1)
+	list := tunnels(0, agent.MaxTunnels)
+	for i := range list {
+		list[i].Endpoint = site.Endpoint
+	}
+	s.whole(list...)
+	l := newLine(nil, "another host", "other")
+	if _, err := s.Book.join(l, hello("other", "rs2"), anyone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.report(l, &agent.Report{RealServer: "rs2", Seq: 1, Whole: true, First: true, Last: true, Up: []agent.Tunnel{site}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range []affinity.Endpoint{site.Endpoint, netip.AddrPortFrom(site.Endpoint.Addr(), 0)} {
+		count := map[string]int{}
+		for _, x := range s.Sightings(vips, []affinity.Endpoint{e}, false) {
+			count[x.RealServer]++
+		}
+		if count["rs1"] != atEach || count["rs2"] != 1 {
+			t.Errorf("at %v: %v", e, count)
+		}
+	}
+	for i := range list {
+		list[i].Endpoint = netip.AddrPortFrom(site.Endpoint.Addr(), uint16(i+1))
+	}
+	s.say(agent.Report{Up: list})
+	if n := len(s.Sightings(vips, []affinity.Endpoint{netip.AddrPortFrom(site.Endpoint.Addr(), 0)}, false)); n != atAll {
+		t.Errorf("%d at any port; wanted %d", n, atAll)
+	}
+	if n := len(s.Sightings(vips, []affinity.Endpoint{list[agent.MaxTunnels-1].Endpoint}, false)); n != 1 {
+		t.Errorf("%d at the last port", n)
+	}
+}
+
 // An agent tells of changes only: what it told long ago is true until it falls silent, and no longer.
 func TestHeard(t *testing.T) {
 	s := newStand(t)

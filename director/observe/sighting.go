@@ -45,6 +45,9 @@ const remember = 15 * time.Minute
 
 // Sightings are those of any of these endpoints at these VIPs, the newest establishment first; with gone, those too that are
 // only remembered. An endpoint with a port is not told apart where the sighting has none.
+//
+// Of what one real server has at one address and port it looks at atEach, and at atAll of an address and port, or of an address if
+// that is asked for: no site has as many, and an agent that tells of more than that costs no more, nor does it hide what others see.
 func (b *Book) Sightings(vips []netip.Addr, endpoints []affinity.Endpoint, gone bool) []Sighting {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
@@ -55,12 +58,12 @@ func (b *Book) Sightings(vips []netip.Addr, endpoints []affinity.Endpoint, gone 
 		case slices.Contains(endpoints[:i], e) || e.Port() != 0 && slices.Contains(endpoints, netip.AddrPortFrom(e.Addr(), 0)):
 			continue // the same again
 		case e.Port() == 0:
-			found = append(found, b.byAddr[e.Addr()]...)
+			found = some(found, b.byAddr[e.Addr()])
 			continue
 		case !slices.ContainsFunc(endpoints[:i], func(o affinity.Endpoint) bool { return o.Addr() == e.Addr() }):
-			found = append(found, b.at(e.Addr(), 0)...)
+			found = some(found, b.at(e.Addr(), 0))
 		}
-		found = append(found, b.at(e.Addr(), e.Port())...)
+		found = some(found, b.at(e.Addr(), e.Port()))
 	}
 	found = slices.DeleteFunc(found, func(x *record) bool {
 		return !gone && x.gone != nil || x.Local.IsValid() && !slices.Contains(vips, x.Local)
@@ -71,6 +74,24 @@ func (b *Book) Sightings(vips []netip.Addr, endpoints []affinity.Endpoint, gone 
 		out = append(out, x.sighting())
 	}
 	return out
+}
+
+const atEach, atAll = 32, 256
+
+// some appends those of a list in order that are looked at.
+func some(to, list []*record) []*record {
+	for left := atAll; len(list) > 0 && left > 0; {
+		x := list[0]
+		n, _ := slices.BinarySearchFunc(list, x, func(y, x *record) int {
+			if y.of == x.of && y.Endpoint.Port() == x.Endpoint.Port() {
+				return -1
+			}
+			return 1
+		})
+		take := min(n, atEach, left)
+		to, list, left = append(to, list[:take]...), list[n:], left-take
+	}
+	return to
 }
 
 // newest puts what is established before what has ended, and then the newer one first.
@@ -127,9 +148,11 @@ func (b *Book) unindex(x *record) {
 func (b *Book) at(addr netip.Addr, port uint16) []*record {
 	list := b.byAddr[addr]
 	from, _ := slices.BinarySearchFunc(list, port, func(x *record, p uint16) int { return cmp.Compare(x.Endpoint.Port(), p) })
-	to := from
-	for to < len(list) && list[to].Endpoint.Port() == port {
-		to++
-	}
-	return list[from:to]
+	n, _ := slices.BinarySearchFunc(list[from:], port, func(x *record, p uint16) int {
+		if x.Endpoint.Port() == p {
+			return -1
+		}
+		return 1
+	})
+	return list[from : from+n]
 }

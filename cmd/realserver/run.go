@@ -117,6 +117,7 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	d.answers.begin()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve(ctx, l, d.agent.Handler()) })
 	g.Go(func() error { return d.answers.run(ctx) })

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -22,6 +23,7 @@ type line struct {
 	out      chan agent.Message
 	over     chan error // of one: why the stream has to end
 	heard    time.Time  // under the Book's lock
+	missed   sync.Map   // of []netip.Addr by real server: its VIPs when a tunnel elsewhere was left out
 	open     bool       // it was told what is open, and gets orders as they come; under the Book's lock
 }
 
@@ -59,14 +61,14 @@ func (b *Book) Talk(ctx context.Context, c net.Conn, host string, o Options) err
 	g, ctx := errgroup.WithContext(ctx)
 	end := context.AfterFunc(ctx, func() { _ = conn.Close() }) // the first error is the cause: it closes, and what closing does comes later
 	defer end()
-	g.Go(func() error { return l.send(ctx, o) })
-	g.Go(func() error { return b.hear(l) })
+	g.Go(func() error { return b.send(ctx, l, o) })
+	g.Go(func() error { return b.hear(l, o) })
 	return g.Wait()
 }
 
 // send writes what waits, keeps the stream alive, and ends it when the agent may not speak for a real server any more: dialling
 // again, it is told which.
-func (l *line) send(ctx context.Context, o Options) error {
+func (b *Book) send(ctx context.Context, l *line, o Options) error {
 	idle := time.NewTicker(agent.Patience / 3)
 	defer idle.Stop()
 	for {
@@ -83,6 +85,9 @@ func (l *line) send(ctx context.Context, o Options) error {
 					return err
 				}
 			}
+			if err := b.recall(l, o); err != nil {
+				return err
+			}
 		}
 		if err := l.conn.Send(m); err != nil {
 			return err
@@ -91,7 +96,7 @@ func (l *line) send(ctx context.Context, o Options) error {
 }
 
 // hear takes in what the agent says until the stream ends.
-func (b *Book) hear(l *line) error {
+func (b *Book) hear(l *line, o Options) error {
 	for {
 		m, err := l.conn.Receive()
 		if err != nil {
@@ -102,6 +107,7 @@ func (b *Book) hear(l *line) error {
 		b.mu.Unlock()
 		switch {
 		case m.Report != nil:
+			l.sort(m.Report, o)
 			known, err := b.report(l, m.Report)
 			if err != nil {
 				return err

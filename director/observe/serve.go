@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -24,6 +25,9 @@ type Options struct {
 	May func(host string, s agent.Server) error
 	// Differs are sentences on how a real server's host is prepared for something else than the table says.
 	Differs func(s agent.Server) []string
+	// VIPs are a real server's. A tunnel at another address is none of ours, and left out. It is called without the Book's lock; an
+	// agent that had some left out tells all again when they have changed. nil, or nil of a real server: all are taken.
+	VIPs func(realServer string) []netip.Addr
 }
 
 const (

@@ -101,6 +101,21 @@ func TestLiveRoamedEndpointsAreKept(t *testing.T) {
 	})
 }
 
+// Both changes are told at once, as one news.
+func TestRoamedTwiceBeforeItWasHeard(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(2)
+		tun := site(1)
+		tun.Subnets = nil // nothing else tells who it is
+		w.pinTo(tun, "rs1")
+		one := w.agentOf("rs1", up(tun))
+		one.change([]agent.Tunnel{upAt(tun, "peer site-0001", "203.0.113.98:0"), upAt(tun, "peer site-0001", "203.0.113.99:0")})
+		if in := w.from("203.0.113.99"); in != "rs1" {
+			t.Errorf("it roamed twice, and goes to %q", in)
+		}
+	})
+}
+
 func TestRoamedWhileTheDiskRefusedIsFollowedLater(t *testing.T) {
 	inWorld(t, func(w *world) {
 		w.base(2)

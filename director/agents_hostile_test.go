@@ -152,6 +152,31 @@ func TestDrainedGetsNoPinsByItsAgentsWord(t *testing.T) {
 	})
 }
 
+// The agent that said so has ended; the next one has not looked yet, and then finds that all is well.
+func TestNewAgentIsNotHeadlessByTheOldWord(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(2)
+		for i := range 40 {
+			w.pinTo(site(i+1), "rs1")
+		}
+		one := w.agentOf("rs1", up(site(1)))
+		w.agentOf("rs2")
+		one.status(agent.HealthHeadless, false)
+		time.Sleep(10 * time.Second)
+		_ = one.conn.Close()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		one.dial("another instance")
+		time.Sleep(900 * time.Millisecond)
+		synctest.Wait()
+		one.status(agent.HealthWorking, false)
+		w.settle()
+		if got := w.on("rs1"); got != 40 {
+			t.Errorf("%d of 40 tunnels were moved by the word of an agent that has ended", 40-got)
+		}
+	})
+}
+
 // A clock that is set must not end all drains at once. No virtual time: that has no monotonic clock.
 func TestDrainDeadlineIsMonotonic(t *testing.T) {
 	d := &Director{deadlines: map[string]deadline{}}

@@ -19,16 +19,17 @@ import (
 // A talk is a Book that agents speak to, in virtual time.
 type talk struct {
 	*Book
-	t  *testing.T
-	o  Options
-	no atomic.Pointer[string] // a real server that nobody may speak for
+	t   *testing.T
+	o   Options
+	log strings.Builder        // to be read when all is at rest
+	no  atomic.Pointer[string] // a real server that nobody may speak for
 }
 
 func inTalk(t *testing.T, f func(*talk)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &talk{Book: NewBook(nil), t: t}
 		b.forbid("")
-		b.o = Options{Name: "d1", Log: slog.New(slog.DiscardHandler), Differs: func(agent.Server) []string { return nil }, May: func(_ string, s agent.Server) error {
+		b.o = Options{Name: "d1", Log: slog.New(slog.NewTextHandler(&b.log, nil)), Differs: func(agent.Server) []string { return nil }, May: func(_ string, s agent.Server) error {
 			if s.Name == *b.no.Load() {
 				return errors.New("it is not yours")
 			}

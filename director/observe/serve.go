@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
 	"tunneldirector/director/agent"
 )
@@ -34,7 +36,7 @@ const (
 	maxLines     = 1024 // agents at once,
 	maxHostLines = 64   // of which of one host
 	handshakes   = 256  // connections that have not proved who they are yet,
-	maxHandshake = 16   // of which from one address
+	maxHandshake = 16   // of which from one address, of IPv6 from one /64
 )
 
 // Serve answers agents on a listener until ctx ends, and closes it. When it returns, all streams have ended.
@@ -45,6 +47,7 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 	defer func() { _ = g.Wait() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	grumble := grumbler{log: o.Log, limit: rate.NewLimiter(rate.Every(time.Second), 10)}
 	lines, unproved := room{all: maxLines, each: maxHostLines}, room{all: handshakes, each: maxHandshake}
 	for {
 		c, err := l.Accept()
@@ -77,7 +80,7 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 				err = fmt.Errorf("%d agents are connected, or %d of host %s", maxLines, maxHostLines, host)
 			}
 			if err != nil {
-				o.Log.Warn("agent refused", "remote", c.RemoteAddr().String(), "error", err)
+				grumble.refused(c, err)
 				return c.Close()
 			}
 			defer lines.leave(host)
@@ -95,13 +98,32 @@ func prove(ctx context.Context, c net.Conn, o Options) (string, error) {
 	return o.Who(ctx, c)
 }
 
-// remote is who a connection that has proved nothing is of.
+// remote is who a connection that has proved nothing is of. Who has one address of IPv6 has all of its /64.
 func remote(c net.Conn) string {
-	host, _, err := net.SplitHostPort(c.RemoteAddr().String())
+	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
 	if err != nil {
 		return c.RemoteAddr().String()
 	}
-	return host
+	a := from.Addr().Unmap()
+	if a.Is6() {
+		return netip.PrefixFrom(a.WithZone(""), 64).Masked().String()
+	}
+	return a.String()
+}
+
+// A grumbler logs who was refused, but no more than a stranger may fill a disk with.
+type grumbler struct {
+	log    *slog.Logger
+	limit  *rate.Limiter
+	silent atomic.Uint64 // refusals that were not logged since the last one that was
+}
+
+func (g *grumbler) refused(c net.Conn, why error) {
+	if !g.limit.Allow() {
+		g.silent.Add(1)
+		return
+	}
+	g.log.Warn("agent refused", "remote", c.RemoteAddr().String(), "error", why, "others_not_logged", g.silent.Swap(0))
 }
 
 // A room has places, of which each guest gets a few at most.

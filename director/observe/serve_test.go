@@ -3,8 +3,10 @@ package observe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -120,6 +122,43 @@ func TestHandshakesThatHang(t *testing.T) {
 		}
 		if c := p.dial(b.t, "198.51.100.1:3"); shut(c) {
 			t.Error("there is room again, and it is shut out")
+		}
+	})
+}
+
+// All addresses of IPv6 that one stranger has are one.
+func TestHandshakesOfOneNetwork(t *testing.T) {
+	inPorch(t, slow, func(b *talk, p *porch, _ chan error) {
+		for i := range maxHandshake {
+			p.dial(b.t, fmt.Sprintf("[2001:db8::%x]:1", i+1))
+		}
+		if c := p.dial(b.t, "[2001:db8::ffff]:1"); !shut(c) {
+			t.Error("one /64 has more than its share")
+		}
+		if c := p.dial(b.t, "[2001:db8:0:1::1]:1"); shut(c) {
+			t.Error("another /64 is shut out")
+		}
+		for range maxHandshake {
+			p.dial(b.t, "[::ffff:192.0.2.1]:1")
+		}
+		if c := p.dial(b.t, "[::ffff:192.0.2.2]:1"); shut(c) {
+			t.Error("another address of IPv4 is shut out")
+		}
+	})
+}
+
+// Strangers do not fill the log, and how many there were is told.
+func TestHandshakesThatFail(t *testing.T) {
+	who := func(context.Context, net.Conn) (string, error) { return "", errors.New("no certificate") }
+	inPorch(t, who, func(b *talk, p *porch, _ chan error) {
+		for range 1000 {
+			p.dial(b.t, "198.51.100.1:1")
+		}
+		time.Sleep(time.Second)
+		p.dial(b.t, "198.51.100.1:1")
+		said := strings.Split(strings.TrimSpace(b.log.String()), "\n")
+		if len(said) != 11 || !strings.Contains(said[10], "others_not_logged=990") {
+			t.Errorf("%d lines, the last: %s", len(said), said[len(said)-1])
 		}
 	})
 }

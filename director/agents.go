@@ -101,7 +101,7 @@ func (d *Director) hearAgents(ctx context.Context) {
 				d.headless[a.RealServer] = d.o.Now()
 				d.o.Log.Error("a terminator's control process is gone while its tunnels go on", "real_server", a.RealServer, "cause", a.Status.Cause, "moved_after_s", headlessGrace.Seconds())
 			}
-		} else if a.Connected || d.o.Now().Sub(a.Heard) > upWindow {
+		} else if a.Connected && a.Status.Health != agent.HealthUnknown || d.o.Now().Sub(a.Heard) > upWindow {
 			delete(d.headless, a.RealServer)
 		}
 		if _, exists := d.work.RealServer(a.RealServer); !exists && !a.Connected {
@@ -118,6 +118,9 @@ func (d *Director) hearAgents(ctx context.Context) {
 func (d *Director) reopen() {
 	shut := map[string]bool{}
 	for _, rs := range d.work.RealServers() {
+		if d.o.Agents != nil {
+			d.o.Agents.SetClosed(rs.Name, rs.Admin == affinity.Drained)
+		}
 		if d.closed(rs.Name) != "" {
 			shut[rs.Name] = true
 		} else if d.shut[rs.Name] {
@@ -166,7 +169,22 @@ func (d *Director) agentDiffers(s agent.Server) []string {
 
 // AgentOptions are how the director's Book serves agents; the caller adds who they are.
 func (d *Director) AgentOptions() observe.Options {
-	return observe.Options{Name: d.o.Name, Log: d.o.Log, May: d.mayAgent, Differs: d.agentDiffers}
+	return observe.Options{Name: d.o.Name, Log: d.o.Log, May: d.mayAgent, Differs: d.agentDiffers, VIPs: d.agentVIPs}
+}
+
+// agentVIPs are where a real server's tunnels may be told to end; nil: anywhere, as under masq. It may be called from any goroutine.
+func (d *Director) agentVIPs(realServer string) []netip.Addr {
+	t := d.Table()
+	rs, ok := t.RealServer(realServer)
+	if !ok {
+		return nil
+	}
+	for _, name := range rs.Services {
+		if s, ok := t.Service(name); ok && s.Method == affinity.Masq {
+			return nil
+		}
+	}
+	return vipsOf(t, rs)
 }
 
 // vipsOf are the VIPs that a real server terminates.

@@ -116,28 +116,23 @@ func (p *prober) Verdicts() []loop.Verdict {
 
 // Probed is how the last probe of a real server went.
 func (p *prober) Probed(name string) (cause string, rtt time.Duration) {
-	for _, s := range p.p.Snapshot() {
-		switch {
-		case s.Name != name:
-		case s.Agent.Trouble != "":
-			return s.Cause + "; its agent: " + s.Agent.Trouble, s.RTT
-		default:
-			return s.Cause, s.RTT
-		}
+	s, ok := p.p.StateOf(name)
+	switch {
+	case !ok:
+		return "not asked yet", 0
+	case s.Agent.Trouble != "":
+		return s.Cause + "; its agent: " + s.Agent.Trouble, s.RTT
 	}
-	return "not asked yet", 0
+	return s.Cause, s.RTT
 }
 
 // Doubt is why a real server should get no new tunnels, though it is alive.
 func (p *prober) Doubt(name string) string {
-	for _, s := range p.p.Snapshot() {
-		switch {
-		case s.Name != name:
-		case s.Agent.Trouble != "":
-			return "on the data path its agent: " + s.Agent.Trouble
-		case s.Slow:
-			return "its probes are answered much later than when it is idle"
-		}
+	switch s, _ := p.p.StateOf(name); {
+	case s.Agent.Trouble != "":
+		return "on the data path its agent: " + s.Agent.Trouble
+	case s.Slow:
+		return "its probes are answered much later than when it is idle"
 	}
 	return ""
 }

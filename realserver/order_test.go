@@ -435,3 +435,25 @@ func TestTooManyOrders(t *testing.T) {
 		t.Errorf("%d jobs, %d failed", len(q.jobs), failed)
 	}
 }
+
+// TestAdoptWhereTheSiteIs: a tunnel from where the site was before it moved is asked for again, however young it is.
+func TestAdoptWhereTheSiteIs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &software{up: []agent.Tunnel{site(1, time.Now())}}
+		soft.adopt = func(o agent.Inherited) error {
+			time.AfterFunc(time.Millisecond, func() {
+				soft.set(func(s *software) { s.up[0].Endpoint, s.up[0].Rx = o.Endpoint, s.up[0].Rx+1 })
+			})
+			return nil
+		}
+		l := begin(t, soft, 1, nil)
+		settle(time.Second)
+		moved := order(agent.OrderAdopt, 1)
+		moved.Tunnels[0].Endpoint = netip.MustParseAddrPort("203.0.113.99:4500")
+		l.directors[0].order(moved)
+		settle(10 * time.Second)
+		if got := l.directors[0].outcome("adopt", "site-00001"); got != "done" || len(soft.asked()) != 1 {
+			t.Errorf("%s, asked %d times", got, len(soft.asked()))
+		}
+	})
+}

@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	statusEvery = time.Second     // when it changed
+	statusEvery = time.Second     // a status, whether it changed or not: what a director makes of lost probes rests on it
 	tellEvery   = 3 * time.Second // something, within a third of what the director waits for
 )
 
@@ -92,13 +92,12 @@ func (p *speaker) say(now time.Time, poked bool) error {
 	return nil
 }
 
-// status sends a real server's, at once if what matters for pins changed, each second if anything did, and now and then anyway.
+// status sends a real server's, at once if what matters for pins changed, and each second anyway.
 func (p *speaker) status(now time.Time, in *instance, t *told, poked bool) error {
 	s := in.status()
-	passed := now.Sub(t.at)
-	switch changed := !equal(&s, &t.status); {
-	case t.at.IsZero(), passed >= tellEvery, changed && passed >= statusEvery:
-	case changed && poked && urgent(&s, &t.status):
+	switch {
+	case t.at.IsZero(), now.Sub(t.at) > statusEvery*9/10: // ticks are not on the dot
+	case poked && urgent(&s, &t.status):
 	default:
 		return nil
 	}
@@ -116,16 +115,4 @@ func urgent(a, b *agent.Status) bool {
 	x, y := stateOf(a), stateOf(b)
 	x.Tunnels, y.Tunnels = 0, 0
 	return x != y
-}
-
-func equal(a, b *agent.Status) bool {
-	if urgent(a, b) || a.Flooded != b.Flooded || a.Cause != b.Cause || a.Tunnels != b.Tunnels || a.Load.Permille != b.Load.Permille || len(a.Load.Parts) != len(b.Load.Parts) {
-		return false
-	}
-	for i := range a.Load.Parts {
-		if a.Load.Parts[i] != b.Load.Parts[i] {
-			return false
-		}
-	}
-	return true
 }

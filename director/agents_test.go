@@ -21,12 +21,10 @@ type host struct {
 	conn *agent.Conn
 	seq  uint64
 
-	mu       sync.Mutex
-	got      []agent.Order
-	welcome  *agent.Welcome
-	refused  string
-	answer   func(agent.Order) *agent.Progress // nil: says nothing
-	answered int
+	mu      sync.Mutex
+	got     []agent.Order
+	welcome *agent.Welcome
+	refused string
 }
 
 // agentOf makes the agent of a real server of the same host name speak.
@@ -69,7 +67,6 @@ func (h *host) hear(c *agent.Conn) {
 			return
 		}
 		h.mu.Lock()
-		var p *agent.Progress
 		switch {
 		case m.Welcome != nil:
 			h.welcome = m.Welcome
@@ -77,14 +74,8 @@ func (h *host) hear(c *agent.Conn) {
 			h.refused = m.Refused.Why
 		case m.Order != nil:
 			h.got = append(h.got, *m.Order)
-			if h.answer != nil {
-				p = h.answer(*m.Order)
-			}
 		}
 		h.mu.Unlock()
-		if p != nil {
-			_ = c.Send(agent.Message{Progress: p})
-		}
 	}
 }
 

@@ -28,13 +28,13 @@ func TestTerminatorsThatFail(t *testing.T) {
 		_, _ = c.Write([]byte("\x00\x00\x00\x08nonsense\n\n\xff\xff\xff\xff}{"))
 		<-t.Context().Done()
 	})
-	for _, c := range []struct{ name, kind, says string }{
-		{"nobody", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "no such file"},
-		{"hung", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "deadline exceeded"},
-		{"hung", "{kind: strongswan, socket: %s, kernel_ipsec: false}", "charon"},
-		{"nonsense", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "is not key=value"},
-		{"nonsense", "{kind: strongswan, socket: %s, kernel_ipsec: false}", "not VICI"},
-		{"nonsense", "{kind: fastd, socket: %s}", "fastd"},
+	for _, c := range []struct{ name, kind, says, health string }{
+		{"nobody", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "no such file", "dead"},
+		{"hung", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "deadline exceeded", "headless"},
+		{"hung", "{kind: strongswan, socket: %s, kernel_ipsec: false}", "charon", "dead"},
+		{"nonsense", "{kind: wireguard, device: wg0, socket: %s, sends_from_vip: true}", "is not key=value", "headless"},
+		{"nonsense", "{kind: strongswan, socket: %s, kernel_ipsec: false}", "not VICI", "dead"},
+		{"nonsense", "{kind: fastd, socket: %s}", "fastd", "headless"},
 	} {
 		r.agents[bad].Kill()
 		began := time.Now()
@@ -44,12 +44,12 @@ func TestTerminatorsThatFail(t *testing.T) {
 		what := c.name + " " + strings.Fields(strings.Trim(c.kind, "{}"))[1]
 		r.until(20*time.Second, "hear of "+what, func() error {
 			st := r.realServer(bad.Name).Agent
-			if st == nil || !st.Connected || st.Since.Before(began.Add(-time.Second)) || st.Health != "dead" || !strings.Contains(st.Cause, c.says) {
+			if st == nil || !st.Connected || st.Since.Before(began.Add(-time.Second)) || st.Health != c.health || !strings.Contains(st.Cause, c.says) {
 				return fmt.Errorf("its agent is told of as %+v", st)
 			}
 			return nil
 		})
-		if out, err := a.Command("status", "--check"); err == nil || !strings.Contains(err.Error(), "is dead") {
+		if out, err := a.Command("status", "--check"); err == nil || !strings.Contains(err.Error(), "is "+c.health) {
 			t.Errorf("%s: realserver status --check: %v\n%s", what, err, out)
 		}
 		t.Logf("%s after %.1f s: %s", what, time.Since(began).Seconds(), r.realServer(bad.Name).Agent.Cause)

@@ -41,12 +41,12 @@ const (
 
 // Serve answers agents on a listener until ctx ends, and closes it. When it returns, all streams have ended.
 func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
-	stop := context.AfterFunc(ctx, func() { _ = l.Close() })
-	defer stop()
 	var g errgroup.Group
 	defer func() { _ = g.Wait() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // of this ctx: it has ended before Accept fails for that
+	defer stop()
 	grumble := grumbler{log: o.Log, limit: rate.NewLimiter(rate.Every(time.Second), 10)}
 	lines, unproved := room{all: maxLines, each: maxHostLines}, room{all: handshakes, each: maxHandshake}
 	for {

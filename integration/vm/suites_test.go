@@ -73,6 +73,13 @@ var guestBoots = []guestBoot{
 		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels + "|" + agents, Timeout: 7 * time.Minute}},
 	},
 	{
+		name:     "clock", // which is the guest's own
+		soak:     true,
+		memory:   1536,
+		director: true,
+		tests:    []Tests{{Package: "./integration/agents", Run: "^TestClockJump$", Timeout: 2 * time.Minute}},
+	},
+	{
 		name: "histories",
 		soak: true,
 		tests: []Tests{

@@ -95,6 +95,7 @@ type Director struct {
 	waiting   []move              // not handed over yet: the plane refused
 	again     []observe.Sighting  // that the disk refused
 	deadlines map[string]deadline // of drains
+	learned   int                 // tunnels that nobody announced, at the last count and since
 	heard     bool                // agents have said something since the last tick
 	targets   []Target            // as the prober knows them
 
@@ -234,6 +235,7 @@ func (d *Director) Run(ctx context.Context) error {
 	defer close(d.stopped)
 	d.sweep.start()
 	d.watchTargets()
+	d.countLearned()
 	minutely := time.NewTicker(time.Minute)
 	defer minutely.Stop()
 	var said <-chan struct{}
@@ -271,6 +273,7 @@ func (d *Director) Run(ctx context.Context) error {
 			d.heard = true
 		case <-minutely.C:
 			d.unlearn(ctx)
+			d.countLearned()
 		case <-slow.C:
 			d.lookAgain(ctx)
 		case <-hourly.C:

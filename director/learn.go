@@ -261,7 +261,7 @@ func (x *tx) putSeen(old, next *affinity.Tunnel, vip netip.Addr, ep affinity.End
 // takeUp makes a tunnel of a sighting that nobody announced, pinned where it is.
 func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Addr, s observe.Sighting) {
 	life, alive := x.t.LifeOf(rs.Name)
-	if !alive || !life.Alive || x.learnedFull() {
+	if !alive || !life.Alive || x.d.learned >= learnedMost {
 		return
 	}
 	sum := sha256.Sum256([]byte(svc.Name + "\x00" + vip.String() + "\x00" + s.Peer))
@@ -292,7 +292,7 @@ func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Ad
 	if why := x.putSeen(&affinity.Tunnel{}, next, vip, ep); why != "" {
 		return
 	}
-	*x.learned++
+	x.d.learned++
 	x.pin(affinity.Pin{Group: next.GroupID(), Primary: life.Index, Why: affinity.WhyPlaced, Note: "established there"})
 	x.backup(next.GroupID(), life.Index, affinity.WhyBackup)
 	x.event("tunnel-put", next.ID, func(e *api.Event) {
@@ -316,14 +316,10 @@ func (x *tx) freeSubnets(list []netip.Prefix) (out []netip.Prefix) {
 	return out
 }
 
-// learnedFull tells whether there are as many learned tunnels as there may be. They are counted once in a transaction.
-func (x *tx) learnedFull() bool {
-	if x.learned == nil {
-		n := 0
-		x.eachLearned(func(*affinity.Tunnel) { n++ })
-		x.learned = &n
-	}
-	return *x.learned >= learnedMost
+// countLearned counts learned tunnels anew: between two counts only those that are taken up are added.
+func (d *Director) countLearned() {
+	d.learned = 0
+	d.begin().eachLearned(func(*affinity.Tunnel) { d.learned++ })
 }
 
 func (x *tx) eachLearned(f func(*affinity.Tunnel)) {

@@ -47,6 +47,9 @@ func (d *Director) hand(moves []move) {
 		d.waiting = moves
 		return
 	}
+	if len(moves) == 0 {
+		return
+	}
 	adopt, back := map[string][]agent.Inherited{}, map[string][]agent.Inherited{}
 	now := d.o.Now()
 	for _, m := range moves {
@@ -56,15 +59,17 @@ func (d *Director) hand(moves []move) {
 			continue
 		}
 		_, speaks := d.o.Agents.Agent(to)
+		told := map[string]bool{} // peers of the group
 		for _, tun := range d.work.PlacedBy(m.group) {
 			if m.apart != "" && m.apart != tun.ID {
 				continue
 			}
 			back[to] = append(back[to], agent.Inherited{ID: tun.ID})
 			t, up := d.inherit(tun, from, to)
-			if !up || t.Peer != "" && slices.ContainsFunc(adopt[to], func(o agent.Inherited) bool { return o.Peer == t.Peer && o.Endpoint == t.Endpoint }) {
-				continue // or one peer of a group, that several of its tunnels may be
+			if !up || told[t.Peer] {
+				continue // not established, or one peer that several tunnels of the group may be
 			}
+			told[t.Peer] = t.Peer != ""
 			if speaks {
 				adopt[to] = append(adopt[to], t)
 			}

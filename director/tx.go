@@ -20,9 +20,8 @@ type tx struct {
 	events []api.Event
 	moves  []move
 
-	learned *int            // tunnels that nobody announced; nil: not counted yet
-	looked  map[string]bool // tunnels of which what is stale was released
-	strays  []stray
+	looked map[string]bool // tunnels of which what is stale was released
+	strays []stray
 
 	// The last view for a tunnel alone, and of which service; nil when real servers or services have changed.
 	cached    *place.View

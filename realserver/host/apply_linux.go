@@ -135,11 +135,6 @@ func (r *run) all(ctx context.Context, v *view, instances []*Instance) error {
 	p, whole, err := planFor(v, r.state, r.host.cfg.Instances, instances)
 	r.changes = append(r.changes, p.notes...)
 	errs := []error{err}
-	if whole && r.other {
-		errs = append(errs, r.undoAll(ctx, v, func(rec record) bool {
-			return !slices.ContainsFunc(p.wants, func(w want) bool { return w.key() == rec.Key })
-		}))
-	}
 	failed := map[string]bool{}
 	for _, w := range p.wants {
 		if slices.ContainsFunc(w.of, func(name string) bool { return failed[name] }) {
@@ -152,7 +147,14 @@ func (r *run) all(ctx context.Context, v *view, instances []*Instance) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	// What is not wanted any more goes last, and only when all that takes its place is there: a VIP whose new holder cannot be
+	// made stays where it is.
+	if err := errors.Join(errs...); err != nil || !whole || !r.other {
+		return err
+	}
+	return r.undoAll(ctx, v, func(rec record) bool {
+		return !slices.ContainsFunc(p.wants, func(w want) bool { return w.key() == rec.Key })
+	})
 }
 
 // do makes one thing so.

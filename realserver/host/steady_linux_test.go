@@ -73,3 +73,25 @@ func TestOursNoMore(t *testing.T) {
 		t.Errorf("revert: %v", changes)
 	}
 }
+
+// TestVIPStays: a VIP is taken away from where it was when it is where it is wanted now, and not before.
+func TestVIPStays(t *testing.T) {
+	s := newSite(t)
+	in := s.instance()
+	_, err := s.host(t, in).Apply(t.Context())
+	must(t, err)
+	st, err := loadState(s.file) // a device of that name was ours, and is somebody else's now: it cannot be made
+	must(t, err)
+	st.note(string(s.rs.ns), device{"hold0"}.key(), "", "dummy")
+	must(t, st.save(s.file))
+	s.rs.ip("link add hold0 type bridge\n")
+	in.Holder = "hold0"
+	if _, err = s.host(t, in).Apply(t.Context()); err == nil {
+		t.Fatal("somebody else's device was taken for ours")
+	}
+	for _, vip := range in.VIPs {
+		if !strings.Contains(s.rs.ip("address show dev lo"), vip.String()) {
+			t.Errorf("%v is gone from lo, and has no other place", vip)
+		}
+	}
+}

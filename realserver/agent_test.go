@@ -213,6 +213,47 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// TestNeverAnswered: a wrong socket in the host's file says nothing about the software. Once it was seen to work, its end is its death.
+func TestNeverAnswered(t *testing.T) {
+	for name, fail := range map[string]func(*software){
+		"gone": func(s *software) { s.err = errGone }, "hung": func(s *software) { s.hung = true },
+		"nonsense": func(s *software) { s.err = errors.New("answers nonsense") },
+	} {
+		for _, carries := range []int{-1, 0, 10} { // -1: the terminator cannot tell
+			t.Run(fmt.Sprintf("%s, carries %d", name, carries), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					k := &kernel{carries: carries}
+					fail(&k.software)
+					var soft terminator.Terminator = k
+					if carries < 0 {
+						soft = &k.software
+					}
+					l := begin(t, soft, 1, nil)
+					settle(time.Minute)
+					d := l.directors[0]
+					if s := d.last(); s.Health != agent.HealthUnknown || !strings.Contains(s.Cause, "it never answered this agent") || l.answer().Health != agent.HealthUnknown || d.up() > 0 {
+						t.Errorf("directors are told %s (%s), probes %s, %d tunnels", s.Health, s.Cause, l.answer().Health, d.up())
+					}
+					alarms := slices.DeleteFunc(slices.Clone(l.logs.list), func(s string) bool { return !strings.HasPrefix(s, "ERROR") })
+					if len(alarms) != 1 || !strings.Contains(alarms[0], "correct terminator in the host's file") {
+						t.Errorf("alarms %q", alarms)
+					}
+					k.set(func(s *software) { s.err, s.hung, s.up = nil, false, sites(10, time.Now()) })
+					settle(lookAgain + LookLimit)
+					if d.health() != "working" || d.up() != 10 {
+						t.Errorf("once it answers: %s with %d tunnels", d.health(), d.up())
+					}
+					k.set(func(s *software) { s.err = errGone })
+					settle(5 * time.Second)
+					if h := d.health(); h != "dead" && carries <= 0 || h != "headless" && carries > 0 {
+						t.Errorf("once it has worked and is gone: %s", h)
+					}
+				})
+			})
+		}
+	}
+}
+
 // TestHangsOnce: one look that is not answered proves nothing.
 func TestHangsOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -116,10 +116,14 @@ func (in *instance) seen(now time.Time, step time.Duration, list []agent.Tunnel)
 	in.queue.look(now)
 }
 
-// fails finds out what software still carries whose control process does not answer.
+// fails finds out what software still carries whose control process does not answer. Of software that never answered this agent it
+// says nothing: what is wrong may be the agent's file, and a working real server must not die of that.
 func (in *instance) fails(ctx context.Context, now time.Time, why error) {
 	d, ok := in.Terminator.(terminator.DataPath)
 	switch {
+	case in.health() == agent.HealthUnknown:
+		in.unproven(why)
+		return
 	case ok:
 	case errors.Is(why, terminator.ErrGone):
 		in.dies(now, why.Error())
@@ -138,6 +142,19 @@ func (in *instance) fails(ctx context.Context, now time.Time, why error) {
 		in.dies(now, why.Error()+"; the kernel carries nothing either")
 	default:
 		in.verdict(agent.HealthHeadless, why.Error()+"; the kernel carries what was established", uint32(n))
+	}
+}
+
+// unproven says why the health is not known. Directors go by what they see themselves.
+func (in *instance) unproven(why error) {
+	cause := short("it never answered this agent; is it where the host's file says? " + why.Error())
+	in.mu.Lock()
+	news := cause != in.now.Cause
+	in.mu.Unlock()
+	in.change(true, func(s *agent.Status) { s.Cause = cause })
+	if news {
+		in.log.Error("terminator never answered: directors are told that its health is not known", "terminator", in.Server.Terminator, "error", why,
+			"remedy", "start it, or correct terminator in the host's file")
 	}
 }
 

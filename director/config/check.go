@@ -15,6 +15,7 @@ func (r *reader) check(c *Config) {
 	r.checkIPVS(c)
 	r.checkAPI(c)
 	r.checkAgents(c)
+	r.checkCluster(c)
 	if c.Probe.Timeout > c.Probe.Interval {
 		r.faultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
 	}
@@ -59,7 +60,7 @@ func (r *reader) checkInterfaces(c *Config) {
 	if !Forwards(c.Plane) || !r.quiet("interfaces") {
 		return
 	}
-	for _, role := range []string{RoleTunnel, RoleRealServers} {
+	for _, role := range c.sides() {
 		if !have[role] {
 			r.faultAt("interfaces", "none has the role %s; plane %s needs one (shadow and mem do not)", role, c.Plane)
 		}
@@ -156,5 +157,5 @@ func (c Config) Warnings() []string {
 	if v := c.Probe.Verdict().Seconds(); v > 5 {
 		list = append(list, fmt.Sprintf("probe: a dead real server is noticed after up to %.1f s", v))
 	}
-	return list
+	return append(list, c.clusterWarnings()...)
 }

@@ -20,6 +20,7 @@ type Config struct {
 	API        API
 	Metrics    Metrics
 	Agents     Agents
+	Cluster    *Cluster // nil: this director is alone
 	Probe      Probe
 	Limits     Limits
 	IPVS       IPVS

@@ -107,7 +107,7 @@ func TestParseFaults(t *testing.T) {
 		{"not YAML", "!name: [d1\n", []string{"not YAML: sequence end token ']' not found (line 1, column 7)"}},
 		{"a list", "![a]", []string{"is a list, not a mapping (key: value) (line 1)"}},
 		{"two documents", "---\nname: d2\n", []string{"is a second document; a node's file has one (line 6)"}},
-		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, agents, probe, limits, ipvs, store, log (line 5, column 1)"}},
+		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, agents, cluster, probe, limits, ipvs, store, log (line 5, column 1)"}},
 		{"key twice", "name: d2\n", []string{"name: stands twice, first in line 2 (line 5, column 1)"}},
 		{"anchors", "store: &s {reserve: 1GiB}\n", []string{"store: is an anchor or alias (not read here: write it out), not a mapping (key: value) (line 5)"}},
 		{"name", "!name: a b\nplane: mem\n", []string{`name: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 1)`}},

@@ -15,7 +15,7 @@ func FuzzParse(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	for _, s := range []string{minimal, "- {name: x, role: nms, sha256: " + hash("x") + "}", "a: &b [*b]", "? [a]\n: b", "<<: {a: 1}", "a:\n\t- b", "---\n---\n", "!!str a", "a: |\n  b", "{", "- - - -", "\x00", "a: 'b", "interfaces: [{vlans: {1: 2}}]"} {
+	for _, s := range []string{minimal, "- {name: x, role: nms, sha256: " + hash("x") + "}", "a: &b [*b]", "? [a]\n: b", "<<: {a: 1}", "a:\n\t- b", "---\n---\n", "!!str a", "a: |\n  b", "{", "- - - -", "\x00", "a: 'b", "interfaces: [{vlans: {1: 2}}]", member + "  join: [d2:1, '[::1]:2']\n  heartbeat: [10.0.0.1:1]\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

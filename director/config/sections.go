@@ -20,6 +20,7 @@ func (v value) config(c *Config) {
 		field{"api", func(v value) { v.section(func(v value) { v.api(&c.API) }) }},
 		field{"metrics", func(v value) { v.section(func(v value) { v.metrics(&c.Metrics) }) }},
 		field{"agents", func(v value) { v.section(func(v value) { v.agents(&c.Agents) }) }},
+		field{"cluster", func(v value) { v.section(func(v value) { c.Cluster = v.cluster() }) }},
 		field{"probe", func(v value) { v.section(func(v value) { v.probe(&c.Probe) }) }},
 		field{"limits", func(v value) { v.section(func(v value) { v.limits(&c.Limits) }) }},
 		field{"ipvs", func(v value) { v.section(func(v value) { v.ipvs(&c.IPVS) }) }},
@@ -143,15 +144,15 @@ func (v value) agents(a *Agents) {
 				a.Listen = append(a.Listen, s) // a faulty one, too: the others keep their places
 			})
 		}},
-		field{"tls", func(v value) {
-			v.section(func(v value) {
-				v.fields(
-					field{"cert", func(v value) { v.file(&a.TLS.Cert) }},
-					field{"key", func(v value) { v.file(&a.TLS.Key) }},
-					field{"ca", func(v value) { v.file(&a.TLS.CA) }},
-				)
-			})
-		}},
+		field{"tls", func(v value) { v.section(func(v value) { v.mutualTLS(&a.TLS) }) }},
+	)
+}
+
+func (v value) mutualTLS(t *MutualTLS) {
+	v.fields(
+		field{"cert", func(v value) { v.file(&t.Cert) }},
+		field{"key", func(v value) { v.file(&t.Key) }},
+		field{"ca", func(v value) { v.file(&t.CA) }},
 	)
 }
 

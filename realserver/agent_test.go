@@ -138,6 +138,9 @@ func TestKeepalive(t *testing.T) {
 		if slices.ContainsFunc(l.logs.list, func(s string) bool { return strings.Contains(s, "no stream to the director") }) {
 			t.Errorf("asking again is logged as a failure: %q", l.logs.list)
 		}
+		if !slices.ContainsFunc(l.logs.list, func(s string) bool { return strings.Contains(s, "refused=rs1: its record names another host") }) {
+			t.Errorf("logs %q", l.logs.list)
+		}
 		if s := l.agent.Status().Directors[0]; s.Refused["rs1"] == "" {
 			t.Errorf("status %+v", s)
 		}

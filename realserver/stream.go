@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -154,7 +156,7 @@ func (s *stream) welcome(w *agent.Welcome) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state.Name != w.Director || !maps.Equal(s.state.Refused, w.Refused) || s.state.Why != "" && s.state.Why != errAskAgain.Error() {
-		s.log.Info("stream to the director", "name", w.Director, "refused", w.Refused, "warnings", w.Warnings)
+		s.log.Info("stream to the director", "name", w.Director, "refused", refusals(w.Refused), "warnings", strings.Join(w.Warnings, "; "))
 	}
 	s.up = true
 	s.pending = map[progressOf]map[string]agent.Step{}
@@ -162,6 +164,15 @@ func (s *stream) welcome(w *agent.Welcome) {
 	if s.state.Known == nil {
 		s.state.Known = map[string]uint64{}
 	}
+}
+
+// refusals are real servers and why they are refused, in the order of their names; "": none is.
+func refusals(of map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		out = append(out, name+": "+of[name])
+	}
+	return strings.Join(out, "; ")
 }
 
 // receive takes in what the director says, until the connection ends.

@@ -77,7 +77,7 @@ func TestBadFile(t *testing.T) {
 	}
 	for _, args := range []string{"run", "check", "plan", "apply", "revert", "doctor"} {
 		runIn(t.Context(), t, args, "--config", path).Exits(console.ExitFailed).Tells("configuration "+path, "hots: unknown key")
-		runIn(t.Context(), t, args, "--config", "/nowhere/file").Exits(console.ExitFailed).Tells("read configuration: open /nowhere/file")
+		runIn(t.Context(), t, args, "--config", "/nowhere/file").Exits(console.ExitFailed).Tells("read configuration: open /nowhere/file", "--config FILE")
 	}
 }
 

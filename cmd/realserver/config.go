@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -113,6 +114,9 @@ func Parse(data []byte) (Config, error) {
 // Read reads a host's file from disk.
 func Read(path string) (Config, error) {
 	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("read configuration: %w\nWrite the host's file there, or say where it is: --config FILE", err)
+	}
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}

@@ -35,6 +35,25 @@ type rig struct {
 	book    *observe.Book
 	file    string // of the agent
 	tunnels string // what the terminator has established, as its program prints it
+	logs    lines  // of the director
+}
+
+// lines are what was logged.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *lines) has(words string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), words)
 }
 
 // program is a terminator: what is established stands in a file.
@@ -96,14 +115,14 @@ func (g *rig) director() (address string) {
 	}
 	own, err := ca.Open(files[ca.RoleDirector], ca.RoleDirector, "d1", slog.New(slog.DiscardHandler))
 	g.check(err)
-	o := observe.Options{Name: "d1", Log: slog.New(slog.DiscardHandler), Who: func(ctx context.Context, c net.Conn) (string, error) {
+	o := observe.Options{Name: "d1", Log: slog.New(slog.NewTextHandler(&g.logs, nil)), Who: func(ctx context.Context, c net.Conn) (string, error) {
 		if err := c.(*tls.Conn).HandshakeContext(ctx); err != nil {
 			return "", err
 		}
 		who, err := ca.Peer(c.(*tls.Conn).ConnectionState())
 		return who.Name, err
 	}, May: func(host string, s agent.Server) error {
-		if host != "node-a" {
+		if host != "node-a" || strings.HasPrefix(s.Name, "other") {
 			return fmt.Errorf("%s is not of host %s", s.Name, host)
 		}
 		return nil
@@ -213,12 +232,25 @@ func TestRun(t *testing.T) {
 		return a.Status.Health == agent.HealthDead && g.up() == ""
 	})
 	stop()
+	g.eventually("the director knows that the agent was stopped", func() bool { return g.logs.has("the agent closed its stream, as one does that stops") })
 	if d := cmp.Diff(before, g.state()); d != "" {
 		t.Errorf("running changed the host (-before +after):\n%s", d)
 	}
 	g.run("doctor", "--json").Exits(console.ExitNotWell, `"id":"terminator-silent"`, "the daemon is not there")
 	g.run("revert").Exits(console.ExitOK, "made")
 	g.run("plan", "--check").Exits(console.ExitNotWell)
+}
+
+// TestRefusedForAll: who may speak for none of its real servers is told why, of each, in order.
+func TestRefusedForAll(t *testing.T) {
+	g := newRig(t)
+	text, err := os.ReadFile(g.file)
+	g.check(err)
+	_, one, _ := strings.Cut(string(text), "  - name: rs1\n")
+	g.write("realserver.yaml", strings.Replace(string(text), "rs1", "other-b", 1)+"  - name: other-a\n"+one, 0o600)
+	g.start()
+	until(t, console.ExitNotWell, "other-a: other-a is not of host node-a; other-b: other-b is not of host node-a",
+		"status", "--check", "--json", "--socket", g.dir+"/agent.sock")
 }
 
 // TestPrepareHost: with prepare_host the daemon makes the host right, and revert refuses to fight with it.

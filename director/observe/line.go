@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -99,6 +102,9 @@ func (b *Book) send(ctx context.Context, l *line, o Options) error {
 func (b *Book) hear(l *line, o Options) error {
 	for {
 		m, err := l.conn.Receive()
+		if err == io.EOF { // by TLS, its own word; a stream that is cut has none
+			return fmt.Errorf("the agent closed its stream, as one does that stops: %w", err)
+		}
 		if err != nil {
 			return err
 		}
@@ -198,10 +204,19 @@ func (b *Book) join(l *line, h *agent.Hello, o Options) (*agent.Welcome, error) 
 		return false
 	})
 	if len(w.Known) == 0 {
-		return nil, fmt.Errorf("the agent of host %s may speak for none of its real servers: %v", l.host, w.Refused)
+		return nil, fmt.Errorf("the agent of host %s may speak for none of its real servers: %s", l.host, reasons(w.Refused))
 	}
 	b.poke()
 	return w, nil
+}
+
+// reasons are those by real server, in the order of their names.
+func reasons(refused map[string]string) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		out = append(out, name+": "+refused[name])
+	}
+	return strings.Join(out, "; ")
 }
 
 // seat makes a stream the one that speaks for a real server, or says why not.

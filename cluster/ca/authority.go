@@ -100,12 +100,25 @@ type Issued struct {
 
 // Issue makes a key and certifies it for a director or an agent.
 func (c CA) Issue(role Role, name string, now time.Time, validity time.Duration) (Issued, error) {
-	id := Identity{c.id.Cluster, role, name}
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return Issued{}, fmt.Errorf("make a key: %w", err)
+	}
+	i, err := c.certify(Identity{c.id.Cluster, role, name}, public, now, validity)
+	if err != nil {
+		return Issued{}, err
+	}
+	i.Key, err = encodeKey(key)
+	return i, err
+}
+
+// certify signs a certificate; what it returns lacks the key.
+func (c CA) certify(id Identity, public ed25519.PublicKey, now time.Time, validity time.Duration) (Issued, error) {
 	if err := id.Validate(); err != nil {
 		return Issued{}, err
 	}
 	usage := []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	switch role {
+	switch id.Role {
 	case RoleDirector: // is dialled, and dials
 		usage = append(usage, x509.ExtKeyUsageServerAuth)
 	case RoleAuthority:
@@ -117,10 +130,6 @@ func (c CA) Issue(role Role, name string, now time.Time, validity time.Duration)
 		return Issued{}, fmt.Errorf("a certificate for %s: at least a second", validity)
 	case until.After(c.cert.NotAfter):
 		return Issued{}, fmt.Errorf("a certificate until %s: the authority's own ends on %s; ask for less, or make a new authority", date(until), date(c.cert.NotAfter))
-	}
-	public, key, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		return Issued{}, fmt.Errorf("make a key: %w", err)
 	}
 	template := &x509.Certificate{
 		URIs:                  []*url.URL{id.uri()},
@@ -134,8 +143,7 @@ func (c CA) Issue(role Role, name string, now time.Time, validity time.Duration)
 	if err != nil {
 		return Issued{}, fmt.Errorf("certify %s: %w", id, err)
 	}
-	keyPEM, err := encodeKey(key)
-	return Issued{id, encodeCert(der), keyPEM, encodeCert(c.cert.Raw), until}, err
+	return Issued{Identity: id, Cert: encodeCert(der), CA: encodeCert(c.cert.Raw), Expires: until}, nil
 }
 
 const (

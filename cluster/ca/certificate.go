@@ -90,3 +90,12 @@ func (c Certificate) State(now time.Time) string {
 	}
 	return Valid
 }
+
+// life is from when a certificate was made, as far as it says, until it ends.
+func (c Certificate) life() (from time.Time, life time.Duration) {
+	from = c.NotBefore
+	if made := from.Add(leeway); made.Before(c.Expires) { // as certify dates it back
+		from = made
+	}
+	return from, c.Expires.Sub(from)
+}

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 )
@@ -21,6 +22,9 @@ type Credential struct {
 	mu      sync.Mutex // guards what follows
 	now     *material
 	problem error // with what is in the files; nil: it is in use
+	renews  bool  // a Renewer runs
+	tried   time.Time
+	failed  error // why the last try to renew it did; nil: it did not
 }
 
 // Open reads the files of somebody with a role and a name: a certificate of another one is refused. Whether it is valid today
@@ -31,7 +35,7 @@ func Open(files Files, role Role, name string, log *slog.Logger) (*Credential, e
 	if err != nil {
 		return nil, err
 	}
-	if c.now, err = c.parse(raw); err != nil {
+	if c.now, err = c.use(raw); err != nil {
 		return nil, err
 	}
 	return c, nil
@@ -49,9 +53,8 @@ func (c *Credential) Expires() time.Time {
 	return m.is.Expires
 }
 
-// Alarm says what a person has to do about the certificate, from four weeks before its end on; "" if nothing.
+// Alarm says what is wrong with the certificate, from four weeks before its end on, and what becomes of that; "" if nothing is.
 func (c *Credential) Alarm() string {
-	const renew = "issue a new one with director ca issue"
 	m, problem := c.look()
 	of := fmt.Sprintf("the certificate of %s", m.is.Identity)
 	now := time.Now()
@@ -62,11 +65,24 @@ func (c *Credential) Alarm() string {
 	case NotYetValid:
 		return fmt.Sprintf("%s is valid from %s on, and here it is %s: set the clock", of, date(m.is.NotBefore), date(now))
 	case Expired:
-		return fmt.Sprintf("%s expired on %s, and nobody believes it any more: %s", of, date(m.is.Expires), renew)
+		return fmt.Sprintf("%s expired on %s, and nobody believes it any more: issue a new one with director ca issue", of, date(m.is.Expires))
 	case ExpiresSoon:
-		return fmt.Sprintf("%s expires on %s: %s", of, date(m.is.Expires), renew)
+		return fmt.Sprintf("%s expires on %s: %s", of, date(m.is.Expires), c.remedy())
 	}
 	return ""
+}
+
+// remedy is what becomes of a certificate that is about to end.
+func (c *Credential) remedy() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.renews && c.failed != nil:
+		return fmt.Sprintf("it renews itself, but the last try, on %s, failed, and another comes within two hours; or issue a new one with director ca issue: %s", date(c.tried), strings.ReplaceAll(c.failed.Error(), "\n", "; "))
+	case c.renews:
+		return "it renews itself, and is about to"
+	}
+	return "issue a new one with director ca issue"
 }
 
 // contents are what is in the files.
@@ -96,7 +112,11 @@ func (c *Credential) look() (*material, error) {
 	}
 	var m *material
 	if err == nil {
-		m, err = c.parse(raw)
+		m, err = c.use(raw)
+	}
+	if err == nil && m.from.equal(c.now.from) {
+		c.problem = nil
+		return c.now, nil
 	}
 	if err != nil {
 		if c.problem == nil || c.problem.Error() != err.Error() {
@@ -121,6 +141,23 @@ func (c *Credential) read() (raw contents, err error) {
 		return contents{}, fmt.Errorf("read the authority's certificate: %w", err)
 	}
 	return raw, nil
+}
+
+// use is what files are good for. If certificate and key do not belong together, a renewal may have been cut off between
+// them: then it is what that had got.
+func (c *Credential) use(raw contents) (*material, error) {
+	m, err := c.parse(raw)
+	if err == nil {
+		return m, nil
+	}
+	cert, key, errNext := c.files.readNext()
+	if errNext != nil {
+		return nil, err // the usual: there is none
+	}
+	if m, errNext = c.parse(contents{cert, key, raw.ca}); errNext != nil {
+		return nil, err
+	}
+	return m, nil
 }
 
 func (c *Credential) parse(raw contents) (*material, error) {

@@ -131,20 +131,27 @@ const (
 	replace = true
 )
 
-// write puts a file into place, on disk, with all its bytes or not at all. A file to be kept is an error (fs.ErrExist).
-func write(path string, data []byte, mode fs.FileMode, over bool) (err error) {
+// write puts a file into place, on disk, with all its bytes or not at all. A file to be kept is an error (fs.ErrExist). Before
+// it has its name, more may be done to it.
+func write(path string, data []byte, mode fs.FileMode, over bool, also ...func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // O_EXCL, 0600
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
+	for _, do := range also {
+		err = errors.Join(err, do(f))
+	}
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	switch {
 	case err != nil:
 	case over:
 		err = os.Rename(f.Name(), path)
 	default:
-		err = os.Link(f.Name(), path)
+		var link *os.LinkError
+		if err = os.Link(f.Name(), path); errors.As(err, &link) { // its other name is nobody's business
+			err = &fs.PathError{Op: "create", Path: path, Err: link.Err}
+		}
 	}
 	if err != nil || !over {
 		err = errors.Join(err, os.Remove(f.Name()))

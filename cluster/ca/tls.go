@@ -5,22 +5,24 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 )
 
-// ServerConfig is for a listener: who has the wanted role in this cluster, and speaks protocol (ALPN), is let in, nobody else.
-// In TLS 1.3 a client that is refused learns so when it first reads.
-func (c *Credential) ServerConfig(want Role, protocol string) *tls.Config {
+// ServerConfig is for a listener: who has the wanted role in this cluster, and speaks one of the protocols (ALPN), is let in,
+// nobody else. In TLS 1.3 a client that is refused learns so when it first reads.
+func (c *Credential) ServerConfig(want Role, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{protocol},
+		NextProtos:             protocols,
 		SessionTicketsDisabled: true, // each stream is verified by what the files say then
 		ClientAuth:             tls.RequireAnyClientCert,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			return c.own(), nil
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return c.verifyPeer(s, want, protocol, x509.ExtKeyUsageClientAuth)
+			return c.verifyPeer(s, want, protocols, x509.ExtKeyUsageClientAuth)
 		},
 	}
 }
@@ -36,7 +38,7 @@ func (c *Credential) ClientConfig(want Role, protocol string) *tls.Config {
 			return c.own(), nil
 		},
 		VerifyConnection: func(s tls.ConnectionState) error {
-			return c.verifyPeer(s, want, protocol, x509.ExtKeyUsageServerAuth)
+			return c.verifyPeer(s, want, []string{protocol}, x509.ExtKeyUsageServerAuth)
 		},
 	}
 }
@@ -46,7 +48,7 @@ func (c *Credential) own() *tls.Certificate {
 	return m.own
 }
 
-func (c *Credential) verifyPeer(s tls.ConnectionState, want Role, protocol string, use x509.ExtKeyUsage) error {
+func (c *Credential) verifyPeer(s tls.ConnectionState, want Role, protocols []string, use x509.ExtKeyUsage) error {
 	if len(s.PeerCertificates) == 0 {
 		return errNoCertificate
 	}
@@ -62,8 +64,8 @@ func (c *Credential) verifyPeer(s tls.ConnectionState, want Role, protocol strin
 		return fmt.Errorf("the peer is %s, and this is cluster %s", who, m.is.Identity.Cluster)
 	case who.Role != want:
 		return fmt.Errorf("the peer is %s; wanted is the role %s", who, want)
-	case s.NegotiatedProtocol != protocol:
-		return fmt.Errorf("the peer, %s, does not speak %s", who, protocol)
+	case !slices.Contains(protocols, s.NegotiatedProtocol):
+		return fmt.Errorf("the peer, %s, does not speak %s", who, strings.Join(protocols, " or "))
 	}
 	return nil
 }

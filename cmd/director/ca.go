@@ -147,31 +147,44 @@ type certificateAnswer struct {
 	NotBefore time.Time `json:"not_before"`
 	Expires   time.Time `json:"expires"`
 	SHA256    string    `json:"sha256"`
+	File      string    `json:"file"`
+}
+
+// A foundCertificate is one of a file.
+type foundCertificate struct {
+	ca.Certificate
+	file string
 }
 
 func caShowCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "tell whose a certificate is, and until when", ArgsUsage: "FILE",
+		Name: "show", Usage: "tell whose a certificate is, and until when", ArgsUsage: "FILE...",
 		Description: console.Describe(`
-Shows the certificates of a file: whose each is, how it stands (valid, expires soon, expired, not yet
+Shows the certificates of files: whose each is, how it stands (valid, expires soon, expired, not yet
 valid), from when until when, and its SHA-256. Whether key, certificate and authority belong together
 is what director check tells.`,
-			"director ca show /etc/tunneldirector/director.crt", "director ca show ca.crt --json"),
-		Action: asksNobody(env, console.Count{Min: 1, Max: 1}, func(t *talk) error {
-			list, err := ca.ReadCertificates(t.Args().First())
-			if err != nil {
-				return err
+			"director ca show /etc/tunneldirector/director.crt", "director ca show /etc/tunneldirector/*.crt --json"),
+		Action: asksNobody(env, console.Count{Min: 1, Max: -1}, func(t *talk) error {
+			var all []foundCertificate
+			for _, file := range t.Args().Slice() {
+				list, err := ca.ReadCertificates(file)
+				if err != nil {
+					return err
+				}
+				for _, c := range list {
+					all = append(all, foundCertificate{c, file})
+				}
 			}
-			return t.showCertificates(list)
+			return t.showCertificates(all)
 		}),
 	}
 }
 
-func (t *talk) showCertificates(list []ca.Certificate) error {
+func (t *talk) showCertificates(list []foundCertificate) error {
 	now := t.Now()
 	var out []certificateAnswer
 	for _, c := range list {
-		out = append(out, certificateAnswer{c.Identity.Cluster, c.Identity.Role, c.Identity.Name, c.State(now), c.NotBefore, c.Expires, c.SHA256})
+		out = append(out, certificateAnswer{c.Identity.Cluster, c.Identity.Role, c.Identity.Name, c.State(now), c.NotBefore, c.Expires, c.SHA256, c.file})
 	}
 	return t.Show(map[string][]certificateAnswer{"certificates": out}, func(p *console.Page) {
 		for i, c := range list {
@@ -182,7 +195,7 @@ func (t *talk) showCertificates(list []ca.Certificate) error {
 			if left := c.Expires.Sub(now); left > 0 {
 				when = "in " + console.Span(left)
 			}
-			p.Facts([][2]string{{"is", c.Identity.String()}, {"state", c.State(now)}, {"from", utc(c.NotBefore)}, {"until", utc(c.Expires) + " (" + when + ")"}, {"sha256", c.SHA256}})
+			p.Facts([][2]string{{"is", c.Identity.String()}, {"state", c.State(now)}, {"from", utc(c.NotBefore)}, {"until", utc(c.Expires) + " (" + when + ")"}, {"sha256", c.SHA256}, {"file", c.file}})
 		}
 	})
 }

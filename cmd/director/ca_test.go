@@ -22,7 +22,7 @@ func TestCA(t *testing.T) {
 		errs []string
 	}{
 		{args: "ca init --name prod --dir ca", out: []string{"authority ca of cluster prod", "ca/ca.crt", "ca/ca.key"}},
-		{args: "ca init --name prod --dir ca", code: console.ExitFailed, errs: []string{"ca/ca.key: file exists"}},
+		{args: "ca init --name prod --dir ca", code: console.ExitFailed, errs: []string{"create ca/ca.key: file exists"}},
 		{args: "ca init --name prod", code: console.ExitUsage, errs: []string{"director ca init lacks --dir"}},
 		{args: "ca init --dir ca2", code: console.ExitUsage, errs: []string{"lacks --name"}},
 		{args: "ca init --name a_b --dir ca2", code: console.ExitUsage, errs: []string{`"a_b" is not the name of a cluster`}},
@@ -40,6 +40,8 @@ func TestCA(t *testing.T) {
 		{args: "ca issue --role agent --name a --dir out --out out2", code: console.ExitFailed, errs: []string{"out/ca.key: no such file"}},
 		{args: "ca show out/agent-node-a.crt", out: []string{"is      agent node-a of cluster prod", "state   valid", "(in 29d 23h)", "sha256  "}},
 		{args: "ca show ca/ca.crt --json", out: []string{`{"certificates":[{"cluster":"prod","role":"authority","name":"ca","state":"valid","not_before":"`, `"sha256":"`}},
+		{args: "ca show ca/ca.crt out/agent-node-a.crt", out: []string{"is      authority ca of", "file    ca/ca.crt\n\nis      agent node-a of", "file    out/agent-node-a.crt\n"}},
+		{args: "ca show ca/ca.crt nothing", code: console.ExitFailed, errs: []string{"no such file"}},
 		{args: "ca show out/agent-node-a.key", code: console.ExitFailed, errs: []string{`out/agent-node-a.key: holds a "PRIVATE KEY" where certificates are wanted`}},
 		{args: "ca show", code: console.ExitUsage, errs: []string{"lacks FILE"}},
 		{args: "ca show nothing", code: console.ExitFailed, errs: []string{"no such file"}},
@@ -61,9 +63,9 @@ func TestCA(t *testing.T) {
 
 func TestShowCertificates(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	list := []ca.Certificate{
-		{Identity: ca.Identity{Cluster: "prod", Role: ca.RoleAgent, Name: "node-a"}, NotBefore: now.Add(-time.Hour), Expires: now.Add(26 * time.Hour), SHA256: "12ab"},
-		{Identity: ca.Identity{Cluster: "prod", Role: ca.RoleDirector, Name: "d1"}, NotBefore: now.Add(-time.Hour), Expires: now.Add(-time.Minute), SHA256: "34cd"},
+	list := []foundCertificate{
+		{ca.Certificate{Identity: ca.Identity{Cluster: "prod", Role: ca.RoleAgent, Name: "node-a"}, NotBefore: now.Add(-time.Hour), Expires: now.Add(26 * time.Hour), SHA256: "12ab"}, "a.crt"},
+		{ca.Certificate{Identity: ca.Identity{Cluster: "prod", Role: ca.RoleDirector, Name: "d1"}, NotBefore: now.Add(-time.Hour), Expires: now.Add(-time.Minute), SHA256: "34cd"}, "d.crt"},
 	}
 	var b bytes.Buffer
 	s := &talk{Env: &console.Env{Stdout: &b, Now: func() time.Time { return now }}}
@@ -75,12 +77,14 @@ state   valid
 from    2026-01-02 02:04:05Z
 until   2026-01-03 05:04:05Z (in 1d 2h)
 sha256  12ab
+file    a.crt
 
 is      director d1 of cluster prod
 state   expired
 from    2026-01-02 02:04:05Z
 until   2026-01-02 03:03:05Z (1m ago)
 sha256  34cd
+file    d.crt
 `
 	if got := b.String(); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)

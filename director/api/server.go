@@ -79,6 +79,7 @@ func New(d Director, o Options) *Server {
 	s.registerPlane()
 	s.registerStatus()
 	s.registerSeen()
+	s.registerCluster()
 	s.serveOpenAPI()
 	return s
 }

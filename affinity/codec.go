@@ -3,6 +3,7 @@ package affinity
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
@@ -182,11 +183,11 @@ func (s *Service) wellFormed() error {
 	return errors.Join(
 		text("header.origin", s.Header.Origin), text("name", s.Name),
 		word("method", s.Method, methodWords), word("unknown", s.Unknown, unknownWords), word("policy", s.Policy, policyWords),
-		count("match", len(s.Match), maxElements), valid("vips", s.VIPs))
+		count("match", len(s.Match), maxElements), valid("vips", s.VIPs), prefers(s.Prefer))
 }
 
 func (t *Tenant) wellFormed() error {
-	return errors.Join(text("header.origin", t.Header.Origin), text("name", t.Name), valid("covers", t.Covers))
+	return errors.Join(text("header.origin", t.Header.Origin), text("name", t.Name), valid("covers", t.Covers), valid("gateways", t.Gateways), prefers(t.Prefer))
 }
 
 func (r *RealServer) wellFormed() error {
@@ -246,6 +247,15 @@ func pairs[V any](field string, m map[string]V) error {
 		}
 	}
 	return count(field, len(m), maxPairs)
+}
+
+func prefers(m map[netip.Addr][]string) error {
+	for a, names := range m {
+		if err := errors.Join(valid("prefer", []netip.Addr{a}), texts("prefer", names)); err != nil {
+			return err
+		}
+	}
+	return count("prefer", len(m), maxPairs)
 }
 
 func count(field string, n, limit int) error {

@@ -282,11 +282,22 @@ func list[T any](r random, make func() T) []T {
 func (r random) service() *Service {
 	return &Service{r.header(), r.text(), uint16(r.Uint32()), list(r, r.addr),
 		list(r, func() Match { return Match{Proto: uint8(r.Uint32()), Lo: uint16(r.Uint32()), Hi: uint16(r.Uint32())} }),
-		Method(r.IntN(len(methodWords))), Unknown(r.IntN(len(unknownWords))), Policy(r.IntN(len(policyWords))), r.IntN(2) == 0, r.Uint32()}
+		Method(r.IntN(len(methodWords))), Unknown(r.IntN(len(unknownWords))), Policy(r.IntN(len(policyWords))), r.IntN(2) == 0, r.Uint32(), r.prefer()}
+}
+
+func (r random) prefer() map[netip.Addr][]string {
+	out := map[netip.Addr][]string{}
+	for range r.IntN(3) {
+		out[r.addr()] = list(r, r.text)
+	}
+	if len(out) == 0 {
+		return nil
+	}
+	return out
 }
 
 func (r random) tenant() *Tenant {
-	return &Tenant{r.header(), r.text(), uint16(r.Uint32()), list(r, r.prefix)}
+	return &Tenant{r.header(), r.text(), uint16(r.Uint32()), list(r, r.prefix), list(r, r.addr), r.prefer()}
 }
 
 func (r random) realServer() *RealServer {

@@ -1,6 +1,7 @@
 package affinity
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -65,14 +66,46 @@ func (t *Table) NameAt(i Index) string {
 // PutService stores a service; where its VIPs change, its tunnels lay their claims anew.
 func (t *Table) PutService(s *Service) {
 	packed, err := s.Encode()
-	t.record(KindService, s.Name, packed, err)
-	old := t.services[s.Name]
-	relay := old != nil && !slices.Equal(old.VIPs, s.VIPs)
-	t.relay(relay, func(tun *Tunnel) bool { return tun.Service == s.Name }, func() { t.insertService(s) })
-	t.dirty.Config = true
+	t.record(KindService, s.Name, s.Header, packed, err)
+	t.placeService(s)
 }
 
+// placeService puts a service, or its tombstone, where it belongs; its tunnels lay their claims anew where that matters.
+func (t *Table) placeService(s *Service) {
+	t.dirty.Config = true
+	old := t.services[s.Name]
+	relay := t.homeless > 0 && old == nil || old != nil && (s.Header.Deleted || old.Num != s.Num || !slices.Equal(old.VIPs, s.VIPs))
+	t.relay(relay, func(tun *Tunnel) bool { return tun.Service == s.Name }, func() {
+		if delete(t.buried, recordKey{KindService, s.Name}); !s.Header.Deleted {
+			t.insertService(s)
+			return
+		}
+		delete(t.services, s.Name)
+		t.entomb(KindService, s.Name, s.Header, s)
+	})
+}
+
+// entomb keeps a tombstone.
+func (t *Table) entomb(k Kind, key string, h Header, rec interface{ Encode() ([]byte, error) }) {
+	packed, err := rec.Encode()
+	if err != nil { // it was encoded or decoded before
+		panic(fmt.Sprintf("encode %s %s: %v", k, key, err))
+	}
+	t.buried[recordKey{k, key}] = tomb{h, packed}
+}
+
+// insertService keeps a service under its number, or, if another has that, under a free one: services that were made on two
+// sides of a partition may have the same. Numbers matter within one director alone.
 func (t *Table) insertService(s *Service) {
+	for _, o := range t.services {
+		if (o.Num == s.Num || s.Num == 0) && o.Name != s.Name {
+			renumbered := *s
+			delete(t.services, s.Name)
+			renumbered.Num = t.FreeServiceNumber()
+			s = &renumbered
+			break
+		}
+	}
 	t.services[s.Name] = s
 	for _, v := range s.VIPs {
 		if _, ok := t.vips[v]; !ok {
@@ -102,83 +135,153 @@ func (t *Table) relay(needed bool, which func(*Tunnel) bool, change func()) {
 	}
 }
 
-// DeleteService leaves a tombstone on disk.
+// DeleteService leaves a tombstone.
 func (t *Table) DeleteService(s *Service) {
-	packed, err := s.Encode()
-	t.bury(KindService, s.Name, packed, err)
-	delete(t.services, s.Name)
-	t.dirty.Config = true
+	s.Header.Deleted = true
+	t.PutService(s)
 }
 
 // PutTenant stores a tenant.
 func (t *Table) PutTenant(n *Tenant) {
 	packed, err := n.Encode()
-	t.record(KindTenant, n.Name, packed, err)
-	t.tenants[n.Name] = n
-	t.dirty.Config = true
+	t.record(KindTenant, n.Name, n.Header, packed, err)
+	t.placeTenant(n)
 }
 
-// DeleteTenant leaves a tombstone on disk.
-func (t *Table) DeleteTenant(n *Tenant) {
-	packed, err := n.Encode()
-	t.bury(KindTenant, n.Name, packed, err)
-	delete(t.tenants, n.Name)
+// placeTenant puts a tenant, or its tombstone, where it belongs, as placeService does.
+func (t *Table) placeTenant(n *Tenant) {
 	t.dirty.Config = true
+	old := t.tenants[n.Name]
+	relay := t.homeless > 0 && old == nil || old != nil && (n.Header.Deleted || old.Num != n.Num)
+	t.relay(relay, func(tun *Tunnel) bool { return tun.Tenant == n.Name }, func() {
+		if delete(t.buried, recordKey{KindTenant, n.Name}); !n.Header.Deleted {
+			t.insertTenant(n)
+			return
+		}
+		delete(t.tenants, n.Name)
+		t.entomb(KindTenant, n.Name, n.Header, n)
+	})
+}
+
+// insertTenant keeps a tenant under its number, or under a free one, as insertService does.
+func (t *Table) insertTenant(n *Tenant) {
+	for _, o := range t.tenants {
+		if o.Num == n.Num && o.Name != n.Name && n.Name != "" {
+			renumbered := *n
+			delete(t.tenants, n.Name)
+			renumbered.Num = t.FreeTenantNumber()
+			n = &renumbered
+			break
+		}
+	}
+	t.tenants[n.Name] = n
+}
+
+// DeleteTenant leaves a tombstone.
+func (t *Table) DeleteTenant(n *Tenant) {
+	n.Header.Deleted = true
+	t.PutTenant(n)
 }
 
 // PutRealServer stores a real server's intent. Its life is not touched.
 func (t *Table) PutRealServer(r *RealServer) {
 	packed, err := r.Encode()
-	t.record(KindRealServer, r.Name, packed, err)
-	t.servers[r.Name] = r
-	t.dirty.Config = true
+	t.record(KindRealServer, r.Name, r.Header, packed, err)
+	t.placeRealServer(r)
 }
 
-// DeleteRealServer leaves a tombstone on disk. Its lives go when no pin names them: see DropLife.
-func (t *Table) DeleteRealServer(r *RealServer) {
-	packed, err := r.Encode()
-	t.bury(KindRealServer, r.Name, packed, err)
-	delete(t.servers, r.Name)
+func (t *Table) placeRealServer(r *RealServer) {
 	t.dirty.Config = true
+	if delete(t.buried, recordKey{KindRealServer, r.Name}); !r.Header.Deleted {
+		t.servers[r.Name] = r
+		return
+	}
+	delete(t.servers, r.Name)
+	t.entomb(KindRealServer, r.Name, r.Header, r)
+}
+
+// DeleteRealServer leaves a tombstone. Its lives go when no pin names them: see DropLife.
+func (t *Table) DeleteRealServer(r *RealServer) {
+	r.Header.Deleted = true
+	t.PutRealServer(r)
 }
 
 // SetLife stores an incarnation's state. The highest incarnation of a real server is its current one.
 func (t *Table) SetLife(l *Life) {
 	packed, err := l.Encode()
-	t.record(KindLife, lifeKey(l.Index), packed, err)
-	t.insertLife(l)
-	t.dirty.Config = true
+	t.record(KindLife, LifeKey(l.Index), l.Header, packed, err)
+	t.placeLife(l)
 }
 
-func (t *Table) insertLife(l *Life) {
-	t.lives[l.Index] = l
-	if cur, ok := t.lives[t.current[l.RealServer]]; !ok || cur.Incarnation <= l.Incarnation {
-		t.current[l.RealServer] = l.Index
+// placeLife puts an incarnation, or its tombstone, where it belongs.
+func (t *Table) placeLife(l *Life) {
+	t.dirty.Config = true
+	old, had := t.lives[l.Index]
+	delete(t.gone, l.Index)
+	if l.Header.Deleted {
+		delete(t.lives, l.Index)
+		t.gone[l.Index] = l
+	} else {
+		t.lives[l.Index] = l
+	}
+	t.findCurrent(l.RealServer)
+	if had && old.RealServer != l.RealServer {
+		t.findCurrent(old.RealServer)
 	}
 }
 
-// DropLife forgets an incarnation, so that its index can be given out again. No pin may name it.
-func (t *Table) DropLife(i Index) {
-	l := t.lives[i]
-	t.record(KindLife, lifeKey(i), nil, nil)
-	delete(t.lives, i)
-	if t.current[l.RealServer] == i {
-		delete(t.current, l.RealServer)
-	}
-	t.dirty.Config = true
-}
-
-// FreeIndex is the lowest index that no incarnation has; false if all are taken.
-func (t *Table) FreeIndex() (Index, bool) {
-	for i := Index(1); i <= MaxIndex; i++ {
-		if _, taken := t.lives[i]; !taken {
-			return i, true
+// findCurrent finds a real server's current incarnation: the highest, and of two that were born on two sides of a partition the
+// one that lives, then the one of the lower index.
+func (t *Table) findCurrent(name string) {
+	delete(t.current, name)
+	for i, l := range t.lives {
+		if l.RealServer != name {
+			continue
+		}
+		cur, ok := t.lives[t.current[name]]
+		if !ok || l.Incarnation > cur.Incarnation || l.Incarnation == cur.Incarnation && (l.Alive && !cur.Alive || l.Alive == cur.Alive && i < cur.Index) {
+			t.current[name] = i
 		}
 	}
-	return 0, false
 }
 
-func lifeKey(i Index) string { return string([]byte{byte(i >> 8), byte(i)}) }
+// DropLife forgets an incarnation, so that its index can be given out again. No pin may name it. It leaves a tombstone with
+// header h, whose epoch it fills in.
+func (t *Table) DropLife(i Index, h Header) {
+	l := *t.lives[i]
+	h.Deleted, h.Epoch = true, l.Header.Epoch+1
+	l.Header = h
+	t.SetLife(&l)
+}
+
+// LifeEpoch is the highest epoch that the record of an index had; 0: never had any.
+func (t *Table) LifeEpoch(i Index) uint32 {
+	h, _ := t.Version(KindLife, LifeKey(i))
+	return h.Epoch
+}
+
+// FreeIndex is an index that no incarnation has, out of every stride-th from first on: one that never had one, else the one
+// that has been free for longest; false if all are taken. Directors give out different ones, so that two of them that cannot
+// talk never give out the same.
+func (t *Table) FreeIndex(first, stride int) (Index, bool) {
+	best, found := Index(0), false
+	for i := first; i <= int(MaxIndex); i += stride {
+		if _, taken := t.lives[Index(i)]; taken || i == 0 {
+			continue
+		}
+		old, used := t.gone[Index(i)]
+		if !used {
+			return Index(i), true
+		}
+		if !found || old.Header.Stamp < t.gone[best].Header.Stamp {
+			best, found = Index(i), true
+		}
+	}
+	return best, found
+}
+
+// LifeKey is the key of the life that has an index.
+func LifeKey(i Index) string { return string([]byte{byte(i >> 8), byte(i)}) }
 
 // FreeServiceNumber is the lowest number that no service has.
 func (t *Table) FreeServiceNumber() uint16 {

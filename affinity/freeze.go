@@ -19,12 +19,15 @@ func DecodeFreeze(b []byte) (*Freeze, error) {
 	return decode(KindFreeze, b, f, &f.Header, func() error { return text("by", f.By) })
 }
 
+// FreezeKey is the key of the one Freeze.
+const FreezeKey = "freeze"
+
 // Freeze tells whether automatic moves are stopped.
 func (t *Table) Freeze() Freeze { return t.freeze }
 
 // SetFreeze stops automatic moves or allows them.
 func (t *Table) SetFreeze(f Freeze) {
 	packed, err := f.Encode()
-	t.record(KindFreeze, "freeze", packed, err)
+	t.record(KindFreeze, FreezeKey, f.Header, packed, err)
 	t.freeze = f
 }

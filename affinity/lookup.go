@@ -275,22 +275,6 @@ func (t *Table) Deletions(owner string, since Stamp) int {
 	return n
 }
 
-// ForgetTombstones drops from memory the deleted tunnels whose tombstones are older than a stamp; on disk they end by
-// themselves. It tells how many there were.
-func (t *Table) ForgetTombstones(before Stamp) int {
-	var old []string
-	t.tombs.Scan(func(id, packed string) bool {
-		if t.unpack(packed).Header.Stamp < before {
-			old = append(old, id)
-		}
-		return true
-	})
-	for _, id := range old {
-		t.tombs.Delete(id)
-	}
-	return len(old)
-}
-
 // VIPs are all virtual IPs, sorted.
 func (t *Table) VIPs() []netip.Addr {
 	var out []netip.Addr

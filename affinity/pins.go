@@ -70,34 +70,62 @@ func (t *Table) groupID(id string) GroupID {
 func (t *Table) SetPin(p Pin) {
 	p.Header.Format = Format
 	packed, err := p.Encode()
-	t.record(KindPin, string(p.Group), packed, err)
-	t.changePin(p.Group, func() { t.insertPin(p) })
+	t.record(KindPin, string(p.Group), p.Header, packed, err)
+	t.placePin(p)
 }
 
-// DropPin deletes a placement.
-func (t *Table) DropPin(g GroupID) {
-	if _, ok := t.pins.Get(g); !ok {
+// placePin puts a placement, or its tombstone, where it belongs.
+func (t *Table) placePin(p Pin) {
+	delete(t.lifted, p.Group)
+	t.unpinned.Delete(p.Group)
+	t.changePin(p.Group, func() {
+		if p.Header.Deleted {
+			t.pins.Delete(p.Group)
+			t.unpinned.Set(p.Group, p.Header)
+		} else {
+			t.insertPin(p)
+		}
+	})
+}
+
+// DropPin deletes a placement, one that Lift took off among them, and leaves a tombstone with header h, whose epoch it fills in.
+func (t *Table) DropPin(g GroupID, h Header) {
+	old, ok := t.Version(KindPin, string(g))
+	if !ok || old.Deleted {
 		return
 	}
-	t.record(KindPin, string(g), nil, nil)
-	t.changePin(g, func() { t.pins.Delete(g) })
+	h.Deleted, h.Epoch, h.Format = true, old.Epoch+1, Format
+	p := Pin{Header: h, Group: g}
+	packed, err := p.Encode()
+	t.record(KindPin, string(g), h, packed, err)
+	t.placePin(p)
 }
 
-// Lift takes a placement off without noting a change, so that loads are as if the group were not placed. SetPin or
-// Unlift has to follow.
+// PinEpoch is the highest epoch that a placement had, deleted ones among them; 0: never had any.
+func (t *Table) PinEpoch(g GroupID) uint32 {
+	h, _ := t.Version(KindPin, string(g))
+	return h.Epoch
+}
+
+// Lift takes a placement off without noting a change, so that loads are as if the group were not placed. SetPin, DropPin or
+// Unlift has to follow before the table is cloned.
 func (t *Table) Lift(g GroupID) (Pin, bool) {
 	p, ok := t.Pin(g)
 	if ok {
+		if t.lifted == nil {
+			t.lifted = map[GroupID]Header{}
+		}
+		t.lifted[g] = p.Header
 		t.changePin(g, func() { t.pins.Delete(g) })
 	}
 	return p, ok
 }
 
-// ForgetPin notes that what Lift took is gone for good.
-func (t *Table) ForgetPin(g GroupID) { t.record(KindPin, string(g), nil, nil) }
-
 // Unlift puts back what Lift took.
-func (t *Table) Unlift(p Pin) { t.changePin(p.Group, func() { t.insertPin(p) }) }
+func (t *Table) Unlift(p Pin) {
+	delete(t.lifted, p.Group)
+	t.changePin(p.Group, func() { t.insertPin(p) })
+}
 
 func (t *Table) insertPin(p Pin) {
 	in := pinned{p.Header.Stamp, p.Since, unique.Make(p.Header.Origin), nil, p.Header.Epoch, p.Primary, p.Backup, p.Why}

@@ -32,6 +32,18 @@ type Header struct {
 	Format  uint8    // encoding version
 }
 
+// Newer tells whether the version a of a record of this kind comes after b: the same total order on every director. Placement
+// is ordered by epoch first, everything else by stamp.
+func (k Kind) Newer(a, b Header) bool {
+	if (k == KindPin || k == KindLife) && a.Epoch != b.Epoch {
+		return a.Epoch > b.Epoch
+	}
+	if a.Stamp != b.Stamp {
+		return a.Stamp > b.Stamp
+	}
+	return a.Origin > b.Origin
+}
+
 // A Kind says what a record is about. The values are stored on disk: never renumber.
 type Kind byte
 

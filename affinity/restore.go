@@ -1,47 +1,82 @@
 package affinity
 
-import "fmt"
+import (
+	"fmt"
+)
 
-// Restore puts a stored record back, without noting a change. Records come in the order of their kinds' bytes, lives
-// and tenants and services before tunnels: 'l' 'n' 'p' 'r' 's' 't'.
+// Restore puts a stored record back, without noting a change, and tells its version.
 func (t *Table) Restore(k Kind, key string, value []byte) (Header, error) {
-	switch k {
-	case KindService:
-		return restore(value, DecodeService, func(s *Service) Header { return s.Header }, t.insertService)
-	case KindTenant:
-		return restore(value, DecodeTenant, func(n *Tenant) Header { return n.Header }, func(n *Tenant) { t.tenants[n.Name] = n })
-	case KindRealServer:
-		return restore(value, DecodeRealServer, func(r *RealServer) Header { return r.Header }, func(r *RealServer) { t.servers[r.Name] = r })
-	case KindLife:
-		return restore(value, DecodeLife, func(l *Life) Header { return l.Header }, t.insertLife)
-	case KindFreeze:
-		return restore(value, DecodeFreeze, func(f *Freeze) Header { return f.Header }, func(f *Freeze) { t.freeze = *f })
-	case KindPin:
-		return restore(value, DecodePin, func(p *Pin) Header { return p.Header }, func(p *Pin) { t.insertPin(*p) })
-	case KindTunnel:
-		tun, err := DecodeTunnel(value)
-		if err != nil {
-			return Header{}, err
-		}
-		if tun.Header.Deleted {
-			t.tombs.Set(tun.ID, string(value))
-		} else {
-			t.insert(tun.ID, tun, string(value))
-			t.dirty = Dirty{}
-		}
-		return tun.Header, nil
-	}
-	return Header{}, fmt.Errorf("record %q: %s is not known to this version", key, k)
-}
-
-func restore[T any](value []byte, decode func([]byte) (*T, error), header func(*T) Header, insert func(*T)) (Header, error) {
-	rec, err := decode(value)
+	rec, err := decodeRecord(k, key, value)
 	if err != nil {
 		return Header{}, err
 	}
-	h := header(rec)
-	if !h.Deleted {
-		insert(rec)
+	rec.place(t)
+	t.dirty = Dirty{}
+	return rec.header, nil
+}
+
+// Merge takes another director's version of a record, if it comes after the one that is here, and notes the change.
+func (t *Table) Merge(k Kind, key string, value []byte) (newer bool, err error) {
+	rec, err := decodeRecord(k, key, value)
+	if err != nil {
+		return false, err
 	}
-	return h, nil
+	if was, ok := t.Version(k, key); ok && !k.Newer(rec.header, was) {
+		return false, nil
+	}
+	t.record(k, key, rec.header, value, nil)
+	rec.place(t)
+	return true, nil
+}
+
+// A decoded is a record that was read, and how it gets where it belongs.
+type decoded struct {
+	header Header
+	place  func(*Table)
+}
+
+// decodeRecord reads a record of any kind, and refuses one that stands under another key than its own.
+func decodeRecord(k Kind, key string, value []byte) (decoded, error) {
+	switch k {
+	case KindService:
+		return decodeAs(k, key, value, DecodeService, func(s *Service) (Header, string) { return s.Header, s.Name }, (*Table).placeService)
+	case KindTenant:
+		return decodeAs(k, key, value, DecodeTenant, func(n *Tenant) (Header, string) { return n.Header, n.Name }, (*Table).placeTenant)
+	case KindRealServer:
+		return decodeAs(k, key, value, DecodeRealServer, func(r *RealServer) (Header, string) { return r.Header, r.Name }, (*Table).placeRealServer)
+	case KindLife:
+		return decodeAs(k, key, value, DecodeLife, func(l *Life) (Header, string) { return l.Header, LifeKey(l.Index) }, (*Table).placeLife)
+	case KindFreeze:
+		return decodeAs(k, key, value, DecodeFreeze, func(f *Freeze) (Header, string) { return f.Header, FreezeKey }, func(t *Table, f *Freeze) { t.freeze = *f })
+	case KindPin:
+		return decodeAs(k, key, value, DecodePin, func(p *Pin) (Header, string) { return p.Header, string(p.Group) }, func(t *Table, p *Pin) { t.placePin(*p) })
+	case KindTunnel:
+		return decodeAs(k, key, value, DecodeTunnel, func(tun *Tunnel) (Header, string) { return tun.Header, tun.ID }, func(t *Table, tun *Tunnel) { t.placeTunnel(tun, string(value)) })
+	}
+	return decoded{}, fmt.Errorf("record %q: %s is not known to this version: %w", key, k, ErrNewerFormat)
+}
+
+func decodeAs[T any](k Kind, key string, value []byte, decode func([]byte) (*T, error), name func(*T) (Header, string), place func(*Table, *T)) (decoded, error) {
+	rec, err := decode(value)
+	if err != nil {
+		return decoded{}, err
+	}
+	h, own := name(rec)
+	if own != key || k == KindLife && key == LifeKey(0) {
+		return decoded{}, fmt.Errorf("%s %q stands under the key %q", k, own, key)
+	}
+	return decoded{h, func(t *Table) { place(t, rec) }}, nil
+}
+
+// placeTunnel puts a tunnel, or its tombstone, where it belongs.
+func (t *Table) placeTunnel(tun *Tunnel, packed string) {
+	id := t.forget(tun.ID)
+	if tun.Header.Deleted {
+		t.tunnels.Delete(id)
+		t.tombs.Set(id, packed)
+		return
+	}
+	t.tombs.Delete(id)
+	t.insert(id, tun, packed)
+	t.hot = tun
 }

@@ -17,6 +17,9 @@ type Change struct {
 	Key       string
 	Value     []byte
 	Tombstone bool // the record says that something was deleted; it need not live forever
+
+	Now Header // of Value
+	Was Header // of the version before; Format 0: there was none
 }
 
 // A Table is the wanted state. The zero value is not usable: call NewTable.
@@ -34,6 +37,11 @@ type Table struct {
 	tunnels   btree.Map[string, string]  // id -> encoded Tunnel
 	tombs     btree.Map[string, string]  // id -> encoded Tunnel that was deleted
 	pins      btree.Map[GroupID, pinned] //
+	unpinned  btree.Map[GroupID, Header] // tombstones of pins
+	lifted    map[GroupID]Header         // pins that are off for a moment
+	gone      map[Index]*Life            // tombstones of lives
+	buried    map[recordKey]tomb         // tombstones of services, tenants and real servers
+	homeless  int                        // tunnels whose service or tenant is not known (yet, any more)
 	groupOf   btree.Map[string, GroupID] // tunnels in explicit groups only
 	members   *btree.BTreeG[member]      // of explicit groups
 	endpoints claims                     // space = VIP
@@ -58,6 +66,17 @@ type Dirty struct {
 	Config    bool // services, tenants, real servers or lives
 }
 
+// A recordKey names a record.
+type recordKey struct {
+	kind Kind
+	key  string
+}
+
+type tomb struct {
+	header Header
+	packed []byte
+}
+
 type member struct {
 	group GroupID
 	id    string
@@ -75,6 +94,7 @@ func NewTable(storeID string, revision uint64) *Table {
 	return &Table{
 		storeID: storeID, revision: revision,
 		services: map[string]*Service{}, tenants: map[string]*Tenant{}, servers: map[string]*RealServer{},
+		gone: map[Index]*Life{}, buried: map[recordKey]tomb{},
 		lives: map[Index]*Life{}, current: map[string]Index{}, vips: map[netip.Addr]uint16{},
 		members:   btree.NewBTreeGOptions(memberLess, btree.Options{NoLocks: true, Degree: 32}),
 		apart:     btree.NewBTreeGOptions(memberLess, btree.Options{NoLocks: true, Degree: 32}),
@@ -90,6 +110,7 @@ func (t *Table) Clone() *Table {
 	c := *t
 	c.services, c.tenants, c.servers = maps.Clone(t.services), maps.Clone(t.tenants), maps.Clone(t.servers)
 	c.lives, c.current, c.vips = maps.Clone(t.lives), maps.Clone(t.current), maps.Clone(t.vips)
+	c.gone, c.buried, c.unpinned = maps.Clone(t.gone), maps.Clone(t.buried), *t.unpinned.Copy()
 	c.tunnels, c.tombs, c.pins, c.groupOf = *t.tunnels.Copy(), *t.tombs.Copy(), *t.pins.Copy(), *t.groupOf.Copy()
 	c.members, c.endpoints, c.subnets = t.members.Copy(), t.endpoints.clone(), t.subnets.clone()
 	c.apart = t.apart.Copy()
@@ -132,16 +153,14 @@ func (t *Table) Revision() uint64 { return t.revision }
 // SetRevision is for the owner, before it publishes.
 func (t *Table) SetRevision(r uint64) { t.revision = r }
 
-func (t *Table) bury(k Kind, key string, value []byte, err error) {
-	t.record(k, key, value, err)
-	t.log[len(t.log)-1].Tombstone = true
-}
-
-func (t *Table) record(k Kind, key string, value []byte, err error) {
+// record notes a version of a record, before it takes the place of the one before.
+func (t *Table) record(k Kind, key string, h Header, value []byte, err error) {
 	if err != nil { // a record of our own types always encodes
 		panic(fmt.Sprintf("encode %s %s: %v", k, key, err))
 	}
-	t.log = append(t.log, Change{Kind: k, Key: key, Value: value})
+	h.Format = Format
+	was, _ := t.Version(k, key)
+	t.log = append(t.log, Change{Kind: k, Key: key, Value: value, Tombstone: h.Deleted, Now: h, Was: was})
 }
 
 // Len is the number of tunnels.
@@ -190,25 +209,29 @@ func (t *Table) Tunnels(after string, f func(*Tunnel) bool) {
 func (t *Table) PutTunnel(tun *Tunnel) {
 	id := t.forget(tun.ID)
 	packed, err := tun.Encode()
-	t.record(KindTunnel, id, packed, err)
+	t.record(KindTunnel, id, tun.Header, packed, err)
 	t.tombs.Delete(id)
 	t.insert(id, tun, string(packed))
 	t.hot = tun
 }
 
-// DeleteTunnel leaves a tombstone of tun, whose header says when and by whom.
+// DeleteTunnel leaves a tombstone of tun, whose header says when and by whom. Its pin is the assigner's to drop.
 func (t *Table) DeleteTunnel(tun *Tunnel) {
 	id := t.forget(tun.ID)
-	t.tunnels.Delete(id)
+	tun.Header.Deleted = true
 	packed, err := tun.Encode()
-	t.bury(KindTunnel, id, packed, err)
+	t.record(KindTunnel, id, tun.Header, packed, err)
+	t.tunnels.Delete(id)
 	t.tombs.Set(id, string(packed))
-	if _, own := t.pins.Get(GroupID(id)); own {
-		t.DropPin(GroupID(id))
+}
+
+// Empty tells whether a group has no tunnel.
+func (t *Table) Empty(g GroupID) bool {
+	if _, explicit := g.Explicit(); explicit {
+		return !t.hasMembers(g)
 	}
-	if g := tun.GroupID(); tun.Group != "" && !t.hasMembers(g) {
-		t.DropPin(g)
-	}
+	_, ok := t.tunnels.Get(string(g))
+	return !ok
 }
 
 func (t *Table) hasMembers(g GroupID) (found bool) {
@@ -228,6 +251,7 @@ func (t *Table) forget(id string) string {
 	t.hot = nil
 	t.tunnels.Ascend(id, func(kept, _ string) bool { id = kept; return false })
 	t.loads.addTunnel(t, old, -1)
+	t.homeless -= t.lacks(old)
 	t.eachEndpointClaim(id, old, func(c claim) { t.layEndpoint(c, -1) })
 	t.eachSubnetClaim(id, old, func(c claim) { t.subnets.drop(c); t.touchSubnet(c) })
 	if old.Group != "" {
@@ -252,6 +276,17 @@ func (t *Table) insert(id string, tun *Tunnel, packed string) {
 	t.eachEndpointClaim(id, tun, func(c claim) { t.layEndpoint(c, 1) })
 	t.eachSubnetClaim(id, tun, func(c claim) { t.subnets.lay(c); t.touchSubnet(c) })
 	t.loads.addTunnel(t, tun, 1)
+	t.homeless += t.lacks(tun)
+}
+
+// lacks is 1 if a tunnel's service or tenant is not known, so that it lays not all its claims; else 0.
+func (t *Table) lacks(tun *Tunnel) int {
+	_, service := t.services[tun.Service]
+	_, tenant := t.tenants[tun.Tenant]
+	if service && tenant {
+		return 0
+	}
+	return 1
 }
 
 // layEndpoint lays a claim (sign 1) or drops it (sign -1).

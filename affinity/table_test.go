@@ -43,7 +43,7 @@ type world struct {
 }
 
 func (w *world) header() Header {
-	return Header{Stamp: w.clock.Next(time.Unix(1_700_000_000, 0)), Origin: "d1", Format: Format}
+	return Header{Stamp: w.clock.Next(time.Unix(1_700_000_000, 0), 0), Origin: "d1", Format: Format}
 }
 
 func (w *world) tunnel() *Tunnel {
@@ -87,8 +87,10 @@ func (w *world) step() {
 			dead.Header.Deleted = true
 			w.t.DeleteTunnel(&dead)
 			delete(w.tunnels, id)
+			w.t.DropPin(GroupID(id), w.header())
 			delete(w.pins, GroupID(id))
 			if !slices.ContainsFunc(slices.Collect(mapValues(w.tunnels)), func(o *Tunnel) bool { return o.Group != "" && o.Group == t.Group }) {
+				w.t.DropPin(t.GroupID(), w.header())
 				delete(w.pins, t.GroupID())
 			}
 			break
@@ -100,7 +102,7 @@ func (w *world) step() {
 		w.pins[g] = p
 	case 9:
 		g := GroupID(fmt.Sprintf("site-%d", r.IntN(12)))
-		w.t.DropPin(g)
+		w.t.DropPin(g, w.header())
 		delete(w.pins, g)
 	}
 }

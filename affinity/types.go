@@ -65,6 +65,8 @@ type Service struct {
 	Learn   bool         `cbor:"9,keyasint,omitempty"` // take up tunnels that agents report and nobody announced
 	// MaxUnavailable is how many of its real servers may be drained or dead before one more is not drained; 0: no limit.
 	MaxUnavailable uint32 `cbor:"10,keyasint,omitempty"`
+	// Prefer lists the directors that are to hold a VIP, the first one first. A VIP without a list goes by rank.
+	Prefer map[netip.Addr][]string `cbor:"11,keyasint,omitempty"`
 }
 
 // A Tenant is a customer with a subnet space of its own. The one named "" is the default.
@@ -73,6 +75,9 @@ type Tenant struct {
 	Name   string         `cbor:"2,keyasint"`
 	Num    uint16         `cbor:"3,keyasint"` // its number in the data planes; 0 is the default tenant
 	Covers []netip.Prefix `cbor:"4,keyasint"` // covering prefixes: subnets lie inside them, and no match inside is a drop
+	// Gateways are the addresses that target hosts use as next hop, and Prefer the directors that are to hold them, as a Service's.
+	Gateways []netip.Addr            `cbor:"5,keyasint,omitempty"`
+	Prefer   map[netip.Addr][]string `cbor:"6,keyasint,omitempty"`
 }
 
 // Admin is a real server's administrative state.

@@ -110,7 +110,9 @@ func (d *Director) hearAgents(ctx context.Context) {
 		}
 	}
 	d.reopen()
-	d.learn(ctx)
+	if d.assigns {
+		d.learn(ctx)
+	}
 	d.releaseDue()
 }
 

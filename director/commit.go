@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"tunneldirector/affinity"
 )
@@ -25,14 +26,27 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	}
 	tx.t.SetRevision(revision)
 	d.publish(tx.t)
+	d.digest.Note(changes)
 	d.events.add(tx.events, revision)
 	d.program(ctx, dirty)
 	d.hand(tx.moves)
+	d.tellPeers(changes, revision)
 	if dirty.Config {
 		d.holdNow(ctx)
 		d.watchTargets()
 	}
 	return nil
+}
+
+// tellPeers hands on what this director has written itself; what it merged the others get from who wrote it.
+func (d *Director) tellPeers(changes []affinity.Change, revision uint64) {
+	if d.lone() {
+		return
+	}
+	own := slices.DeleteFunc(slices.Clone(changes), func(c affinity.Change) bool { return c.Now.Origin != d.o.Name })
+	if len(own) > 0 {
+		d.o.Peers.Wrote(own, revision)
+	}
 }
 
 // write commits in another goroutine, so that a slow disk does not delay a failover: verdicts that come meanwhile are

@@ -37,8 +37,8 @@ type StoreState struct {
 type Host interface {
 	// Local lists the machine's addresses, without these VIPs, and the prefixes that are connected to it.
 	Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error)
-	// Hold makes the VIPs local addresses behind a filter, and shuts the covering prefixes by tenant name.
-	Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error
+	// Hold makes VIPs local addresses behind a filter, and gateways, and shuts the covering prefixes.
+	Hold(ctx context.Context, h Held) error
 	// LinksUp is false while all links towards real servers are down, and for some seconds after any fell.
 	LinksUp() bool
 }
@@ -63,6 +63,11 @@ type Options struct {
 	Host                     Host
 	Prober                   Prober        // nil: real servers count as alive
 	Agents                   *observe.Book // what agents on real servers say; nil: there are none
+	Peers                    Peers         // the other directors; nil: there are none, ever
+	Rank                     int           // among them
+	Expects                  bool          // others are configured
+	HoldAll                  bool          // every director holds every VIP, silently
+	PreemptAfter             time.Duration // a preferred holder of an address that has come back waits so long
 	MaxEndpoints, MaxSubnets int           // of the plane's tables; 0: no limit
 	Log                      *slog.Logger
 	Now                      func() time.Time // nil: time.Now
@@ -76,6 +81,7 @@ type Director struct {
 
 	// Owned by Run.
 	work      *affinity.Table
+	assigns   bool // placements and lives are this director's to write
 	clock     affinity.Clock
 	local     local
 	turn      uint64 // placements made, for round robin
@@ -98,18 +104,24 @@ type Director struct {
 	learned   int                 // tunnels that nobody announced, at the last count and since
 	heard     bool                // agents have said something since the last tick
 	targets   []Target            // as the prober knows them
+	joint     joint
 
 	always chan struct{} // closed
 
 	requests chan *request
+	merges   chan *merge
+	leaves   chan struct{}
 	verdicts chan Verdict
 	stopped  chan struct{} // closed when Run ends
 
 	// Read by anybody.
 	published atomic.Pointer[affinity.Table]
+	digest    *affinity.Digest
 	health    atomic.Pointer[health]
 	stamp     atomic.Uint64 // the clock's last
 	reserved  atomic.Pointer[[]netip.Prefix]
+	holding   atomic.Pointer[map[string]time.Time] // addresses
+	changed   *bell
 	events    *events
 }
 
@@ -146,6 +158,10 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
 		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}}
+	d.merges, d.leaves, d.changed = make(chan *merge), make(chan struct{}, 1), newBell()
+	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, siblings: map[affinity.GroupID]sibling{}}
+	d.assigns = o.Peers == nil
+	d.holding.Store(&map[string]time.Time{})
 	d.always = make(chan struct{})
 	close(d.always)
 	d.take(s)
@@ -155,13 +171,21 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	if err := d.refreshHost(); err != nil {
 		return nil, err
 	}
-	d.note(func(h *health) { h.another = o.Supplant != nil })
+	d.note(func(h *health) {
+		h.another = o.Supplant != nil
+		if o.Peers != nil {
+			h.unready = "it has just begun"
+		}
+	})
 	d.publish(d.work)
 	if err := d.replacePlane(ctx); err != nil { // what is there from before goes on; it is tried again
 		d.planeFailed(fmt.Errorf("program the data plane: %w", err))
 	}
 	d.holdNow(ctx) // the VIPs come last: what they draw is forwarded at once
 	d.supplant(ctx)
+	if !d.assigns {
+		return d, nil
+	}
 	return d, d.placeUnpinned(ctx)
 }
 
@@ -169,6 +193,7 @@ func (d *Director) publish(t *affinity.Table) {
 	d.work = t
 	d.stamp.Store(uint64(d.clock.Last()))
 	d.published.Store(t)
+	d.changed.ring()
 }
 
 // Table is the current state, immutable.
@@ -178,7 +203,14 @@ func (d *Director) Table() *affinity.Table { return d.published.Load() }
 func (d *Director) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, error) {
 	var out []affinity.Result
 	for part := range slices.Chunk(ops, maxOps) {
-		results, err := d.ask(ctx, part, false)
+		var results []affinity.Result
+		var err error
+		if other := d.elsewhere(part); other != "" {
+			results, err = d.forward(ctx, other, part)
+		} else {
+			results, err = d.ask(ctx, part, false)
+			d.awaitPlaced(ctx, part, results)
+		}
 		if err != nil {
 			return out, err
 		}
@@ -238,6 +270,11 @@ func (d *Director) Run(ctx context.Context) error {
 	d.countLearned()
 	minutely := time.NewTicker(time.Minute)
 	defer minutely.Stop()
+	var peers <-chan struct{}
+	if !d.lone() {
+		peers = d.o.Peers.Changed()
+		d.lookAtPeers(ctx)
+	}
 	var said <-chan struct{}
 	if d.o.Agents != nil {
 		said = d.o.Agents.Changed()
@@ -261,8 +298,17 @@ func (d *Director) Run(ctx context.Context) error {
 		case r := <-d.requests:
 			d.step(ctx, d.gather(r))
 			d.judgeWaiting(ctx)
+		case m := <-d.merges:
+			d.merge(ctx, d.gatherMerges(m))
+			d.judgeWaiting(ctx)
+		case <-peers:
+			d.lookAtPeers(ctx)
+		case <-d.leaves:
+			d.joint.leaving = true
+			d.lookAtPeers(ctx)
 		case <-tick.C:
 			d.background(ctx)
+			d.say()
 			if d.heard {
 				d.heard = false
 				d.hearAgents(ctx)
@@ -272,7 +318,9 @@ func (d *Director) Run(ctx context.Context) error {
 		case <-said:
 			d.heard = true
 		case <-minutely.C:
-			d.unlearn(ctx)
+			if d.assigns {
+				d.unlearn(ctx)
+			}
 			d.countLearned()
 		case <-slow.C:
 			d.lookAgain(ctx)
@@ -332,9 +380,11 @@ const TombstonesLive = 30 * 24 * time.Hour
 // forget drops tombstones that have served their time.
 func (d *Director) forget() {
 	next := d.work.Clone()
-	if n := next.ForgetTombstones(affinity.NewStamp(d.o.Now().Add(-TombstonesLive), 0)); n > 0 {
+	before := d.o.Now().Add(-TombstonesLive).Truncate(time.Hour) // all directors forget the same ones at the same time
+	if old := next.ForgetTombstones(affinity.NewStamp(before, 0)); len(old) > 0 {
 		d.publish(next)
-		d.o.Log.Info("old tombstones forgotten", "tunnels", n)
+		d.digest.Note(old)
+		d.o.Log.Info("old tombstones forgotten", "records", len(old))
 	}
 }
 
@@ -346,6 +396,9 @@ func (d *Director) lookAgain(ctx context.Context) {
 		}
 	}
 	d.judgeWaiting(ctx)
+	d.lookAtProbing()
+	d.lookAtPeers(ctx)
+	d.settleSiblings(ctx)
 	d.joinSplit(ctx)
 	d.releaseDue()
 	d.reopen()

@@ -235,7 +235,7 @@ func (x *tx) backHome(tun *affinity.Tunnel, s observe.Sighting) {
 	if next.Roamed = x.alive(tun, tun.Roamed); len(next.Roamed) == len(tun.Roamed) {
 		return // it is up there, too
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindTunnel, next.ID)
 	x.t.PutTunnel(&next)
 	x.event("tunnel-put", tun.ID, func(e *api.Event) { e.Why = "back at " + endpointWords(s.Endpoint) })
 }
@@ -253,7 +253,7 @@ func (x *tx) putSeen(old, next *affinity.Tunnel, vip netip.Addr, ep affinity.End
 	if r := x.room(old, next); r != nil {
 		return r.Error()
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindTunnel, next.ID)
 	x.t.PutTunnel(next)
 	return ""
 }
@@ -288,7 +288,7 @@ func (x *tx) takeUp(rs *affinity.RealServer, svc *affinity.Service, vip netip.Ad
 		x.event("tunnel-put", next.ID, func(e *api.Event) { e.Why = "learned: now at " + endpointWords(ep) })
 		return
 	}
-	next.Created = x.header().Stamp
+	next.Created = x.d.clock.Next(x.now, 0)
 	if why := x.putSeen(&affinity.Tunnel{}, next, vip, ep); why != "" {
 		return
 	}
@@ -370,7 +370,7 @@ func (x *tx) makeWay(next, other *affinity.Tunnel, deleted bool) {
 		return
 	}
 	changed := *other
-	changed.Header = x.header()
+	changed.Header = x.header(affinity.KindTunnel, other.ID)
 	x.t.PutTunnel(&changed)
 	x.event("tunnel-put", other.ID, func(e *api.Event) { e.Why = "gives way to tunnel " + next.ID })
 }
@@ -378,9 +378,9 @@ func (x *tx) makeWay(next, other *affinity.Tunnel, deleted bool) {
 // bury deletes a tunnel that the director itself had made.
 func (x *tx) bury(tun *affinity.Tunnel, why string) {
 	tomb := *tun
-	tomb.Header = x.header()
-	tomb.Header.Deleted = true
+	tomb.Header = x.header(affinity.KindTunnel, tun.ID)
 	x.t.DeleteTunnel(&tomb)
+	x.leave(tun)
 	x.event("tunnel-deleted", tun.ID, func(e *api.Event) { e.Why = why })
 }
 

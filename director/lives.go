@@ -69,6 +69,7 @@ const afterCut = 3 * time.Second
 func (d *Director) judge(ctx context.Context, v Verdict) {
 	life, known := d.work.LifeOf(v.RealServer)
 	_, exists := d.work.RealServer(v.RealServer)
+	d.noteReach(v)
 	switch {
 	case !exists:
 		d.settle(v.RealServer)
@@ -82,6 +83,11 @@ func (d *Director) judge(ctx context.Context, v Verdict) {
 	case known && life.Alive:
 		if why := d.holdDeath(v.RealServer); why != "" {
 			d.unsettle(v, "held because "+why)
+			return
+		}
+		if !d.lone() {
+			d.settle(v.RealServer)
+			d.doubtLife(ctx, life, v)
 			return
 		}
 		d.died(ctx, life, v)
@@ -152,14 +158,35 @@ func (d *Director) died(ctx context.Context, life *affinity.Life, v Verdict) {
 	d.condemn(life, v)
 	tx := d.begin()
 	tx.kill(life, v.Cause)
+	for _, other := range d.work.Lives() { // born on the other side of a partition
+		if other.RealServer == life.RealServer && other.Alive && other != life {
+			d.condemn(other, v)
+			tx.kill(other, v.Cause)
+		}
+	}
 	if d.persist(ctx, tx, v) {
 		delete(d.condemned, life.Index)
 	}
 	d.sweep.start()
 }
 
+// noteReach notes whether a real server answers this director, which the others are told.
+func (d *Director) noteReach(v Verdict) {
+	switch _, known := d.joint.unreached[v.RealServer]; {
+	case d.lone():
+	case v.Alive:
+		d.answers(v.RealServer, v.Cause)
+	case !known:
+		d.joint.unreached[v.RealServer] = d.o.Now()
+		d.say()
+	}
+}
+
 // born gives a real server that answers a new incarnation.
 func (d *Director) born(ctx context.Context, v Verdict) {
+	if !d.assigns {
+		return // the assigner's probes find it, too
+	}
 	tx := d.begin()
 	if !tx.birth(v.RealServer, v.Cause) {
 		d.unsettle(v, "no data-plane index is free for a new incarnation")
@@ -181,8 +208,11 @@ func (d *Director) persist(ctx context.Context, tx *tx, v Verdict) bool {
 
 // kill latches an incarnation's death.
 func (x *tx) kill(life *affinity.Life, cause string) {
+	if !x.assigns {
+		return
+	}
 	dead := *life
-	dead.Header = x.header()
+	dead.Header = x.header(affinity.KindLife, affinity.LifeKey(life.Index))
 	dead.Header.Epoch = life.Header.Epoch + 1
 	dead.Alive, dead.Cause, dead.Since = false, cause, dead.Header.Stamp
 	x.t.SetLife(&dead)
@@ -199,15 +229,16 @@ func (x *tx) retire(name, cause string) {
 
 // birth makes a new incarnation; false without a free index.
 func (x *tx) birth(name, cause string) bool {
-	index, ok := x.t.FreeIndex()
-	if !ok {
+	index, ok := x.t.FreeIndex(x.d.indexes())
+	if !ok || !x.assigns {
 		return false
 	}
 	incarnation := uint32(1)
 	if old, ok := x.t.LifeOf(name); ok {
 		incarnation = old.Incarnation + 1
 	}
-	h := x.header()
+	h := x.header(affinity.KindLife, affinity.LifeKey(index))
+	h.Epoch = x.t.LifeEpoch(index) + 1
 	x.t.SetLife(&affinity.Life{Header: h, RealServer: name, Incarnation: incarnation, Index: index, Alive: true, Since: h.Stamp, Cause: cause})
 	x.event("real-server", name, func(e *api.Event) { e.Why = fmt.Sprintf("alive: %s (incarnation %d)", cause, incarnation) })
 	x.d.sweep.roomAppeared = true

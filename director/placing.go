@@ -95,7 +95,7 @@ func (x *tx) whyNot(service string, v place.View, err error) string {
 // replan lets choose find a group's placement as if it had none yet, and writes it if that says so.
 func (x *tx) replan(g affinity.GroupID, choose func([]*affinity.Tunnel, place.View, place.Demand, affinity.Pin) (affinity.Pin, bool)) {
 	tunnels := x.t.PlacedBy(g)
-	if len(tunnels) == 0 {
+	if len(tunnels) == 0 || !x.assigns {
 		return
 	}
 	old, had := x.t.Lift(g)
@@ -110,6 +110,9 @@ func (x *tx) replan(g affinity.GroupID, choose func([]*affinity.Tunnel, place.Vi
 
 // pin writes a placement as it is given.
 func (x *tx) pin(p affinity.Pin) {
+	if !x.assigns {
+		return
+	}
 	old, had := x.t.Pin(p.Group)
 	x.write(old, had, p)
 }
@@ -119,8 +122,8 @@ const maxNote = 400
 
 // write stores a placement in the place of another, and tells of it.
 func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
-	p.Header = x.header()
-	p.Header.Epoch = old.Header.Epoch + 1
+	p.Header = x.header(affinity.KindPin, string(p.Group))
+	p.Header.Epoch = x.t.PinEpoch(p.Group) + 1
 	switch {
 	case had && old.Primary == p.Primary:
 		p.Since = old.Since
@@ -134,19 +137,23 @@ func (x *tx) write(old affinity.Pin, had bool, p affinity.Pin) {
 	if had && p.Primary != 0 && old.Primary != p.Primary {
 		x.moves = append(x.moves, move{group: p.Group, from: old.Primary, to: p.Primary})
 	}
-	kind := "placed"
-	switch {
-	case p.Primary == 0:
-		kind = "unplaced"
-	case had && old.Primary != 0 && old.Primary != p.Primary:
-		kind = "moved"
-	}
-	x.event(kind, groupName(p.Group), func(e *api.Event) {
+	x.event(pinKind(old, p), groupName(p.Group), func(e *api.Event) {
 		e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()
 		if p.Note != "" {
 			e.Why += ": " + p.Note
 		}
 	})
+}
+
+// pinKind is the kind of event that a placement is in the place of another; the zero pin stands for none.
+func pinKind(old, p affinity.Pin) string {
+	switch {
+	case p.Primary == 0:
+		return "unplaced"
+	case old.Primary != 0 && old.Primary != p.Primary:
+		return "moved"
+	}
+	return "placed"
 }
 
 // groupName is a group as people write it.
@@ -204,7 +211,7 @@ func servers(t *affinity.Table, shut map[string]bool) []place.Server {
 		s := place.Server{Index: l.Index, Name: l.RealServer, Host: l.RealServer, Alive: l.Alive, Load: t.Load(l.Index)}
 		if rs, ok := t.RealServer(l.RealServer); ok {
 			s.Host, s.Zone, s.Weight, s.Capacity = rs.Host, rs.Zone, rs.Weight, rs.Capacity
-			s.Open = l.Alive && rs.Admin == affinity.Active && rs.Weight > 0 && !shut[rs.Name]
+			s.Open = l.Alive && current == l && rs.Admin == affinity.Active && rs.Weight > 0 && !shut[rs.Name]
 			if shut[rs.Name] && rs.Admin == affinity.Active {
 				s.Shut = "shut by its agent or its probes"
 			}
@@ -275,6 +282,9 @@ func (x *tx) overlapped(tunnels []*affinity.Tunnel) []affinity.Index {
 func (x *tx) repin(op affinity.Repin) affinity.Result {
 	object := "group " + groupName(op.Group)
 	tunnels := x.t.GroupTunnels(op.Group)
+	if !x.assigns {
+		return refused(x.notHere(object))
+	}
 	if len(tunnels) == 0 {
 		return refused(affinity.Refuse(affinity.NotFound, object, affinity.Fault{Field: "group", Value: groupName(op.Group),
 			Problem: "is neither a group nor a tunnel", Remedy: "director tunnel list"}))
@@ -298,7 +308,7 @@ func (x *tx) repin(op affinity.Repin) affinity.Result {
 		if refusal != nil {
 			x.t.Unlift(p)
 		} else {
-			x.t.ForgetPin(p.Group)
+			x.dropPin(p.Group)
 			now, _ := x.t.Pin(g)
 			x.moves = append(x.moves, move{group: g, apart: string(p.Group), from: p.Primary, to: now.Primary})
 		}
@@ -361,12 +371,12 @@ func (d *Director) joinSplit(ctx context.Context) {
 		}
 		return len(down) < sweepMend
 	})
-	if len(down) == 0 || d.work.Freeze().On {
+	if len(down) == 0 || d.work.Freeze().On || !d.assigns {
 		return
 	}
 	tx := d.begin()
 	for _, g := range down {
-		tx.t.DropPin(g)
+		tx.dropPin(g)
 		tun, _ := tx.t.Tunnel(string(g))
 		tx.ensurePlaced(tun)
 	}

@@ -33,29 +33,6 @@ func (d *Director) refreshHost() error {
 	return nil
 }
 
-// hold sees to VIPs, filter and covers.
-func (d *Director) hold(ctx context.Context) error {
-	covers := map[string][]netip.Prefix{}
-	for _, n := range d.work.Tenants() {
-		covers[n.Name] = n.Covers
-	}
-	return d.o.Host.Hold(ctx, d.work.VIPs(), covers)
-}
-
-// holdNow holds the VIPs, and notes where that fails; it is called again every second.
-func (d *Director) holdNow(ctx context.Context) {
-	said := ""
-	if err := d.hold(ctx); err != nil {
-		said = err.Error()
-	}
-	if was := d.health.Load().holdErr; said != was {
-		if said != "" {
-			d.o.Log.Error("hold the VIPs", "error", said)
-		}
-		d.note(func(h *health) { h.holdErr = said })
-	}
-}
-
 // program brings the plane up to the published table at the keys that changed.
 func (d *Director) program(ctx context.Context, dirty affinity.Dirty) {
 	if d.planeErr != nil {

@@ -25,7 +25,7 @@ func (x *tx) putService(s *affinity.Service) affinity.Result {
 	} else {
 		next.Num = x.t.FreeServiceNumber()
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindService, next.Name)
 	if r := x.able("service", next.Name, func() { x.t.PutService(&next) }); r != nil {
 		return refused(r)
 	}
@@ -49,8 +49,7 @@ func (x *tx) deleteService(name string) affinity.Result {
 	}
 	s, _ := x.t.Service(name)
 	tomb := *s
-	tomb.Header = x.header()
-	tomb.Header.Deleted = true
+	tomb.Header = x.header(affinity.KindService, name)
 	x.t.DeleteService(&tomb)
 	x.event("service", name, func(e *api.Event) { e.Why = "deleted" })
 	return affinity.Result{Changed: true}
@@ -71,7 +70,7 @@ func (x *tx) putTenant(n *affinity.Tenant) affinity.Result {
 	case next.Name != "":
 		next.Num = x.t.FreeTenantNumber()
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindTenant, next.Name)
 	if r := x.able("tenant", next.Name, func() { x.t.PutTenant(&next) }); r != nil {
 		return refused(r)
 	}
@@ -84,8 +83,7 @@ func (x *tx) deleteTenant(name string) affinity.Result {
 	}
 	n, _ := x.t.Tenant(name)
 	tomb := *n
-	tomb.Header = x.header()
-	tomb.Header.Deleted = true
+	tomb.Header = x.header(affinity.KindTenant, name)
 	x.t.DeleteTenant(&tomb)
 	return affinity.Result{Changed: true}
 }
@@ -107,11 +105,11 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 			return affinity.Result{}
 		}
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindRealServer, next.Name)
 	if r := x.able("realserver", next.Name, func() { x.t.PutRealServer(&next) }); r != nil {
 		return refused(r)
 	}
-	if exists && slices.ContainsFunc(old.Addrs, func(a netip.Addr) bool { return !slices.Contains(next.Addrs, a) }) {
+	if exists && lostAddress(old, &next) {
 		x.retire(next.Name, "its address was changed")
 	}
 	x.event("real-server", next.Name, func(e *api.Event) { e.Why = "put" })
@@ -120,6 +118,11 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 	}
 	x.d.sweep.roomAppeared = true
 	return affinity.Result{Changed: true, Created: !exists}
+}
+
+// lostAddress tells whether a real server is not where it was any more.
+func lostAddress(old, next *affinity.RealServer) bool {
+	return slices.ContainsFunc(old.Addrs, func(a netip.Addr) bool { return !slices.Contains(next.Addrs, a) })
 }
 
 func (x *tx) setAdmin(op affinity.SetAdmin) affinity.Result {
@@ -139,7 +142,7 @@ func (x *tx) setAdmin(op affinity.SetAdmin) affinity.Result {
 		}
 		next.Drain = plan
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindRealServer, next.Name)
 	if r := x.able("realserver", next.Name, func() { x.t.PutRealServer(&next) }); r != nil {
 		return refused(r)
 	}
@@ -171,8 +174,7 @@ func (x *tx) deleteRealServer(op affinity.DeleteRealServer) affinity.Result {
 	}
 	x.retire(op.Name, "removed by "+op.By.Name)
 	tomb := *rs
-	tomb.Header = x.header()
-	tomb.Header.Deleted = true
+	tomb.Header = x.header(affinity.KindRealServer, op.Name)
 	x.t.DeleteRealServer(&tomb)
 	x.event("real-server", op.Name, func(e *api.Event) {
 		e.Why = fmt.Sprintf("removed; %d tunnels move, %d get another backup", primaries, backups)
@@ -197,7 +199,7 @@ func (x *tx) setFreeze(op affinity.SetFreeze) affinity.Result {
 	if x.t.Freeze().On == op.On {
 		return affinity.Result{}
 	}
-	x.t.SetFreeze(affinity.Freeze{Header: x.header(), On: op.On, By: op.By.Name})
+	x.t.SetFreeze(affinity.Freeze{Header: x.header(affinity.KindFreeze, affinity.FreezeKey), On: op.On, By: op.By.Name})
 	x.event("freeze", x.d.o.Name, func(e *api.Event) {
 		if e.Why = "automatic moves are allowed again"; op.On {
 			e.Why = "automatic moves are stopped"

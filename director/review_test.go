@@ -326,7 +326,7 @@ func TestSetLeavesNewerDeletesAlone(t *testing.T) {
 // Open fails when Hold fails
 type badHost struct{ *machine }
 
-func (badHost) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) error {
+func (badHost) Hold(context.Context, Held) error {
 	return fmt.Errorf("virtual IP is on eth0 already")
 }
 

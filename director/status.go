@@ -22,6 +22,10 @@ type health struct {
 	watching time.Time         // from when on the plane has seen all packets of the last while
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock
+	clockOff time.Duration     // of the wall clock before the other directors'; 0: not much
+	assigner string            // director that places groups
+	unready  string            // why it is not ready; "" if it is
+	sick     bool              // others reach real servers that this director does not
 	stuck    map[string]string // real server that is drained -> why the last group could not be moved
 }
 

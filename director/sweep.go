@@ -16,7 +16,8 @@ import (
 //	bare:     backup dead or missing: a backup is chosen
 //	unplaced: placed, if there is room now
 type sweep struct {
-	pass         int // 0: at rest; 1: orphans; 2: the others
+	pass         int  // 0: at rest; 1: orphans; 2: the others; 3: tunnels, of whoever assigned before
+	whole        bool // pass 3 is to come
 	after        affinity.GroupID
 	again        bool // it did not get through
 	roomAppeared bool // a real server changed by which the unplaced and those without a backup may find room
@@ -29,11 +30,19 @@ type sweep struct {
 const (
 	sweepLook = 50_000 // pins looked at in a slice
 	sweepMend = 1_000  // pins changed in a slice
-	sweepRest = time.Second
+	// sweepTunnels is how many tunnels are looked at in a slice: each is decoded.
+	sweepTunnels = 5_000
+	sweepRest    = time.Second
 )
 
 // start begins at the first pin.
 func (s *sweep) start() { s.pass, s.after, s.mended, s.began = 1, "", 0, time.Time{} }
+
+// takeOver looks at everything: what the assigner before did not get to.
+func (s *sweep) takeOver() {
+	s.start()
+	s.whole = true
+}
 
 // due tells whether it is time to look at all pins again.
 func (s *sweep) due(now time.Time, t *affinity.Table) bool {
@@ -61,10 +70,17 @@ func (d *Director) background(ctx context.Context) {
 		d.sweep.again, d.sweep.roomAppeared, d.sweep.roomFreed = false, false, false
 		d.sweep.start()
 	}
-	if d.sweep.pass != 0 && !d.work.Freeze().On {
+	if d.sweep.pass != 0 && !d.assigns {
+		d.sweep.pass = 0
+	}
+	if d.sweep.pass == 3 {
+		d.sweepTunnels(ctx)
+	} else if d.sweep.pass != 0 && !d.work.Freeze().On {
 		d.sweepSlice(ctx)
 	}
-	d.drainSlice(ctx)
+	if d.assigns {
+		d.drainSlice(ctx)
+	}
 }
 
 // sweepSlice looks at some pins and mends what it finds.
@@ -81,7 +97,7 @@ func (d *Director) sweepSlice(ctx context.Context) {
 		}
 		looked++
 		d.sweep.after = p.Group
-		if d.work.Orphaned(p) == (d.sweep.pass == 1) && d.work.NeedsMending(p) {
+		if d.work.Orphaned(p) == (d.sweep.pass == 1) && d.work.NeedsMending(p) || d.sweep.whole && d.work.Empty(p.Group) {
 			found = append(found, p)
 		}
 		return true
@@ -102,10 +118,11 @@ func (d *Director) sweepSlice(ctx context.Context) {
 
 // nextPass goes on to the other pins, or ends the sweep.
 func (d *Director) nextPass(ctx context.Context) {
-	if d.sweep.pass == 1 {
-		d.sweep.pass, d.sweep.after = 2, ""
+	if d.sweep.pass == 1 || d.sweep.pass == 2 && d.sweep.whole {
+		d.sweep.pass, d.sweep.after = d.sweep.pass+1, ""
 		return
 	}
+	d.sweep.whole = false
 	if d.sweep.mended > 0 {
 		d.o.Log.Info("placements mended", "groups", d.sweep.mended, "seconds", d.o.Now().Sub(d.sweep.began).Seconds(), "unplaced", d.work.Unplaced(), "without_backup", d.work.Alone())
 	}
@@ -113,12 +130,41 @@ func (d *Director) nextPass(ctx context.Context) {
 	d.dropLives(ctx)
 }
 
+// sweepTunnels sees to tunnels whose pushes nobody has followed: the assigner was gone.
+func (d *Director) sweepTunnels(ctx context.Context) {
+	tx, looked, more := d.begin(), 0, false
+	if d.sweep.after == "" {
+		for _, l := range d.work.Lives() {
+			if _, exists := d.work.RealServer(l.RealServer); !exists && l.Alive {
+				tx.kill(l, "removed")
+			}
+		}
+	}
+	d.work.Tunnels(string(d.sweep.after), func(tun *affinity.Tunnel) bool {
+		if looked >= sweepTunnels || len(tx.events) >= sweepMend {
+			more = true
+			return false
+		}
+		looked++
+		d.sweep.after = affinity.GroupID(tun.ID)
+		tx.ensurePlaced(tun)
+		return true
+	})
+	if err := d.commit(ctx, tx); err != nil {
+		d.sweep.pass, d.sweep.whole, d.sweep.again, d.sweep.last = 0, true, true, d.o.Now()
+		return
+	}
+	if !more {
+		d.nextPass(ctx)
+	}
+}
+
 // mend gives a pin what it lacks.
 func (x *tx) mend(p affinity.Pin) {
 	primary, backup := x.t.AliveAt(p.Primary), x.t.AliveAt(p.Backup)
 	switch {
 	case len(x.t.PlacedBy(p.Group)) == 0:
-		x.t.DropPin(p.Group) // all its tunnels are split
+		x.dropPin(p.Group) // all its tunnels are split
 	case p.Primary == 0:
 		x.place(p.Group, affinity.WhyPlaced)
 	case primary:
@@ -138,8 +184,8 @@ func (d *Director) dropLives(ctx context.Context) {
 	for _, l := range d.work.Lives() {
 		current, known := d.work.LifeOf(l.RealServer)
 		_, exists := d.work.RealServer(l.RealServer)
-		if !l.Alive && !named[l.Index] && (!known || current.Index != l.Index || !exists) {
-			tx.t.DropLife(l.Index)
+		if !named[l.Index] && (!l.Alive && !exists || !known || current.Index != l.Index) {
+			tx.t.DropLife(l.Index, tx.header(affinity.KindLife, affinity.LifeKey(l.Index)))
 		}
 	}
 	if err := d.commit(ctx, tx); err != nil {

@@ -20,6 +20,8 @@ type tx struct {
 	events []api.Event
 	moves  []move
 
+	assigns bool // placements and lives are this director's to write
+
 	looked map[string]bool // tunnels of which what is stale was released
 	strays []stray
 
@@ -28,11 +30,14 @@ type tx struct {
 	cachedFor string
 }
 
-func (d *Director) begin() *tx { return &tx{d: d, t: d.work.Clone(), now: d.o.Now()} }
+func (d *Director) begin() *tx {
+	return &tx{d: d, t: d.work.Clone(), now: d.o.Now(), assigns: d.assigns}
+}
 
-// header is that of a record written now.
-func (x *tx) header() affinity.Header {
-	return affinity.Header{Stamp: x.d.clock.Next(x.now), Origin: x.d.o.Name, Format: affinity.Format}
+// header is that of a record written now in the place of another version, if there is one.
+func (x *tx) header(k affinity.Kind, key string) affinity.Header {
+	old, _ := x.t.Version(k, key)
+	return affinity.Header{Stamp: x.d.clock.Next(x.now, old.Stamp), Origin: x.d.o.Name, Format: affinity.Format}
 }
 
 func (x *tx) event(kind, object string, f func(*api.Event)) {
@@ -123,7 +128,7 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 	if exists && affinity.SameIntent(old, &next) {
 		return x.answer(&next, affinity.Result{Warnings: warnings})
 	}
-	next.Header = x.header()
+	next.Header = x.header(affinity.KindTunnel, next.ID)
 	if !exists {
 		next.Created = next.Header.Stamp
 	}
@@ -153,7 +158,7 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 		warnings = append(warnings, "contested: "+strings.Join(lost, "; "))
 	}
 	res := x.answer(&next, affinity.Result{Changed: true, Created: !exists, Warnings: warnings})
-	if res.Pin.Primary == 0 {
+	if res.Pin.Primary == 0 && (x.assigns || res.Pin.Note != "") {
 		res.Warnings = append(res.Warnings, "unplaced: "+res.Pin.Note)
 	}
 	return res
@@ -207,15 +212,20 @@ func (x *tx) tryChange(old, next *affinity.Tunnel) *affinity.Refusal {
 		x.change(old, next)
 		return nil
 	}
-	saved, events, turn := x.t.Save(), len(x.events), x.d.turn
+	saved, events, moves, turn, assigns := x.t.Save(), len(x.events), len(x.moves), x.d.turn, x.assigns
+	x.assigns = true // judged by what the assigner would do
 	was := x.serving(old, next)
 	x.change(old, next)
 	refusal := x.moved(was, old, next)
 	if refusal == nil {
 		refusal = x.meets(next)
 	}
-	if refusal != nil {
-		x.t, x.events, x.d.turn, x.cached = saved, x.events[:events], turn, nil
+	x.assigns = assigns
+	if refusal != nil || !assigns {
+		x.t, x.events, x.moves, x.d.turn, x.cached = saved, x.events[:events], x.moves[:moves], turn, nil
+	}
+	if refusal == nil && !assigns {
+		x.change(old, next)
 	}
 	return refusal
 }
@@ -289,13 +299,19 @@ func (x *tx) meets(next *affinity.Tunnel) *affinity.Refusal {
 
 // change puts next in the place of old, and sees to its placement.
 func (x *tx) change(old, next *affinity.Tunnel) {
+	x.t.PutTunnel(next)
+	x.follow(old, next)
+}
+
+// follow sees to the placement of a tunnel that has changed: the assigner's part of a push, whoever took it.
+func (x *tx) follow(old, next *affinity.Tunnel) {
+	if !x.assigns {
+		return
+	}
 	if old != nil && old.GroupID() != next.GroupID() {
 		x.changeGroup(old, next)
-	} else {
-		x.t.PutTunnel(next)
-		if x.t.Split(next) && !x.d.mayBeUp(x.t, next) {
-			x.t.DropPin(affinity.GroupID(next.ID)) // it is down: it joins its group
-		}
+	} else if x.t.Split(next) && !x.d.mayBeUp(x.t, next) {
+		x.dropPin(affinity.GroupID(next.ID)) // it is down: it joins its group
 	}
 	x.ensurePlaced(next)
 	if old != nil && x.overlaps(old, next) {
@@ -303,10 +319,24 @@ func (x *tx) change(old, next *affinity.Tunnel) {
 	}
 }
 
+// dropPin deletes a group's placement, if it has one.
+func (x *tx) dropPin(g affinity.GroupID) {
+	if x.assigns && x.t.PinEpoch(g) > 0 {
+		x.t.DropPin(g, x.header(affinity.KindPin, string(g)))
+	}
+}
+
+// leave forgets the placements that nobody needs when a tunnel is gone.
+func (x *tx) leave(old *affinity.Tunnel) {
+	if own := affinity.GroupID(old.ID); x.t.Empty(own) {
+		x.dropPin(own)
+	}
+	x.leaveGroup(old)
+}
+
 // changeGroup takes a tunnel from one group to another.
 func (x *tx) changeGroup(old, next *affinity.Tunnel) {
 	pin, had := x.t.PinOf(old)
-	x.t.PutTunnel(next)
 	x.leaveGroup(old)
 	own := affinity.GroupID(next.ID)
 	switch theirs, placed := x.t.Pin(next.GroupID()); {
@@ -315,12 +345,12 @@ func (x *tx) changeGroup(old, next *affinity.Tunnel) {
 	case next.Group == "": // leaves a group and keeps its real server
 		pin.Group = own
 	case !placed: // the first of its group brings its placement along
-		x.t.DropPin(own)
+		x.dropPin(own)
 		pin.Group = next.GroupID()
 	case x.t.Serving(theirs) != x.t.Serving(pin) && x.d.mayBeUp(x.t, next) && !x.t.Shares(next): // split
 		pin.Group = own
 	default: // joins; one that shares an endpoint with a member cannot be apart from it
-		x.t.DropPin(own)
+		x.dropPin(own)
 		return
 	}
 	x.pin(pin)
@@ -345,8 +375,8 @@ func (x *tx) evade(next *affinity.Tunnel) {
 
 // leaveGroup forgets the placement of a group that has no tunnel any more.
 func (x *tx) leaveGroup(old *affinity.Tunnel) {
-	if old.Group != "" && len(x.t.GroupTunnels(old.GroupID())) == 0 {
-		x.t.DropPin(old.GroupID())
+	if old.Group != "" && x.t.Empty(old.GroupID()) {
+		x.dropPin(old.GroupID())
 	}
 }
 
@@ -362,10 +392,10 @@ func (x *tx) deleteTunnel(op affinity.DeleteTunnel) affinity.Result {
 		return x.deleteUnknown(op)
 	}
 	tomb := *old
-	tomb.Header = x.header()
-	tomb.Header.Deleted = true
+	tomb.Header = x.header(affinity.KindTunnel, op.ID)
 	tomb.Generation, tomb.GenClosed = max(old.Generation, op.Generation), op.Generation != 0
 	x.t.DeleteTunnel(&tomb)
+	x.leave(old)
 	x.event("tunnel-deleted", op.ID, nil)
 	x.d.sweep.roomFreed = true
 	return affinity.Result{Changed: true, Group: old.GroupID()}
@@ -377,8 +407,7 @@ func (x *tx) deleteUnknown(op affinity.DeleteTunnel) affinity.Result {
 	if op.Generation == 0 || op.Generation < x.known(op.ID) {
 		return affinity.Result{}
 	}
-	tomb := &affinity.Tunnel{Header: x.header(), ID: op.ID, Owner: op.By.Name, Generation: op.Generation, GenClosed: true}
-	tomb.Header.Deleted = true
+	tomb := &affinity.Tunnel{Header: x.header(affinity.KindTunnel, op.ID), ID: op.ID, Owner: op.By.Name, Generation: op.Generation, GenClosed: true}
 	if faults := tomb.Faults(); slices.ContainsFunc(faults, func(f affinity.Fault) bool { return f.Field == "id" }) {
 		return affinity.Result{}
 	}

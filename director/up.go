@@ -60,7 +60,7 @@ func (d *Director) lastSeen(t *affinity.Table, tun *affinity.Tunnel) (last time.
 		return last, false
 	}
 	h := d.health.Load()
-	watched = !h.another && !d.o.Now().Before(h.watching)
+	watched = !h.another && !d.o.Now().Before(h.watching) && d.heldFor(s.VIPs, upWindow)
 	for _, ep := range tun.Claimed() {
 		for _, vip := range s.VIPs {
 			if vip.Is4() != ep.Addr().Is4() {

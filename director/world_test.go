@@ -76,7 +76,7 @@ type machine struct {
 func (m *machine) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) {
 	return []netip.Addr{netip.MustParseAddr("198.51.100.254")}, []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, nil
 }
-func (m *machine) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) error { return nil }
+func (m *machine) Hold(context.Context, Held) error { return nil }
 func (m *machine) LinksUp() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	loop "tunneldirector/director"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/vip"
 )
@@ -63,23 +64,23 @@ func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Pre
 	return own, connected, nil
 }
 
-// Hold makes the VIPs local, behind the filter.
-func (h *host) Hold(ctx context.Context, vips []netip.Addr, covers map[string][]netip.Prefix) error {
-	w := vip.Wanted{VIPs: vips, SubnetInterfaces: map[string][]netip.Prefix{}, Routed: h.routed}
+// Hold makes VIPs local, behind the filter, and gateways.
+func (h *host) Hold(ctx context.Context, held loop.Held) error {
+	w := vip.Wanted{VIPs: held.VIPs, SubnetInterfaces: map[string][]netip.Prefix{}, Routed: h.routed}
 	for _, i := range h.interfaces {
 		if i.Roles&plane.RoleSubnet == 0 {
 			continue
 		}
-		all := slices.Clone(covers[i.Tenant])
+		all := slices.Clone(held.Covers[i.Tenant])
 		for _, tenant := range i.VLANs {
-			all = append(all, covers[tenant]...)
+			all = append(all, held.Covers[tenant]...)
 		}
 		slices.SortFunc(all, netip.Prefix.Compare)
 		w.SubnetInterfaces[i.Name] = slices.Compact(all)
 	}
-	ch, err := h.holder.Hold(ctx, w, vips)
+	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent})
 	if ch.Any() {
-		h.log.Info("VIPs and filter set", "vips", vips, "added", ch.AddressesAdded, "removed", ch.AddressesRemoved, "filter_built", ch.Built)
+		h.log.Info("VIPs and filter set", "vips", held.Own, "gateways", held.Gateways, "added", ch.AddressesAdded, "removed", ch.AddressesRemoved, "filter_built", ch.Built)
 	}
 	return err
 }

@@ -42,5 +42,5 @@ func idleKernel(p plane.Plane) *kernel {
 type nowhere struct{}
 
 func (nowhere) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error)            { return nil, nil, nil }
-func (nowhere) Hold(context.Context, []netip.Addr, map[string][]netip.Prefix) error { return nil }
+func (nowhere) Hold(context.Context, loop.Held) error { return nil }
 func (nowhere) LinksUp() bool                                                       { return true }

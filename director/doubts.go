@@ -1,0 +1,135 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/cluster"
+)
+
+// With other directors a death is provisional first: each fails the real server over in its own data plane at once, and says
+// so in its beats.
+//
+//	probes: dead ─▶ condemned here ─┬─ all live peers say so, too, or cannot tell: the assigner latches it
+//	                                ├─ it answers again: absolved
+//	                                └─ doubtAfter, and the record says alive: absolved; it is this director that cannot
+//	                                   reach it, and if a peer can, this one is sick: others are to hold its addresses
+//
+// A doubt that was absolved stays one, so that the real server is not condemned again before it has answered.
+
+// doubtAfter is how long directors may disagree about a real server (design rule 1).
+const doubtAfter = 2 * time.Second
+
+type doubt struct {
+	verdict  Verdict
+	index    affinity.Index
+	since    time.Time
+	absolved bool
+}
+
+// doubtLife begins to doubt an incarnation that does not answer.
+func (d *Director) doubtLife(ctx context.Context, life *affinity.Life, v Verdict) {
+	if x := d.joint.doubts[v.RealServer]; x == nil || x.index != life.Index {
+		d.condemn(life, v)
+		d.joint.doubts[v.RealServer] = &doubt{verdict: v, index: life.Index, since: d.o.Now()}
+		d.say()
+	}
+	d.settleDoubts(ctx, d.view())
+}
+
+// settleDoubts decides what can be decided, and finds out whether it is this director that is cut off.
+func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
+	now := d.o.Now()
+	for name, x := range d.joint.doubts {
+		life, ok := d.work.LifeOf(name)
+		if !ok || !life.Alive || life.Index != x.index {
+			delete(d.joint.doubts, name)
+			delete(d.condemned, x.index)
+			continue
+		}
+		reaching := reachedBy(v, name)
+		switch {
+		case len(reaching) == 0 && d.assigns && d.holdDeath(name) == "":
+			delete(d.joint.doubts, name)
+			d.died(ctx, life, x.verdict)
+		case !x.absolved && now.Sub(x.since) >= doubtAfter:
+			why := "the assigner, " + v.Assigner() + ", has not called it dead"
+			if len(reaching) > 0 {
+				why = fmt.Sprintf("%v reach it", reaching)
+			}
+			d.absolve(name, x.index, "this director alone does not reach it: "+why)
+			x.absolved = true
+			d.note(func(h *health) { h.held[name] = x.verdict.Cause + "; not believed because " + why })
+		}
+	}
+	sick := false
+	for name, since := range d.joint.unreached {
+		life, ok := d.work.LifeOf(name)
+		if ok && life.Alive && now.Sub(since) >= doubtAfter && len(reachedBy(v, name)) > 0 {
+			sick = true
+		}
+	}
+	if sick != d.joint.sick {
+		d.joint.sick = sick
+		d.o.Log.Warn("reach of real servers", "others_reach_what_this_director_does_not", sick)
+		d.note(func(h *health) { h.sick = sick })
+	}
+}
+
+// absolve takes a provisional death back in the data plane.
+func (d *Director) absolve(name string, i affinity.Index, why string) {
+	if !d.condemned[i] {
+		return
+	}
+	delete(d.condemned, i)
+	if err := d.o.Plane.SetAlive(i, true); err != nil {
+		d.planeFailed(fmt.Errorf("take back the death of real server %s: %w", name, err))
+	}
+	d.o.Log.Warn("real server is not dead after all", "real_server", name, "why", why)
+}
+
+// answers notes that a real server answers this director.
+func (d *Director) answers(name, cause string) {
+	delete(d.joint.unreached, name)
+	if x := d.joint.doubts[name]; x != nil {
+		delete(d.joint.doubts, name)
+		if life, ok := d.work.Life(x.index); ok && life.Alive {
+			d.absolve(name, x.index, "it answers again: "+cause)
+		} else {
+			delete(d.condemned, x.index)
+		}
+	}
+}
+
+// reachedBy are the live directors that a real server answers.
+func reachedBy(v cluster.View, name string) []string {
+	var out []string
+	for _, p := range v.Peers {
+		if reaches, known := p.Beat.Reaches(name); p.Alive && !p.Beat.Hung && known && reaches {
+			out = append(out, p.Member.Name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// lookAtProbing notes since when this director's word on real servers counts.
+func (d *Director) lookAtProbing() {
+	if d.o.Prober == nil {
+		return
+	}
+	switch n, _ := d.o.Prober.Answering(); {
+	case n > 0 && d.joint.probing.IsZero():
+		d.joint.probing = d.o.Now()
+	case len(d.targets) == 0:
+		d.joint.probing = time.Time{}
+	}
+	for name := range d.joint.unreached {
+		if _, exists := d.work.RealServer(name); !exists {
+			delete(d.joint.unreached, name)
+		}
+	}
+}

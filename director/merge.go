@@ -1,0 +1,318 @@
+package director
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/cluster"
+	"tunneldirector/director/api"
+)
+
+// What other directors have written comes in here. Each record stands for itself: it is taken if it comes after the version
+// that is here, whatever else the table holds, so that any order of arrival ends in the same table. The assigner then does what
+// follows from it: placements of new tunnels, deaths of removed real servers.
+
+// A merge is records of another director.
+type merge struct {
+	from    string
+	records []affinity.Change
+	done    chan error
+}
+
+// maxMerge is how many records one commit takes of others, about: each may be followed by a placement.
+const maxMerge = 3000
+
+// Merge takes records of another director: durable and programmed when it returns. The error joins those of single records
+// that could not be read, each a RecordError; the others are in. Any other error means that nothing was taken.
+func (d *Director) Merge(ctx context.Context, from string, records []affinity.Change) error {
+	m := &merge{from, records, make(chan error, 1)}
+	select {
+	case d.merges <- m:
+	case <-d.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	select {
+	case err := <-m.done:
+		return err
+	case <-d.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// Digest sums up the table; it changes with each commit.
+func (d *Director) Digest() *affinity.Digest { return d.digest }
+
+// A RecordError is a record that was not taken.
+type RecordError struct {
+	Kind affinity.Kind
+	Key  string
+	Err  error
+}
+
+func (e *RecordError) Error() string { return fmt.Sprintf("%s %q: %v", e.Kind, e.Key, e.Err) }
+
+// Unwrap is why.
+func (e *RecordError) Unwrap() error { return e.Err }
+
+// gatherMerges takes what waits already, up to a commit's worth.
+func (d *Director) gatherMerges(first *merge) []*merge {
+	batch, n := []*merge{first}, len(first.records)
+	for n < maxMerge {
+		select {
+		case m := <-d.merges:
+			batch = append(batch, m)
+			n += len(m.records)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// merge takes a batch: the whole line of a push that another director has answered.
+func (d *Director) merge(ctx context.Context, batch []*merge) {
+	tx := d.begin()
+	errs := make([]error, len(batch))
+	var after []func()
+	for i, m := range batch {
+		tx.by = affinity.Actor{Name: "director " + m.from}
+		for _, c := range m.records {
+			then, err := tx.take(m.from, c)
+			if err != nil {
+				errs[i] = errors.Join(errs[i], &RecordError{c.Kind, c.Key, err})
+			}
+			if then != nil {
+				after = append(after, then)
+			}
+		}
+	}
+	tx.by = affinity.Actor{Name: d.o.Name}
+	for _, then := range after {
+		then()
+	}
+	err := d.commit(ctx, tx)
+	for i, m := range batch {
+		if err != nil {
+			errs[i] = err
+		}
+		m.done <- errs[i]
+	}
+	for index := range d.condemned {
+		if !d.work.AliveAt(index) {
+			delete(d.condemned, index)
+		}
+	}
+}
+
+// take merges one record, tells of it, and gives what the assigner has to do about it when all are in; nil: nothing.
+func (x *tx) take(from string, c affinity.Change) (then func(), err error) {
+	var old *affinity.Tunnel
+	var rs *affinity.RealServer
+	var pin affinity.Pin
+	switch c.Kind {
+	case affinity.KindTunnel:
+		old, _ = x.t.Tunnel(c.Key)
+	case affinity.KindRealServer:
+		rs, _ = x.t.RealServer(c.Key)
+	case affinity.KindPin:
+		pin, _ = x.t.Pin(affinity.GroupID(c.Key))
+	}
+	newer, err := x.t.Merge(c.Kind, c.Key, c.Value)
+	if err != nil {
+		return nil, err
+	}
+	if c.Kind == affinity.KindPin {
+		x.noteSibling(from, pin, newer, c)
+	}
+	if !newer {
+		return nil, nil
+	}
+	x.cached = nil
+	h, _ := x.t.Version(c.Kind, c.Key)
+	x.d.clock.Follow(h.Stamp, x.now)
+	switch c.Kind {
+	case affinity.KindTunnel:
+		return x.tookTunnel(old, c.Key), nil
+	case affinity.KindRealServer:
+		return x.tookRealServer(rs, c.Key), nil
+	case affinity.KindPin:
+		x.tookPin(pin, affinity.GroupID(c.Key))
+	case affinity.KindLife:
+		x.tookLife(c.Key)
+	case affinity.KindService:
+		x.event("service", c.Key, func(e *api.Event) { e.Why = "by another director" })
+		x.d.sweep.roomAppeared = true
+	case affinity.KindFreeze:
+		x.d.sweep.roomAppeared = true
+	}
+	return nil, nil
+}
+
+func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
+	next, alive := x.t.Tunnel(id)
+	if !alive {
+		if old == nil {
+			return nil
+		}
+		x.event("tunnel-deleted", id, nil)
+		x.d.sweep.roomFreed = true
+		return func() { x.leave(old) }
+	}
+	x.event("tunnel-put", id, nil)
+	return func() {
+		next, alive = x.t.Tunnel(id) // a later record of the batch may have changed it
+		if !alive {
+			return
+		}
+		if lost := x.t.Contested(next); len(lost) > 0 {
+			x.event("contested", id, func(e *api.Event) { e.Why = strings.Join(lost, "; ") })
+		}
+		x.follow(old, next)
+	}
+}
+
+func (x *tx) tookRealServer(old *affinity.RealServer, name string) func() {
+	x.event("real-server", name, func(e *api.Event) { e.Why = "changed at another director" })
+	x.d.sweep.roomAppeared = true
+	return func() {
+		next, ok := x.t.RealServer(name)
+		switch {
+		case !ok:
+			x.retire(name, "removed")
+		case old != nil && lostAddress(old, next):
+			x.retire(name, "its address was changed")
+		}
+	}
+}
+
+func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) {
+	p, ok := x.t.Pin(g)
+	if !ok || p.Primary == old.Primary {
+		return
+	}
+	x.event(pinKind(old, p), groupName(g), func(e *api.Event) {
+		e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()
+	})
+}
+
+// tookLife tells of an incarnation that another director began or ended.
+func (x *tx) tookLife(key string) {
+	x.d.sweep.start()
+	for _, l := range x.t.Lives() {
+		if affinity.LifeKey(l.Index) != key {
+			continue
+		}
+		word := "alive: "
+		if !l.Alive {
+			word = "dead: "
+		} else if x.d.o.Agents != nil {
+			x.d.o.Agents.Again(l.RealServer)
+		}
+		x.event("real-server", l.RealServer, func(e *api.Event) { e.Why = fmt.Sprintf("%s%s (incarnation %d)", word, l.Cause, l.Incarnation) })
+	}
+}
+
+// A cut is a time in which another director was out of reach, in stamps of this one.
+type cut struct {
+	from, to affinity.Stamp // to 0: it lasts
+}
+
+// A sibling is a placement that lost against one that was made on the other side of a cut.
+type sibling struct {
+	lost affinity.Pin
+	won  affinity.Header
+	due  time.Time // when the evidence is looked at
+}
+
+const (
+	siblingRest  = 2 * time.Second  // after the merge: agents' words come in, and the tables become equal
+	siblingsMost = 100_000          // more are not kept
+	siblingLife  = 10 * time.Minute // after which nothing is moved back any more
+)
+
+// noteCuts keeps when directors were out of reach.
+func (d *Director) noteCuts(v cluster.View) {
+	for _, p := range v.Peers {
+		c, cutOff := d.joint.cuts[p.Member.Name]
+		switch {
+		case !p.Alive && (!cutOff || c.to != 0):
+			d.joint.cuts[p.Member.Name] = cut{from: d.clock.Last()}
+		case p.Alive && cutOff && c.to == 0:
+			c.to = d.clock.Last()
+			d.joint.cuts[p.Member.Name] = c
+		}
+	}
+}
+
+// noteSibling keeps the loser of two placements that two directors made while they could not talk.
+func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.Change) {
+	theirs, err := affinity.DecodePin(c.Value)
+	if err != nil || mine.Primary == 0 || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 {
+		return
+	}
+	gap, was := x.d.joint.cuts[from]
+	if !was || mine.Header.Stamp <= gap.from || gap.to != 0 && mine.Header.Stamp > gap.to || theirs.Header.Stamp <= gap.from {
+		return
+	}
+	lost, won := mine, theirs.Header
+	if !newer {
+		lost, won = *theirs, mine.Header
+	}
+	if len(x.d.joint.siblings) < siblingsMost {
+		x.d.joint.siblings[mine.Group] = sibling{lost: lost, won: won, due: x.now.Add(siblingRest)}
+	}
+	x.event("contested", groupName(mine.Group), func(e *api.Event) {
+		e.Why = fmt.Sprintf("placed at %s and at %s while the directors could not talk; the later one holds", x.t.NameAt(mine.Primary), x.t.NameAt(theirs.Primary))
+	})
+}
+
+// settleSiblings gives groups back to the real server where their tunnels are really up, if the placement that lost had them
+// there. Only the assigner does, and only by an agent's word.
+func (d *Director) settleSiblings(ctx context.Context) {
+	if len(d.joint.siblings) == 0 {
+		return
+	}
+	now, tx := d.o.Now(), d.begin()
+	for g, s := range d.joint.siblings {
+		pin, ok := d.work.Pin(g)
+		switch {
+		case now.Before(s.due):
+			continue
+		case !ok || pin.Header != s.won || now.Sub(s.due) > siblingLife:
+			delete(d.joint.siblings, g)
+			continue
+		case !d.assigns:
+			continue
+		}
+		if d.upAt(g, s.lost.Primary) {
+			back := s.lost
+			back.Why, back.Note = affinity.WhyPlaced, "it is established there"
+			tx.pin(back)
+		}
+		delete(d.joint.siblings, g)
+	}
+	if err := d.commit(ctx, tx); err != nil {
+		d.o.Log.Warn("give tunnels back to where they are up", "error", err)
+	}
+}
+
+// upAt tells whether the newest establishment of a group's tunnels is at the incarnation that has an index.
+func (d *Director) upAt(g affinity.GroupID, i affinity.Index) bool {
+	if !d.work.AliveAt(i) {
+		return false
+	}
+	for _, tun := range d.work.PlacedBy(g) {
+		if list := d.sightings(d.work, tun, false); len(list) > 0 {
+			return list[0].RealServer == d.work.NameAt(i) && d.fresh(list[0])
+		}
+	}
+	return false
+}

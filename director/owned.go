@@ -1,0 +1,131 @@
+package director
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/cluster"
+)
+
+// Held is what a Host is to have as local addresses, and what it closes.
+type Held struct {
+	VIPs     []netip.Addr  // all that there are: closed by the filter, wherever they are held
+	Own      []netip.Addr  // of these: to be local here
+	Gateways []netip.Addr  // to be local here
+	Lifetime time.Duration // after which the kernel takes an address away that nobody renews; 0: never
+	Silent   bool          // announce nothing: routers know the way
+	// Covers are the covering prefixes by tenant name.
+	Covers map[string][]netip.Prefix
+}
+
+// lifetime is how long an address stays with a director that hangs. It is in whole seconds, as the kernel counts.
+const lifetime = 4 * time.Second
+
+// owned is what this director is to hold, by the view that it has.
+func (d *Director) owned() Held {
+	h := Held{VIPs: d.work.VIPs(), Covers: map[string][]netip.Prefix{}}
+	var gateways []netip.Addr
+	prefer := map[netip.Addr][]string{}
+	for _, s := range d.work.Services() {
+		for a, names := range s.Prefer {
+			prefer[a] = names
+		}
+	}
+	for _, n := range d.work.Tenants() {
+		h.Covers[n.Name] = n.Covers
+		gateways = append(gateways, n.Gateways...)
+		for a, names := range n.Prefer {
+			prefer[a] = names
+		}
+	}
+	slices.SortFunc(gateways, netip.Addr.Compare)
+	gateways = slices.Compact(gateways)
+	if d.lone() {
+		h.Own, h.Gateways = h.VIPs, gateways
+		return h
+	}
+	h.Lifetime, h.Silent = lifetime, d.o.HoldAll
+	v := d.view()
+	for _, a := range h.VIPs {
+		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a, cluster.VIP, prefer[a]) {
+			h.Own = append(h.Own, a)
+		}
+	}
+	for _, a := range gateways {
+		if d.owns(v, a, cluster.Gateway, prefer[a]) {
+			h.Gateways = append(h.Gateways, a)
+		}
+	}
+	return h
+}
+
+// fit tells whether this director may hold addresses at all.
+func (d *Director) fit(v cluster.View) bool {
+	return !d.joint.ready.IsZero() && !d.joint.leaving && !(d.joint.sick && d.othersFit(v))
+}
+
+// othersFit tells whether a live peer could hold what this director gives up.
+func (d *Director) othersFit(v cluster.View) bool {
+	return slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
+		return p.Alive && p.Beat.Ready && !p.Beat.Leaving && !p.Beat.Hung && !p.Beat.Sick
+	})
+}
+
+// owns tells whether this director is to hold an address: as its owner, or until its new owner says that it holds it.
+func (d *Director) owns(v cluster.View, a netip.Addr, side cluster.Side, prefer []string) bool {
+	if d.joint.ready.IsZero() {
+		return false
+	}
+	v.Beat = d.beat() // what is known here this moment
+	owner, _ := v.Owner(a, side, prefer, d.o.PreemptAfter)
+	if owner == d.o.Name {
+		return true
+	}
+	if _, held := d.joint.holds[a.String()]; !held {
+		return false
+	}
+	p, ok := v.Peer(owner)
+	return !ok || !p.Beat.HoldsAddr(a)
+}
+
+// holdNow sees to VIPs, gateways, filter and covers, and notes where that fails; it is called again every second.
+func (d *Director) holdNow(ctx context.Context) {
+	h, said := d.owned(), ""
+	if err := d.o.Host.Hold(ctx, h); err != nil {
+		said = err.Error()
+	}
+	if was := d.health.Load().holdErr; said != was {
+		if said != "" {
+			d.o.Log.Error("hold the VIPs", "error", said)
+		}
+		d.note(func(h *health) { h.holdErr = said })
+	}
+	now, holds := d.o.Now(), map[string]time.Time{}
+	for _, a := range slices.Concat(h.Own, h.Gateways) {
+		if since, held := d.joint.holds[a.String()]; held {
+			holds[a.String()] = since
+		} else if said == "" {
+			holds[a.String()] = now
+		}
+	}
+	d.joint.holds = holds
+	d.holding.Store(&holds)
+}
+
+// heldFor tells whether this director has held all of these addresses for a time, and nobody else is known to: then it has seen
+// every packet to them.
+func (d *Director) heldFor(vips []netip.Addr, long time.Duration) bool {
+	if d.lone() {
+		return true
+	}
+	holding := *d.holding.Load()
+	for _, a := range vips {
+		since, held := holding[a.String()]
+		if !held || d.o.Now().Sub(since) < long || d.o.HoldAll {
+			return false
+		}
+	}
+	return true
+}

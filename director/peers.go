@@ -1,0 +1,240 @@
+package director
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/cluster"
+)
+
+// Peers is how a director speaks with the others. All methods may be called from any goroutine, and none blocks but Ask.
+type Peers interface {
+	// View is who is alive, and what each says of itself.
+	View() cluster.View
+	// Changed is poked when the View has changed in more than its times.
+	Changed() <-chan struct{}
+	// Say is this director's own word in the beats to come; it also proves that its loop turns.
+	Say(cluster.Beat)
+	// Wrote hands over records that this director has written and its disk has: to be sent to all others.
+	Wrote(changes []affinity.Change, revision uint64)
+	// Synced tells whether this director has had, since it started, all that a live peer held: of one that was ready then, or of every live one.
+	Synced() (withReady, withAll bool)
+	// Ask puts a question to another director's loop.
+	Ask(ctx context.Context, name string, question []byte) (answer []byte, err error)
+}
+
+// joint is what the loop knows of its being one of several.
+type joint struct {
+	ready    time.Time // zero: it is not
+	lonely   time.Time // since when no ready peer was seen
+	assigner string    // as it was last seen
+	mine     time.Time // since when this director is the assigner by its view
+	leaving  bool
+	sick     bool
+
+	unreached map[string]time.Time // real servers that do not answer, since when
+	doubts    map[string]*doubt    // by real server: deaths that are not latched
+	holds     map[string]time.Time // addresses that are held, since when
+	probing   time.Time            // since when there is something to probe
+
+	cuts     map[string]cut // by director: when it was last out of reach
+	siblings map[affinity.GroupID]sibling
+}
+
+const (
+	// aloneAfter is how long a director with a table waits for others before it goes on alone.
+	aloneAfter = 5 * time.Second
+	// handOver is how long a director has been the assigner in its own view before it acts as one: the one before has seen it by then.
+	handOver = 300 * time.Millisecond
+)
+
+// lone tells whether there are no other directors, ever.
+func (d *Director) lone() bool { return d.o.Peers == nil }
+
+// view is what is known of all directors; of a lone one, nothing.
+func (d *Director) view() cluster.View {
+	if d.lone() {
+		return cluster.View{}
+	}
+	return d.o.Peers.View()
+}
+
+// indexes are those that this director gives out: every MaxRank-th from its rank on, so that two assigners that cannot talk
+// never give out the same. A lone director gives out all.
+func (d *Director) indexes() (first, stride int) {
+	if d.lone() {
+		return 1, 1
+	}
+	return d.o.Rank, cluster.MaxRank
+}
+
+// lookAtPeers draws the conclusions of what the others say.
+func (d *Director) lookAtPeers(ctx context.Context) {
+	if d.lone() {
+		return
+	}
+	now, v := d.o.Now(), d.view()
+	d.noteCuts(v)
+	d.becomeReady(now, v)
+	d.watchClock(v)
+	d.takeAssigning(now, v)
+	d.settleDoubts(ctx, v)
+	d.say()
+	d.holdNow(ctx)
+	d.say() // what is held now
+}
+
+// becomeReady: with ready peers, when all that one of them has is here; without any for a while, if there is something to
+// forward by, or nothing at any live director, or nobody is expected.
+func (d *Director) becomeReady(now time.Time, v cluster.View) {
+	if !d.joint.ready.IsZero() {
+		return
+	}
+	withReady, withAll := d.o.Peers.Synced()
+	_, records := d.digest.Root()
+	alive, ready := 0, 0
+	for _, p := range v.Peers {
+		if p.Alive {
+			alive++
+			if p.Beat.Ready {
+				ready++
+			}
+		}
+	}
+	why := ""
+	switch {
+	case ready > 0:
+		d.joint.lonely = now
+		if withReady {
+			why = "it holds all that a ready director has"
+		}
+	case now.Sub(d.joint.lonely) < aloneAfter:
+	case alive > 0:
+		if withAll {
+			why = "no director is ready, and all that the live ones have is here"
+		}
+	case records > 0:
+		why = "no other director was heard; degraded"
+	case !d.o.Expects:
+		why = "no other director is configured"
+	}
+	if why != "" {
+		d.joint.ready = now
+		d.o.Log.Info("director is ready", "why", why, "tunnels", d.work.Len())
+		d.note(func(h *health) { h.unready = "" })
+		return
+	}
+	d.note(func(h *health) { h.unready = unreadyWords(alive, ready) })
+}
+
+func unreadyWords(alive, ready int) string {
+	switch {
+	case ready > 0:
+		return "the table is being fetched from the other directors"
+	case alive > 0:
+		return "no director is ready yet; the live ones compare what they have"
+	}
+	return "the table is empty and no other director answers; start one that has it, or take cluster.join out if there is none"
+}
+
+// watchClock lets stamps count on by themselves while the wall clock is off the others'.
+func (d *Director) watchClock(v cluster.View) {
+	off := v.Offset()
+	wild := off > cluster.MaxOffset || off < -cluster.MaxOffset
+	if wild != d.clock.Logical {
+		d.clock.Logical = wild
+		d.o.Log.Warn("clock against the other directors'", "ahead", off, "stamps_by_logic_alone", wild)
+	}
+	if !wild {
+		off = 0
+	}
+	d.note(func(h *health) { h.clockOff = off })
+}
+
+// takeAssigning begins or ends this director's being the assigner.
+func (d *Director) takeAssigning(now time.Time, v cluster.View) {
+	name := v.Assigner()
+	if name != d.joint.assigner {
+		d.o.Log.Info("assigner", "is", name, "was", d.joint.assigner)
+		d.joint.assigner = name
+		d.note(func(h *health) { h.assigner = name })
+	}
+	switch {
+	case name != d.o.Name || d.joint.ready.IsZero() || d.joint.leaving:
+		d.joint.mine = time.Time{}
+		d.assigns = false
+	case d.joint.mine.IsZero():
+		d.joint.mine = now
+	case !d.assigns && now.Sub(d.joint.mine) >= handOver:
+		d.assigns = true
+		d.sweep.takeOver()
+		d.o.Log.Info("this director assigns now")
+	}
+}
+
+// say tells the others how this director is.
+func (d *Director) say() {
+	if !d.lone() {
+		d.o.Peers.Say(d.beat())
+	}
+}
+
+// beat is what there is to say.
+func (d *Director) beat() cluster.Beat {
+	now := d.o.Now()
+	root, _ := d.digest.Root()
+	b := cluster.Beat{
+		From: d.o.Name,
+		Ready: !d.joint.ready.IsZero(), Leaving: d.joint.leaving, Sick: d.joint.sick, Assigns: d.assigns,
+		Revision: d.work.Revision(), Root: root,
+	}
+	if b.Ready {
+		b.ReadyFor = now.Sub(d.joint.ready)
+	}
+	for a := range d.joint.holds {
+		b.Holds = append(b.Holds, cluster.HashOf(a))
+	}
+	if d.o.Prober != nil && !d.joint.probing.IsZero() && now.Sub(d.joint.probing) >= afterCut {
+		b.Probes = true
+		for name := range d.joint.unreached {
+			b.Unreached = append(b.Unreached, cluster.HashOf(name))
+		}
+	}
+	slices.Sort(b.Holds)
+	slices.Sort(b.Unreached)
+	if len(b.Holds) > cluster.MaxHashes || len(b.Unreached) > cluster.MaxHashes {
+		b.Many, b.Holds, b.Unreached = true, nil, nil
+	}
+	return b
+}
+
+// Leave has the other directors take over, and waits until they hold what this one held, or ctx ends. It stays a member
+// that forwards what still comes; it does not come back by itself.
+func (d *Director) Leave(ctx context.Context) error {
+	if d.lone() {
+		return nil
+	}
+	select {
+	case d.leaves <- struct{}{}:
+	case <-d.stopped:
+		return ErrStopped
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	for {
+		if len(*d.holding.Load()) == 0 || len(d.view().Alive()) < 2 {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-d.stopped:
+			return nil
+		case <-ctx.Done():
+			return fmt.Errorf("leave: nobody took over %v: %w", slices.Sorted(maps.Keys(*d.holding.Load())), context.Cause(ctx))
+		}
+	}
+}

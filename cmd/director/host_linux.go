@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -19,28 +20,34 @@ import (
 type host struct {
 	interfaces []plane.Interface
 	filter     *vip.Filter
-	holder     *vip.Holder
 	prober     *prober  // nil: links are taken for up
 	routed     []string // interfaces by which the kernel's routing takes packets to subnets
 	log        *slog.Logger
+	fresh      chan struct{} // poked when there may be something to announce
+
+	mu     sync.Mutex // of the loop, which holds, and the keeper, which renews
+	holder *vip.Holder
 }
 
 func openHost(interfaces []plane.Interface, p *prober, log *slog.Logger) (*host, error) {
-	var tunnel []string
+	var sides vip.Config
 	for _, i := range interfaces {
 		if i.Roles&plane.RoleTunnel != 0 {
-			tunnel = append(tunnel, i.Name)
+			sides.Tunnel = append(sides.Tunnel, i.Name)
+		}
+		if i.Roles&plane.RoleSubnet != 0 {
+			sides.Subnet = append(sides.Subnet, i.Name)
 		}
 	}
 	filter, err := vip.OpenFilter()
 	if err != nil {
 		return nil, err
 	}
-	holder, err := vip.OpenHolder(vip.Config{Tunnel: tunnel}, filter, log)
+	holder, err := vip.OpenHolder(sides, filter, log)
 	if err != nil {
 		return nil, err
 	}
-	return &host{interfaces: interfaces, filter: filter, holder: holder, prober: p, log: log}, nil
+	return &host{interfaces: interfaces, filter: filter, holder: holder, prober: p, log: log, fresh: make(chan struct{}, 1)}, nil
 }
 
 // Local lists addresses and connected prefixes. Link-local and loopback ones belong to no table.
@@ -78,7 +85,15 @@ func (h *host) Hold(ctx context.Context, held loop.Held) error {
 		slices.SortFunc(all, netip.Prefix.Compare)
 		w.SubnetInterfaces[i.Name] = slices.Compact(all)
 	}
+	h.mu.Lock()
 	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent})
+	h.mu.Unlock()
+	if len(ch.AddressesAdded) > 0 {
+		select {
+		case h.fresh <- struct{}{}:
+		default:
+		}
+	}
 	if ch.Any() {
 		h.log.Info("VIPs and filter set", "vips", held.Own, "gateways", held.Gateways, "added", ch.AddressesAdded, "removed", ch.AddressesRemoved, "filter_built", ch.Built)
 	}

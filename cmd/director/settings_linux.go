@@ -22,7 +22,7 @@ const proc = "/proc/sys"
 // error says what could not be read.
 func findings(kind string, interfaces []plane.Interface, entries, routes int) ([]sysctl.Finding, error) {
 	any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} // of both families
-	found, err := vip.Check(os.DirFS(proc), vip.Config{}, interfaces, any)
+	found, err := vip.Check(os.DirFS(proc), vip.Config{}, interfaces, vip.Held{VIPs: any})
 	if kind == config.PlaneIPVS {
 		more, err2 := gate.Check(os.DirFS("/"), entries)
 		most, err3 := route.Check(os.DirFS("/"), routes)

@@ -6,15 +6,13 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"time"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
 )
-
-// Protocol marks an address as ours (IFA_PROTO); `ip -details address` shows it as proto 0x7d.
-const Protocol = 0x7d
 
 // What golang.org/x/sys/unix lacks of include/uapi/linux/if_addr.h.
 const (
@@ -27,6 +25,14 @@ type address struct {
 	prefix   netip.Prefix
 	index    int // of the interface
 	protocol uint8
+	finite   bool   // it goes by itself
+	left     uint32 // seconds until then, rounded up
+	created  uint32 // hundredths of a second since boot
+}
+
+// ours tells whether we put it there.
+func (a address) ours() bool {
+	return (a.protocol == Protocol || a.protocol == ProtocolGateway) && a.prefix.IsSingleIP()
 }
 
 // A rtnl reads and writes addresses by rtnetlink. github.com/vishvananda/netlink does not know IFA_PROTO.
@@ -84,6 +90,12 @@ func parseAddress(b []byte) (address, error) {
 			local, _ = netip.AddrFromSlice(ad.Bytes())
 		case ifaProto:
 			a.protocol = ad.Uint8()
+		case unix.IFA_CACHEINFO: // struct ifa_cacheinfo: preferred, valid, created, updated
+			if life := ad.Bytes(); len(life) >= 16 {
+				a.left = binary.NativeEndian.Uint32(life[4:])
+				a.finite = a.left != forever
+				a.created = binary.NativeEndian.Uint32(life[8:])
+			}
 		}
 	}
 	if local.IsValid() {
@@ -93,27 +105,39 @@ func parseAddress(b []byte) (address, error) {
 	return a, ad.Err()
 }
 
-// add makes a VIP a local address. An IPv6 one is deprecated, so that it is nobody's choice of a source address.
-func (r *rtnl) add(a netip.Addr, index int) error {
-	data, err := encodeAddress(a, index)
-	if err != nil {
-		return err
-	}
-	_, err = r.conn.Execute(netlink.Message{
-		Header: netlink.Header{Type: unix.RTM_NEWADDR, Flags: netlink.Request | netlink.Acknowledge | netlink.Create | netlink.Excl},
-		Data:   data,
-	})
+// forever is the kernel's INFINITY_LIFE_TIME.
+const forever = math.MaxUint32
+
+// add makes an address local. It must not be there.
+func (r *rtnl) add(k spot, life time.Duration) error {
+	err := r.put(k, life, netlink.Create|netlink.Excl)
 	switch {
 	case errors.Is(err, unix.EPERM):
 		return fmt.Errorf("%w; the process needs CAP_NET_ADMIN", err)
-	case errors.Is(err, unix.EACCES) && a.Is6():
+	case errors.Is(err, unix.EACCES) && k.addr.Is6():
 		return fmt.Errorf("%w; IPv6 is off there, set its sysctl disable_ipv6 to 0", err)
 	}
 	return err
 }
 
+// renew gives an address its lifetime anew, in place. One that is not there comes into being, in spite of the flags
+// (inet_rtm_newaddr in net/ipv4/devinet.c, inet6_rtm_newaddr in net/ipv6/addrconf.c).
+func (r *rtnl) renew(k spot, life time.Duration) error { return r.put(k, life, netlink.Replace) }
+
+func (r *rtnl) put(k spot, life time.Duration, flags netlink.HeaderFlags) error {
+	data, err := encodeAddress(k, life)
+	if err != nil {
+		return err
+	}
+	_, err = r.conn.Execute(netlink.Message{
+		Header: netlink.Header{Type: unix.RTM_NEWADDR, Flags: netlink.Request | netlink.Acknowledge | flags},
+		Data:   data,
+	})
+	return err
+}
+
 func (r *rtnl) remove(a netip.Addr, index int) error {
-	data, err := encodeAddress(a, index)
+	data, err := encodeAddress(spot{addr: a, index: index}, 0)
 	if err != nil {
 		return err
 	}
@@ -127,21 +151,30 @@ func (r *rtnl) remove(a netip.Addr, index int) error {
 	return err
 }
 
-func encodeAddress(a netip.Addr, index int) ([]byte, error) {
+// encodeAddress makes an address with a lifetime, 0 for ever. An IPv6 one is deprecated, so that it is nobody's choice of a
+// source address. For IPv4 deprecated means nothing, and the kernel's timer (check_lifetime in net/ipv4/devinet.c) looks at
+// the end of an address only if it is not preferred for longer than it is valid: both are the same.
+func encodeAddress(k spot, life time.Duration) ([]byte, error) {
+	valid := uint32(forever)
+	if life > 0 {
+		valid = uint32(life / time.Second)
+	}
 	head := make([]byte, unix.SizeofIfAddrmsg)
-	head[0], head[1] = unix.AF_INET, byte(a.BitLen())
+	head[0], head[1] = unix.AF_INET, byte(k.addr.BitLen())
+	binary.NativeEndian.PutUint32(head[4:], uint32(k.index))
 	ae := netlink.NewAttributeEncoder()
-	ae.Bytes(unix.IFA_LOCAL, a.AsSlice())
-	ae.Bytes(unix.IFA_ADDRESS, a.AsSlice())
-	ae.Uint8(ifaProto, Protocol)
-	if a.Is6() {
+	ae.Bytes(unix.IFA_LOCAL, k.addr.AsSlice())
+	ae.Bytes(unix.IFA_ADDRESS, k.addr.AsSlice())
+	ae.Uint8(ifaProto, uint8(k.kind))
+	cache := make([]byte, 16) // struct ifa_cacheinfo: preferred, valid, created, updated
+	binary.NativeEndian.PutUint32(cache[4:], valid)
+	if k.addr.Is6() {
 		head[0] = unix.AF_INET6
 		ae.Uint32(ifaFlags, unix.IFA_F_NODAD|unix.IFA_F_NOPREFIXROUTE)
-		life := make([]byte, 16) // struct ifa_cacheinfo: preferred, valid, created, updated
-		binary.NativeEndian.PutUint32(life[4:], math.MaxUint32)
-		ae.Bytes(unix.IFA_CACHEINFO, life)
+	} else {
+		binary.NativeEndian.PutUint32(cache, valid)
 	}
-	binary.NativeEndian.PutUint32(head[4:], uint32(index))
+	ae.Bytes(unix.IFA_CACHEINFO, cache)
 	attrs, err := ae.Encode()
 	return append(head, attrs...), err
 }

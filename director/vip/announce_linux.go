@@ -9,8 +9,8 @@ import (
 	"github.com/mdlayher/packet"
 )
 
-// announce sends one frame per VIP out of an interface. One without Ethernet addresses has nobody to tell.
-func announce(ifname string, vips []netip.Addr) error {
+// announce sends one frame per address out of an interface. One without Ethernet addresses has nobody to tell.
+func announce(ifname string, addrs []netip.Addr) error {
 	ifi, err := net.InterfaceByName(ifname)
 	if err != nil {
 		return err
@@ -24,13 +24,13 @@ func announce(ifname string, vips []netip.Addr) error {
 		return err
 	}
 	var errs []error
-	for _, a := range vips {
+	for _, a := range addrs {
 		b, err := frame(a, ifi.HardwareAddr)
 		if err == nil {
 			_, err = conn.WriteTo(b, &packet.Addr{HardwareAddr: net.HardwareAddr(b[:6])})
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("virtual IP %v: %w", a, err))
+			errs = append(errs, fmt.Errorf("address %v: %w", a, err))
 		}
 	}
 	return errors.Join(append(errs, conn.Close())...)

@@ -19,6 +19,8 @@ import (
 var (
 	vip4 = netip.MustParseAddr("198.51.100.1")
 	vip6 = netip.MustParseAddr("2001:db8:1::1")
+	gw4  = netip.MustParseAddr("203.0.113.254")
+	gw6  = netip.MustParseAddr("2001:db8:9::fe")
 )
 
 func openFilter(t *testing.T) *Filter {

@@ -21,7 +21,7 @@ import (
 
 func openHolder(t *testing.T, f *Filter) *Holder {
 	t.Helper()
-	h, err := OpenHolder(Config{Tunnel: []string{"tun0"}}, f, slog.New(slog.DiscardHandler))
+	h, err := OpenHolder(Config{Tunnel: []string{"tun0"}, Subnet: []string{"in0"}}, f, slog.New(slog.DiscardHandler))
 	must(t, err)
 	t.Cleanup(func() { h.Close() })
 	return h
@@ -37,7 +37,7 @@ func TestHold(t *testing.T) {
 
 	var heard chan [][]byte
 	site.Do(func() { heard = listen(t, "eth0") })
-	ch, err := h.Hold(t.Context(), w, both)
+	ch, err := h.Hold(t.Context(), w, Held{VIPs: both})
 	want := []Address{{vip4, "lo"}, {vip6, "tun0"}}
 	if err != nil || !ch.Built || ch.FilterAdded != 2 || !slices.Equal(ch.AddressesAdded, want) {
 		t.Fatalf("changed %+v (%v), want the filter built and %v", ch, err, want)
@@ -58,14 +58,14 @@ func TestHold(t *testing.T) {
 			t.Errorf("%v is open", v)
 		}
 	}
-	if ch, err := h.Hold(t.Context(), w, both); err != nil || ch.Any() {
+	if ch, err := h.Hold(t.Context(), w, Held{VIPs: both}); err != nil || ch.Any() {
 		t.Fatalf("the second time changed %+v (%v)", ch, err)
 	}
 	// An adopting daemon moves IPv4 to its device and keeps the rest; the mark is all it knows.
 	h2, err := OpenHolder(Config{Device: "tun0", Tunnel: []string{"tun0"}}, f, slog.New(slog.DiscardHandler))
 	must(t, err)
 	defer h2.Close()
-	ch, err = h2.Hold(t.Context(), w, both)
+	ch, err = h2.Hold(t.Context(), w, Held{VIPs: both})
 	if err != nil || !slices.Equal(ch.AddressesAdded, []Address{{vip4, "tun0"}}) || !slices.Equal(ch.AddressesRemoved, []Address{{vip4, "lo"}}) || ch.FilterAdded+ch.FilterRemoved > 0 {
 		t.Fatalf("to another device: changed %+v (%v)", ch, err)
 	}
@@ -75,11 +75,11 @@ func TestHold(t *testing.T) {
 	if src := source(dir, "2001:db8::2"); src != "2001:db8::1" {
 		t.Errorf("the director's own traffic leaves from %s", src)
 	}
-	ch, err = h2.Hold(t.Context(), Wanted{VIPs: both}, []netip.Addr{vip6})
+	ch, err = h2.Hold(t.Context(), Wanted{VIPs: both}, Held{VIPs: []netip.Addr{vip6}})
 	if err != nil || len(ch.AddressesRemoved) != 1 || ch.FilterRemoved != 0 {
 		t.Fatalf("released one: changed %+v (%v); the filter must keep what is wanted closed", ch, err)
 	}
-	ch, err = h2.Hold(t.Context(), Wanted{}, nil)
+	ch, err = h2.Hold(t.Context(), Wanted{}, Held{})
 	if err != nil || len(ch.AddressesRemoved) != 1 || ch.FilterRemoved != 2 {
 		t.Fatalf("released all: changed %+v (%v)", ch, err)
 	}
@@ -162,7 +162,7 @@ func TestHoldRefusesForeign(t *testing.T) {
 	h := openHolder(t, f)
 	dir.Give("in0", vip4.String()+"/24")
 	both := []netip.Addr{vip4, vip6}
-	ch, err := h.Hold(t.Context(), Wanted{VIPs: both}, both)
+	ch, err := h.Hold(t.Context(), Wanted{VIPs: both}, Held{VIPs: both})
 	if err == nil || !strings.Contains(err.Error(), vip4.String()) || !strings.Contains(err.Error(), "interface in0") {
 		t.Errorf("error %v; want one that names the address and in0", err)
 	}
@@ -174,7 +174,7 @@ func TestHoldRefusesForeign(t *testing.T) {
 	}
 	// The other way round: what we hold stays closed when somebody adds it a second time.
 	dir.Give("in0", vip6.String()+"/64")
-	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, both); err == nil {
+	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, Held{VIPs: both}); err == nil {
 		t.Error("the second address was not reported")
 	}
 	if refused(site, vip6.String()) || !echo(site, vip6.String(), 10) {
@@ -186,7 +186,7 @@ func TestHoldFilterFirst(t *testing.T) {
 	filterLab(t)
 	h := openHolder(t, openFilter(t))
 	bad := Wanted{SubnetInterfaces: map[string][]netip.Prefix{"": nil}}
-	if ch, err := h.Hold(t.Context(), bad, []netip.Addr{vip4}); err == nil || ch.Any() {
+	if ch, err := h.Hold(t.Context(), bad, Held{VIPs: []netip.Addr{vip4}}); err == nil || ch.Any() {
 		t.Errorf("without a filter: changed %+v, error %v", ch, err)
 	}
 	all, err := h.rtnl.addresses()
@@ -202,19 +202,19 @@ func TestHoldMissingInterface(t *testing.T) {
 	must(t, err)
 	defer h.Close()
 	both := []netip.Addr{vip4, vip6}
-	ch, err := h.Hold(t.Context(), Wanted{VIPs: both}, both)
+	ch, err := h.Hold(t.Context(), Wanted{VIPs: both}, Held{VIPs: both})
 	if err == nil || !strings.Contains(err.Error(), "interface gone") || len(ch.AddressesAdded) != 2 {
 		t.Errorf("changed %+v, error %v; want the two possible places and an error naming the other", ch, err)
 	}
 	dir.Sysctl("net/ipv6/conf/tun0/disable_ipv6", "1") // takes the addresses away, and others cannot be added
-	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, both); !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), "disable_ipv6") {
+	if _, err := h.Hold(t.Context(), Wanted{VIPs: both}, Held{VIPs: both}); !errors.Is(err, unix.EACCES) || !strings.Contains(err.Error(), "disable_ipv6") {
 		t.Errorf("error %v; want the remedy", err)
 	}
 }
 
 func TestCheckReadsThisKernel(t *testing.T) {
 	filterLab(t)
-	if _, err := Check(os.DirFS("/proc/sys"), Config{}, labInterfaces, []netip.Addr{vip4, vip6}); err != nil {
+	if _, err := Check(os.DirFS("/proc/sys"), Config{}, labInterfaces, Held{VIPs: []netip.Addr{vip4, vip6}, Gateways: []netip.Addr{gw4, gw6}}); err != nil {
 		t.Error(err)
 	}
 }

@@ -17,9 +17,10 @@ var labInterfaces = []plane.Interface{{Name: "tun0", Roles: plane.RoleTunnel}, {
 
 // quiet are settings that nothing is to be said about.
 func quiet() map[string]string {
-	m := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/tun0/disable_ipv6": "0"}
+	m := map[string]string{"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/tun0/disable_ipv6": "0",
+		"net/ipv6/conf/in0/disable_ipv6": "0", "net/ipv6/conf/lo/disable_ipv6": "0"}
 	for _, i := range []string{"all", "tun0", "in0"} {
-		for _, s := range []string{"rp_filter", "accept_local", "send_redirects", "arp_ignore", "forwarding"} {
+		for _, s := range []string{"rp_filter", "accept_local", "send_redirects", "arp_ignore", "arp_announce", "forwarding"} {
 			m["net/ipv4/conf/"+i+"/"+s] = "0"
 		}
 	}
@@ -30,22 +31,42 @@ func quiet() map[string]string {
 }
 
 func TestCheck(t *testing.T) {
-	tests := []struct{ name, path, value, what, remedy string }{
-		{"nothing", "", "", "", ""},
-		{"no routing", "net/ipv4/ip_forward", "0", "ip_forward = 0", "net.ipv4.ip_forward=1"},
-		{"no routing here", "net/ipv4/conf/in0/forwarding", "0", "in0.forwarding = 0", "net.ipv4.conf.in0.forwarding=1"},
-		{"no IPv6 routing", "net/ipv6/conf/all/forwarding", "0", "forwarding = 0", "net.ipv6.conf.all.forwarding=1"},
-		{"strict on one", "net/ipv4/conf/tun0/rp_filter", "1", "strict reverse-path filter on tun0", "tun0.rp_filter=2"},
-		{"martians", "net/ipv4/conf/in0/accept_local", "0", "in0.accept_local = 0", "in0.accept_local=1"},
-		{"redirects", "net/ipv4/conf/in0/send_redirects", "1", "send_redirects on in0", "in0.send_redirects=0"},
-		{"nobody answers", "net/ipv4/conf/tun0/arp_ignore", "2", "arp_ignore = 2 on tun0", "hold VIPs on tun0"},
-		{"two answer", "net/ipv4/conf/in0/arp_ignore", "0", "arp_ignore = 0 on in0", "in0.arp_ignore=1"},
-		{"no IPv6", "net/ipv6/conf/tun0/disable_ipv6", "1", "disable_ipv6 = 1", "tun0.disable_ipv6=0"},
-	}
 	vips := []netip.Addr{netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("2001:db8:1::1")}
+	held := Held{VIPs: vips}
+	silent := Held{VIPs: vips, Silent: true}
+	gateways := Held{Gateways: []netip.Addr{netip.MustParseAddr("203.0.113.254"), netip.MustParseAddr("2001:db8:9::fe")}}
+	tests := []struct {
+		name                      string
+		held                      Held
+		path, value, what, remedy string
+	}{
+		{"nothing", held, "", "", "", ""},
+		{"no routing", held, "net/ipv4/ip_forward", "0", "ip_forward = 0", "net.ipv4.ip_forward=1"},
+		{"no routing here", held, "net/ipv4/conf/in0/forwarding", "0", "in0.forwarding = 0", "net.ipv4.conf.in0.forwarding=1"},
+		{"no IPv6 routing", held, "net/ipv6/conf/all/forwarding", "0", "forwarding = 0", "net.ipv6.conf.all.forwarding=1"},
+		{"strict on one", held, "net/ipv4/conf/tun0/rp_filter", "1", "strict reverse-path filter on tun0", "tun0.rp_filter=2"},
+		{"martians", held, "net/ipv4/conf/in0/accept_local", "0", "in0.accept_local = 0", "in0.accept_local=1"},
+		{"redirects", held, "net/ipv4/conf/in0/send_redirects", "1", "send_redirects on in0", "in0.send_redirects=0"},
+		{"nobody answers", held, "net/ipv4/conf/tun0/arp_ignore", "2", "arp_ignore = 2 on tun0", "hold VIPs on tun0"},
+		{"two answer", held, "net/ipv4/conf/in0/arp_ignore", "0", "arp_ignore = 0 on in0", "in0.arp_ignore=1"},
+		{"no IPv6", held, "net/ipv6/conf/tun0/disable_ipv6", "1", "disable_ipv6 = 1", "tun0.disable_ipv6=0"},
+		{"silent", silent, "", "", "", ""},
+		{"silent, and all answer", silent, "net/ipv4/conf/tun0/arp_ignore", "0", "arp_ignore = 0 on tun0", "tun0.arp_ignore=1"},
+		{"silent, and says it in passing", silent, "net/ipv4/conf/tun0/arp_announce", "1", "arp_announce = 1 on tun0", "tun0.arp_announce=2"},
+		{"silent, no IPv6 there", silent, "net/ipv6/conf/tun0/disable_ipv6", "1", "", ""},
+		{"silent, no IPv6", silent, "net/ipv6/conf/lo/disable_ipv6", "1", "lo.disable_ipv6 = 1", "lo.disable_ipv6=0"},
+		{"gateways", gateways, "", "", "", ""},
+		{"gateways and VIPs' ARP", gateways, "net/ipv4/conf/in0/arp_ignore", "0", "", ""},
+		{"nobody answers for gateways", gateways, "net/ipv4/conf/in0/arp_ignore", "8", "arp_ignore = 8 on in0", "in0.arp_ignore=1"},
+		{"no IPv6 for gateways", gateways, "net/ipv6/conf/in0/disable_ipv6", "1", "in0.disable_ipv6 = 1", "in0.disable_ipv6=0"},
+		{"routing for gateways", gateways, "net/ipv6/conf/all/forwarding", "0", "forwarding = 0", "net.ipv6.conf.all.forwarding=1"},
+	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			settings := quiet()
+			if tt.held.Silent {
+				settings["net/ipv4/conf/tun0/arp_ignore"], settings["net/ipv4/conf/tun0/arp_announce"] = "1", "2"
+			}
 			if tt.path != "" {
 				settings[tt.path] = tt.value
 			}
@@ -56,7 +77,7 @@ func TestCheck(t *testing.T) {
 			for path, value := range settings {
 				proc[path] = &fstest.MapFile{Data: []byte(value + "\n")}
 			}
-			found, err := Check(proc, Config{}, labInterfaces, vips)
+			found, err := Check(proc, Config{}, labInterfaces, tt.held)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -71,7 +92,7 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Check(fstest.MapFS{}, Config{}, labInterfaces, vips); err == nil {
+	if _, err := Check(fstest.MapFS{}, Config{}, labInterfaces, held); err == nil {
 		t.Error("unreadable settings were not reported")
 	}
 }
@@ -89,7 +110,7 @@ func TestMendingEndsTheFindings(t *testing.T) {
 			proc[path] = &fstest.MapFile{Data: []byte(value)}
 		}
 		check := func() []sysctl.Finding {
-			found, err := Check(proc, Config{}, labInterfaces, []netip.Addr{netip.MustParseAddr("198.51.100.1")})
+			found, err := Check(proc, Config{}, labInterfaces, Held{VIPs: []netip.Addr{netip.MustParseAddr("198.51.100.1")}})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -13,19 +13,33 @@ import (
 )
 
 // Check reads the kernel's settings below proc, which is /proc/sys as seen in the node's network namespace, and changes none.
-// An error means that some could not be read; the findings about the others are there.
-func Check(proc fs.FS, cfg Config, interfaces []plane.Interface, vips []netip.Addr) ([]sysctl.Finding, error) {
-	c := &checker{Reader: sysctl.Reader{FS: proc}, v4: slices.ContainsFunc(vips, netip.Addr.Is4), v6: slices.ContainsFunc(vips, netip.Addr.Is6),
-		onLo: cmp.Or(cfg.Device, "lo") == "lo"}
+// Of held only the families and Silent matter. An error means that some settings could not be read; the findings about the
+// others are there.
+func Check(proc fs.FS, cfg Config, interfaces []plane.Interface, held Held) ([]sysctl.Finding, error) {
+	c := &checker{Reader: sysctl.Reader{FS: proc}, held: held, onLo: cmp.Or(cfg.Device, loopback) == loopback}
+	c.v4 = slices.ContainsFunc(slices.Concat(held.VIPs, held.Gateways), netip.Addr.Is4)
+	c.v6 = slices.ContainsFunc(slices.Concat(held.VIPs, held.Gateways), netip.Addr.Is6)
 	c.node()
+	vip6 := slices.ContainsFunc(held.VIPs, netip.Addr.Is6)
+	if vip6 && held.Silent {
+		c.ipv6(loopback, virtual)
+	}
 	for _, i := range interfaces {
 		if c.v4 {
 			c.forwarding(i)
 			c.routing(i)
+		}
+		if slices.ContainsFunc(held.VIPs, netip.Addr.Is4) {
 			c.arp(i)
 		}
-		if path := "net/ipv6/conf/" + i.Name + "/disable_ipv6"; c.v6 && i.Roles&plane.RoleTunnel != 0 && c.Int(path) == 1 {
-			c.find(name(path)+" = 1", "an IPv6 VIP cannot be held on "+i.Name, sysctl.Setting{Path: path})
+		if slices.ContainsFunc(held.Gateways, netip.Addr.Is4) {
+			c.gatewayARP(i)
+		}
+		if vip6 && !held.Silent && i.Roles&plane.RoleTunnel != 0 {
+			c.ipv6(i.Name, virtual)
+		}
+		if slices.ContainsFunc(held.Gateways, netip.Addr.Is6) && i.Roles&plane.RoleSubnet != 0 {
+			c.ipv6(i.Name, gateway)
 		}
 	}
 	return c.found, errors.Join(c.Errs...)
@@ -33,6 +47,7 @@ func Check(proc fs.FS, cfg Config, interfaces []plane.Interface, vips []netip.Ad
 
 type checker struct {
 	sysctl.Reader
+	held   Held
 	v4, v6 bool
 	onLo   bool // IPv4 VIPs are on lo
 	found  []sysctl.Finding
@@ -90,16 +105,47 @@ func (c *checker) routing(i plane.Interface) {
 	}
 }
 
+func (c *checker) ipv6(ifname string, k kind) {
+	if path := "net/ipv6/conf/" + ifname + "/disable_ipv6"; c.Int(path) == 1 {
+		what := map[kind]string{virtual: "VIP", gateway: "gateway"}[k]
+		c.find(name(path)+" = 1", "an IPv6 "+what+" cannot be held on "+ifname, sysctl.Setting{Path: path})
+	}
+}
+
 func (c *checker) arp(i plane.Interface) {
 	ignore := c.highest(i.Name, "arp_ignore")
 	own := sysctl.Setting{Path: conf4(i.Name, "arp_ignore")}
+	tunnel := i.Roles&plane.RoleTunnel != 0
 	switch {
-	case i.Roles&plane.RoleTunnel != 0 && c.onLo && ignore > 0:
+	case tunnel && c.held.Silent:
+		c.silent(i)
+	case tunnel && c.onLo && ignore > 0:
 		settings := []sysctl.Setting{{Path: conf4("all", "arp_ignore")}, own}
 		c.found = append(c.found, sysctl.Finding{What: fmt.Sprintf("arp_ignore = %d on %s (maximum of all and the interface's)", ignore, i.Name),
 			Why: "nobody answers ARP for a VIP that is held on lo", Remedy: "hold VIPs on " + i.Name + " instead of lo, or " + sysctl.Command(settings...), Settings: settings})
-	case i.Roles&plane.RoleTunnel == 0 && i.Roles&plane.RoleRealServers != 0 && ignore == 0:
+	case !tunnel && i.Roles&plane.RoleRealServers != 0 && ignore == 0:
 		own.Value = 1
 		c.find("arp_ignore = 0 on "+i.Name, "the director answers ARP for VIPs among the real servers, which hold them too", own)
+	}
+}
+
+// silent: a VIP that all directors hold is found by routes alone.
+func (c *checker) silent(i plane.Interface) {
+	if path := conf4(i.Name, "arp_ignore"); c.highest(i.Name, "arp_ignore") == 0 {
+		c.find("arp_ignore = 0 on "+i.Name, "every director answers ARP for the VIPs that all hold (addresses: all), and who asks gets any one of them past the routers",
+			sysctl.Setting{Path: path, Value: 1})
+	}
+	if path := conf4(i.Name, "arp_announce"); c.highest(i.Name, "arp_announce") < 2 {
+		c.find(fmt.Sprintf("arp_announce = %d on %s (maximum of all and the interface's)", c.highest(i.Name, "arp_announce"), i.Name),
+			"what the director sends from a VIP (ICMP) makes it ask for its neighbours with the VIP as sender, and they learn that the VIP is here",
+			sysctl.Setting{Path: path, Value: 2})
+	}
+}
+
+// gatewayARP: 1 to 3 let a gateway that is on the interface be found, 8 nothing.
+func (c *checker) gatewayARP(i plane.Interface) {
+	if path := conf4(i.Name, "arp_ignore"); i.Roles&plane.RoleSubnet != 0 && c.highest(i.Name, "arp_ignore") == 8 {
+		c.find("arp_ignore = 8 on "+i.Name+" (maximum of all and the interface's)", "nobody answers ARP for a gateway",
+			sysctl.Setting{Path: conf4("all", "arp_ignore")}, sysctl.Setting{Path: path, Value: 1})
 	}
 }

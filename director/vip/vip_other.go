@@ -6,7 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/netip"
+	"time"
 
 	"tunneldirector/director/plane"
 )
@@ -44,9 +44,10 @@ func OpenHolder(Config, *Filter, *slog.Logger) (*Holder, error) { return nil, er
 func (*Holder) Close() error { return nil }
 
 // Hold fails here.
-func (*Holder) Hold(context.Context, Wanted, []netip.Addr) (Changes, error) {
-	return Changes{}, errOther
-}
+func (*Holder) Hold(context.Context, Wanted, Held) (Changes, error) { return Changes{}, errOther }
 
-// Announce fails here.
-func (*Holder) Announce([]netip.Addr) error { return errOther }
+// Renew fails here.
+func (*Holder) Renew(context.Context) ([]Address, error) { return nil, errOther }
+
+// Repeat fails here.
+func (*Holder) Repeat(time.Time) (time.Time, error) { return time.Time{}, errOther }

@@ -33,7 +33,7 @@ func (c Changes) Any() bool {
 	return c.Built || c.FilterAdded+c.FilterRemoved+len(c.AddressesAdded)+len(c.AddressesRemoved) > 0
 }
 
-// An Address is a VIP on an interface.
+// An Address is a held address on an interface.
 type Address struct {
 	Addr      netip.Addr
 	Interface string
@@ -47,7 +47,7 @@ const maxInterfaceName = 15 // IFNAMSIZ less its zero byte
 func (w Wanted) validate() error {
 	var errs []error
 	for _, a := range w.VIPs {
-		errs = append(errs, validVIP(a))
+		errs = append(errs, valid(a, virtual))
 	}
 	for _, name := range append(slices.Sorted(maps.Keys(w.SubnetInterfaces)), w.Routed...) {
 		if name == "" || len(name) > maxInterfaceName {
@@ -64,11 +64,12 @@ func (w Wanted) validate() error {
 	return errors.Join(errs...)
 }
 
-func validVIP(a netip.Addr) error {
+// valid refuses addresses that no host on a wire could have.
+func valid(a netip.Addr, k kind) error {
 	switch {
 	case !a.IsValid(), a.Is4In6(), a.Zone() != "", a.IsUnspecified(), a.IsLoopback(), a.IsMulticast(), a.IsLinkLocalUnicast(),
 		a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
-		return fmt.Errorf("virtual IP %v: not a global or private unicast address", a)
+		return fmt.Errorf("%v %v: not a global or private unicast address", k, a)
 	}
 	return nil
 }

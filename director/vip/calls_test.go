@@ -1,0 +1,73 @@
+package vip
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// What is told of an address that is new at 0, asked every 50 ms, and of one that comes at 3 s.
+func TestCalls(t *testing.T) {
+	begin := time.Unix(1_700_000_000, 0)
+	a, b := called{netip.MustParseAddr("192.0.2.1"), virtual}, called{netip.MustParseAddr("192.0.2.1"), gateway}
+	c := calls{}
+	if !c.next().IsZero() || c.due(begin) != nil {
+		t.Error("something is due with nothing held")
+	}
+	c.keep([]called{a}, begin)
+	told := map[called][]string{}
+	for at := time.Duration(0); at <= 130*time.Second; at += 50 * time.Millisecond {
+		if at == 3*time.Second {
+			c.keep([]called{a, b}, begin.Add(at))
+		}
+		next := c.next()
+		list := c.due(begin.Add(at))
+		if (len(list) > 0) != !next.After(begin.Add(at)) {
+			t.Fatalf("at %v: next was said to be %v, and %v were due", at, next.Sub(begin), list)
+		}
+		for _, x := range list {
+			told[x] = append(told[x], at.String())
+		}
+	}
+	want := map[called][]string{
+		a: {"0s", "200ms", "500ms", "1s", "2s", "5s", "1m5s", "2m5s"},
+		b: {"3s", "3.2s", "3.5s", "4s", "5s", "8s", "1m8s", "2m8s"},
+	}
+	same := cmp.Comparer(func(x, y called) bool { return x == y })
+	if diff := cmp.Diff(want, told, same); diff != "" {
+		t.Error(diff)
+	}
+	// One given up and taken again begins anew; of an hour asleep nothing is made up for.
+	later := begin.Add(time.Hour)
+	c.keep([]called{b}, later)
+	c.keep([]called{a, b}, later)
+	if n := len(c.due(later)); n != 2 {
+		t.Errorf("%d are due after an hour, want both", n)
+	}
+	if at := c.next(); !at.Equal(later.Add(200 * time.Millisecond)) {
+		t.Errorf("next %v after that", at.Sub(later))
+	}
+}
+
+func TestHeldFaults(t *testing.T) {
+	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	for name, tt := range map[string]struct {
+		held Held
+		want string
+	}{
+		"well":           {Held{VIPs: []netip.Addr{a}, Gateways: []netip.Addr{b}, Lifetime: 3 * time.Second}, ""},
+		"for ever":       {Held{}, ""},
+		"loopback":       {Held{Gateways: []netip.Addr{netip.MustParseAddr("::1")}}, "gateway ::1: not a global or private unicast address"},
+		"both":           {Held{VIPs: []netip.Addr{a}, Gateways: []netip.Addr{b, a}}, "gateway 192.0.2.1: it is a virtual IP, too"},
+		"short":          {Held{Lifetime: time.Second}, "lifetime 1s: not whole seconds, at least 2s"},
+		"not in whole":   {Held{Lifetime: 2500 * time.Millisecond}, "lifetime 2.5s: not whole seconds"},
+		"less than ever": {Held{Lifetime: -time.Second}, "lifetime -1s"},
+	} {
+		if err := tt.held.validate(); (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: error %v, want %q", name, err, tt.want)
+		}
+	}
+}

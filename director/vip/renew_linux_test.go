@@ -1,0 +1,168 @@
+package vip
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// four are an address of each kind and family.
+var four = Held{VIPs: []netip.Addr{vip4, vip6}, Gateways: []netip.Addr{gw4, gw6}}
+
+func lasting(d time.Duration) Held {
+	h := four
+	h.Lifetime = d
+	return h
+}
+
+// marked are our addresses on the machine.
+func marked(t *testing.T, h *Holder) (ours []address) {
+	t.Helper()
+	all, err := h.rtnl.addresses()
+	must(t, err)
+	ours, _ = split(all, nil)
+	return ours
+}
+
+// until polls until all of ours are gone, and tells how long each was there.
+func until(t *testing.T, h *Holder, begin time.Time, limit time.Duration) map[netip.Addr]time.Duration {
+	t.Helper()
+	there := map[netip.Addr]time.Duration{}
+	for {
+		ours := marked(t, h)
+		for _, a := range ours {
+			there[a.prefix.Addr()] = time.Since(begin)
+		}
+		if len(ours) == 0 {
+			return there
+		}
+		if time.Since(begin) > limit {
+			t.Fatalf("after %v still there: %v", limit, ours)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// What is held with a lifetime is there as long as it is renewed, and goes by itself after that.
+func TestLifetime(t *testing.T) {
+	t.Parallel()
+	_, site, target, f := filterLab(t)
+	onLink(site, vip4.String()+"/32")
+	onLink(site, vip6.String()+"/128")
+	h := openHolder(t, f)
+	w := Wanted{VIPs: four.VIPs}
+	const life = 3 * time.Second
+	if ch, err := h.Hold(t.Context(), w, lasting(life)); err != nil || len(ch.AddressesAdded) != 4 {
+		t.Fatalf("changed %+v (%v), want four addresses", ch, err)
+	}
+	var last time.Time
+	for range 5 { // 4 s
+		last = time.Now()
+		if lost, err := h.Renew(t.Context()); err != nil || lost != nil {
+			t.Fatalf("lost %v (%v)", lost, err)
+		}
+		for _, a := range marked(t, h) {
+			if !a.finite || a.left < 2 || a.left > 3 {
+				t.Errorf("%v has %d s to go after it was renewed, finite %v; want 3", a.prefix, a.left, a.finite)
+			}
+		}
+		time.Sleep(time.Second)
+	}
+	for _, a := range four.VIPs {
+		if !echo(site, a.String(), 10) {
+			t.Errorf("%v does not answer", a)
+		}
+	}
+	for _, a := range four.Gateways {
+		if !echo(target, a.String(), 10) {
+			t.Errorf("%v does not answer", a)
+		}
+	}
+	for a, d := range until(t, h, last, 3*life) {
+		t.Logf("%v with a lifetime of %v was there for %.2f s after it was last renewed", a, life, d.Seconds())
+		if d < life-time.Second || d > life+2*time.Second {
+			t.Errorf("%v was there for %v", a, d)
+		}
+	}
+}
+
+// A lone director that becomes a member, and back: in place, and for ever is for ever.
+func TestForEverAndBack(t *testing.T) {
+	t.Parallel()
+	_, _, _, f := filterLab(t)
+	h := openHolder(t, f)
+	w := Wanted{VIPs: four.VIPs}
+	created := func(finite bool) (list []uint32) {
+		t.Helper()
+		for _, a := range marked(t, h) {
+			if a.finite != finite {
+				t.Errorf("%v: finite %v, want %v", a.prefix, a.finite, finite)
+			}
+			list = append(list, a.created)
+		}
+		return list
+	}
+	_, err := h.Hold(t.Context(), w, four)
+	must(t, err)
+	first := created(false)
+	time.Sleep(30 * time.Millisecond) // stamps are in hundredths
+	for _, life := range []time.Duration{MinLifetime, 0} {
+		ch, err := h.Hold(t.Context(), w, lasting(life))
+		if err != nil || ch.Any() {
+			t.Errorf("to a lifetime of %v: changed %+v (%v)", life, ch, err)
+		}
+		if now := created(life > 0); len(now) != 4 || !slices.Equal(now, first) {
+			t.Errorf("made at %v, with a lifetime of %v at %v: there was a gap", first, life, now)
+		}
+	}
+	if lost, err := h.Renew(t.Context()); lost != nil || err != nil {
+		t.Errorf("renewed what is for ever: lost %v (%v)", lost, err)
+	}
+	time.Sleep(MinLifetime + 2*time.Second)
+	if now := created(false); len(now) != 4 {
+		t.Errorf("%d of 4 addresses are left", len(now))
+	}
+}
+
+// A daemon that hung: what it lost comes back by Hold alone.
+func TestRenewAddsNothing(t *testing.T) {
+	t.Parallel()
+	_, _, _, f := filterLab(t)
+	h := openHolder(t, f)
+	w := Wanted{VIPs: four.VIPs}
+	held := lasting(MinLifetime)
+	_, err := h.Hold(t.Context(), w, held)
+	must(t, err)
+	before := time.Now()
+	seen, err := h.rtnl.addresses()
+	must(t, err)
+	spots := slices.Clone(h.spots)
+	until(t, h, before, 10*time.Second)
+
+	lost, err := h.Renew(t.Context())
+	if err != nil || len(lost) != 4 || len(marked(t, h)) > 0 {
+		t.Errorf("lost %v (%v), and there are %v; want four lost and none there", lost, err, marked(t, h))
+	}
+	if next, err := h.Repeat(time.Now().Add(time.Hour)); !next.IsZero() || err != nil {
+		t.Errorf("what was lost is announced again at %v (%v)", next, err)
+	}
+	if lost, err := h.Renew(t.Context()); err != nil || lost != nil {
+		t.Errorf("lost a second time: %v (%v)", lost, err)
+	}
+	// Stopped between the look and the renewal: what the renewal brought into being goes again.
+	h.spots = spots
+	lost, err = h.renew(t.Context(), seen, before)
+	if err != nil || len(lost) != 4 || len(marked(t, h)) > 0 || len(h.spots) > 0 {
+		t.Errorf("stopped in between: lost %v (%v), and there are %v", lost, err, marked(t, h))
+	}
+	if ch, err := h.Hold(t.Context(), w, held); err != nil || len(ch.AddressesAdded) != 4 {
+		t.Errorf("held again: changed %+v (%v)", ch, err)
+	}
+	// Slow, but in time: nothing is lost.
+	seen, err = h.rtnl.addresses()
+	must(t, err)
+	if lost, err := h.renew(t.Context(), seen, time.Now().Add(-time.Second)); err != nil || lost != nil || len(marked(t, h)) != 4 {
+		t.Errorf("a slow renewal lost %v (%v)", lost, err)
+	}
+}

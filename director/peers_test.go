@@ -419,7 +419,7 @@ func TestAddressesAreOwned(t *testing.T) {
 		if got := holders(); !slices.Equal(got, []string{"d1"}) {
 			t.Errorf("d1 is preferred: held by %v", got)
 		}
-		if err := h.nodes["d1"].d.Leave(t.Context()); err != nil {
+		if err := h.nodes["d1"].d.Leave(h.t.Context()); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Second)

@@ -1,0 +1,198 @@
+// Package beat carries cluster.Beats between directors: over UDP, sealed, ten times a second to every member on every path.
+// It says who is alive, as a cluster.View. It decides nothing, and knows members only from SetMembers.
+//
+// A peer is dead when it was not heard on any path for DeadAfter. A starved machine must neither look dead nor call others
+// dead. So the thread that sends runs before others where the kernel allows it, and who listens counts only the time in which
+// it could hear (listening), and empties its sockets before it judges.
+//
+//	            beat                              silent on all paths for DeadAfter,
+//	never heard ────▶ alive ────────────────────▶ sockets empty ───────────────────▶ dead
+//	                    ▲                                                              │
+//	                    └──────────── a newer beat (Start, Seq) ───────────────────────┘
+//
+// A datagram that was recorded is refused by Start and Seq once a later one was heard; a director that has just started and
+// has not heard a peer yet has nothing to compare with, and takes the first one that opens.
+package beat
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/cluster"
+	"tunneldirector/cluster/beat/fault"
+)
+
+// Options are what a Beater needs.
+type Options struct {
+	Self  cluster.Member
+	Conns []net.PacketConn // one per path, in the order of Self.Beats; Run closes them
+	Ring  Ring
+	// Interval between beats (100 ms), DeadAfter so much silence a peer is dead (600 ms), HungAfter so long without Say the
+	// beats say Hung (10 s).
+	Interval, DeadAfter, HungAfter time.Duration
+	// Now is the wall clock (time.Now), for stamps and offsets. Silence is not measured by it.
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// A Beater says who it is, and hears who else is there.
+type Beater struct {
+	o      Options
+	start  int64
+	faults *fault.Book
+	raise  func() error        // see raise
+	sleep  func(time.Duration) // see sleep
+
+	seq        atomic.Uint64
+	said       atomic.Pointer[word]
+	members    atomic.Pointer[[]cluster.Member]
+	peers      atomic.Pointer[[]cluster.Peer]
+	targets    atomic.Pointer[[]target]
+	scheduling atomic.Pointer[string]
+	told       chan struct{} // members changed
+	changed    chan struct{}
+}
+
+// A word is what the loop said of itself.
+type word struct {
+	beat         cluster.Beat
+	at, readyFor time.Time // when it said so; since when it has been ready
+}
+
+// New makes a Beater. It does nothing before Run.
+func New(o Options) *Beater {
+	def := func(d *time.Duration, to time.Duration) {
+		if *d <= 0 {
+			*d = to
+		}
+	}
+	def(&o.Interval, 100*time.Millisecond)
+	def(&o.DeadAfter, 600*time.Millisecond)
+	def(&o.HungAfter, 10*time.Second)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	b := &Beater{
+		o: o, start: o.Now().UnixNano(), faults: fault.New(o.Log), raise: raise, sleep: sleep,
+		told: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	b.said.Store(&word{})
+	b.members.Store(&[]cluster.Member{})
+	b.peers.Store(&[]cluster.Peer{})
+	b.targets.Store(&[]target{})
+	how := "not begun"
+	b.scheduling.Store(&how)
+	return b
+}
+
+// Run sends and hears until ctx is done; then it says the last word once more, and closes the sockets.
+func (b *Beater) Run(ctx context.Context) error {
+	if len(b.o.Conns) == 0 || b.o.Self.Name == "" || len(b.o.Self.Name) > maxName {
+		return fmt.Errorf("send heartbeats as %q on %d paths: a name of at most %d bytes and a path are needed", b.o.Self.Name, len(b.o.Conns), maxName)
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	events := make(chan event, 256)
+	for i, conn := range b.o.Conns {
+		r := &reader{b: b, path: i, conn: conn, sealer: sealer{ring: b.o.Ring}, events: events}
+		g.Go(func() error { return r.run(ctx) })
+	}
+	sent := make(chan struct{})
+	g.Go(func() error {
+		defer close(sent)
+		return b.send(ctx)
+	})
+	g.Go(func() error {
+		newJudge(b).run(ctx, events)
+		return nil
+	})
+	g.Go(func() error {
+		<-ctx.Done()
+		<-sent
+		var err error
+		for _, c := range b.o.Conns {
+			err = errors.Join(err, c.Close())
+		}
+		return err
+	})
+	return g.Wait()
+}
+
+// SetMembers tells who the other directors are; this one is skipped. It never blocks. A director that is named no more is kept, as
+// dead if it is not heard, until it said that it leaves or for an hour.
+func (b *Beater) SetMembers(members []cluster.Member) {
+	list := slices.Clone(members)
+	b.members.Store(&list)
+	poke(b.told)
+}
+
+// Say takes over what the director says of itself: Ready, Leaving, Sick, Assigns, Probes, Unreached, Holds, Revision and Root;
+// the rest is filled in here. It proves that the loop turns, which is its only caller, and never blocks.
+func (b *Beater) Say(beat cluster.Beat) {
+	now := time.Now()
+	beat.Unreached, beat.Holds, beat.Many = slices.Clone(beat.Unreached), slices.Clone(beat.Holds), false
+	w := &word{beat: fit(beat), at: now, readyFor: now}
+	if old := b.said.Load(); beat.Ready && old.beat.Ready {
+		w.readyFor = old.readyFor
+	}
+	b.said.Store(w)
+}
+
+// own is the beat of this moment, as it is sent and as View has it.
+func (b *Beater) own() cluster.Beat {
+	w := b.said.Load()
+	beat := w.beat
+	beat.From, beat.Start, beat.Seq, beat.Wall, beat.ReadyFor = b.o.Self.Name, b.start, b.seq.Load(), b.o.Now().Truncate(time.Millisecond), 0
+	if beat.Ready {
+		beat.ReadyFor = time.Since(w.readyFor)
+	}
+	beat.Hung = !w.at.IsZero() && time.Since(w.at) > b.o.HungAfter
+	return fit(beat)
+}
+
+// View is what is known of all now. The lists in it must not be changed.
+func (b *Beater) View() cluster.View {
+	return cluster.View{Self: b.o.Self, Beat: b.own(), Peers: slices.Clone(*b.peers.Load())}
+}
+
+// Changed is poked when a View says something new of a peer: that it is there, alive, or what it says of itself, or on which
+// paths it is heard. Times, counters, the table's revision and digest are no news.
+func (b *Beater) Changed() <-chan struct{} { return b.changed }
+
+// Scheduling is how the thread that sends is scheduled, and why not better.
+func (b *Beater) Scheduling() string { return *b.scheduling.Load() }
+
+// Problems are what is wrong with heartbeats, as sentences.
+func (b *Beater) Problems() []string {
+	out := b.faults.List()
+	for _, p := range *b.peers.Load() {
+		if n := len(p.Member.Beats); n != len(b.o.Conns) {
+			out = append(out, fmt.Sprintf("director %s has %d heartbeat paths, this one %d: cluster.heartbeat must have as many entries everywhere", p.Member.Name, n, len(b.o.Conns)))
+		}
+		for i, w := range p.Paths {
+			switch {
+			case !p.Alive || w.Lost < 1:
+			case w.Heard.IsZero():
+				out = append(out, fmt.Sprintf("director %s was never heard on path %d (%v)", p.Member.Name, i+1, w.Addr))
+			default:
+				out = append(out, fmt.Sprintf("director %s has not been heard on path %d (%v) since %s", p.Member.Name, i+1, w.Addr, w.Heard.UTC().Format(time.RFC3339)))
+			}
+		}
+	}
+	return out
+}
+
+// poke says "look again" to who listens.
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

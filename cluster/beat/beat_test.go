@@ -1,0 +1,462 @@
+package beat
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"tunneldirector/cluster"
+)
+
+// A set is some directors on a network of two paths.
+type set struct {
+	t     *testing.T
+	net   *network
+	nodes map[string]*node
+	ring  Ring // of those that are started from now on
+}
+
+type node struct {
+	*Beater
+	member cluster.Member
+	stop   func()
+}
+
+// inBubble runs a test in virtual time, over directors of these names that know each other and are ready.
+func inBubble(t *testing.T, names []string, f func(s *set)) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &set{t: t, net: newNetwork(), nodes: map[string]*node{}, ring: keys{key(1)}}
+		for i, name := range names {
+			s.start(name, i+1, nil)
+		}
+		for _, n := range s.nodes {
+			n.Say(cluster.Beat{Ready: true})
+		}
+		s.meet()
+		s.after(time.Second)
+		s.pokes()
+		f(s)
+		for _, n := range s.nodes {
+			n.stop()
+		}
+	})
+}
+
+func addrOf(host, path int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(path), 0, byte(host)}), 7464)
+}
+
+// start starts a director on a host.
+func (s *set) start(name string, host int, now func() time.Time, change ...func(*Beater)) *node {
+	m := cluster.Member{Name: name, Rank: host, Role: cluster.RoleBoth, Beats: []netip.AddrPort{addrOf(host, 0), addrOf(host, 1)}}
+	b := New(Options{
+		Self: m, Conns: []net.PacketConn{s.net.listen(m.Beats[0]), s.net.listen(m.Beats[1])}, Ring: s.ring, Now: now,
+		Log: slog.New(slog.DiscardHandler),
+	})
+	b.raise, b.sleep = func() error { return nil }, time.Sleep
+	for _, f := range change {
+		f(b)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- b.Run(ctx) }()
+	n := &node{Beater: b, member: m, stop: func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.t.Errorf("%s ran until: %v", name, err)
+		}
+	}}
+	s.nodes[name] = n
+	return n
+}
+
+// end ends one.
+func (s *set) end(name string) {
+	s.nodes[name].stop()
+	delete(s.nodes, name)
+}
+
+// meet tells all who is there.
+func (s *set) meet() {
+	var list []cluster.Member
+	for _, n := range s.nodes {
+		list = append(list, n.member)
+	}
+	for _, n := range s.nodes {
+		n.SetMembers(list)
+	}
+}
+
+func (s *set) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// pokes counts who was poked since the last call.
+func (s *set) pokes() string {
+	var names []string
+	for _, name := range []string{"a", "b", "c"} {
+		if n := s.nodes[name]; n != nil {
+			select {
+			case <-n.Changed():
+				names = append(names, name)
+			default:
+			}
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+// sees fails unless a director sees exactly these alive, itself among them.
+func (s *set) sees(who string, alive ...string) {
+	s.t.Helper()
+	if got := s.nodes[who].View().Alive(); strings.Join(got, " ") != strings.Join(alive, " ") {
+		s.t.Errorf("%s sees %v alive, want %v", who, got, alive)
+	}
+}
+
+// says fails unless a problem of a director has each of these in it.
+func (s *set) says(who string, parts ...string) {
+	s.t.Helper()
+	all := strings.Join(s.nodes[who].Problems(), "\n")
+	for _, part := range parts {
+		if !strings.Contains(all, part) {
+			s.t.Errorf("problems of %s do not say %q:\n%s", who, part, all)
+		}
+	}
+	if len(parts) == 0 && all != "" {
+		s.t.Errorf("problems of %s:\n%s", who, all)
+	}
+}
+
+func (s *set) peer(who, of string) cluster.Peer {
+	s.t.Helper()
+	p, ok := s.nodes[who].View().Peer(of)
+	if !ok {
+		s.t.Errorf("%s does not know %s", who, of)
+	}
+	return p
+}
+
+func TestADeathIsSeenWithinASecond(t *testing.T) {
+	inBubble(t, []string{"a", "b", "c"}, func(s *set) {
+		s.sees("a", "a", "b", "c")
+		if v := s.nodes["c"].View(); v.Assigner() != "a" {
+			t.Errorf("%q assigns", v.Assigner())
+		}
+		s.end("b")
+		s.after(500 * time.Millisecond)
+		s.sees("a", "a", "b", "c")
+		s.after(200 * time.Millisecond)
+		s.sees("a", "a", "c")
+		s.sees("c", "a", "c")
+		if got := s.pokes(); got != "a c" {
+			t.Errorf("poked: %q", got)
+		}
+		if p := s.peer("a", "b"); time.Since(p.Since) > 200*time.Millisecond || time.Since(p.Heard) < 500*time.Millisecond || p.Paths[0].Lost != 1 {
+			t.Errorf("of the dead it says %+v", p)
+		}
+		s.start("b", 2, nil).Say(cluster.Beat{Ready: true})
+		s.meet()
+		s.after(250 * time.Millisecond)
+		s.sees("a", "a", "b", "c")
+		s.says("a")
+	})
+}
+
+func TestThePulseIsNoNews(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		for i := range 60 {
+			for _, n := range s.nodes {
+				n.Say(cluster.Beat{Ready: true, Revision: uint64(i), Root: uint64(i)})
+			}
+			s.after(time.Second)
+		}
+		if got := s.pokes(); got != "" {
+			t.Errorf("poked: %q", got)
+		}
+		p := s.peer("a", "b")
+		if p.Beat.Revision != 59 || p.Beat.ReadyFor < time.Minute || time.Since(p.Heard) > 200*time.Millisecond || p.Paths[0].Lost != 0 || p.Paths[1].Lost != 0 {
+			t.Errorf("its view: %+v", p)
+		}
+		s.nodes["b"].Say(cluster.Beat{Ready: true, Leaving: true})
+		s.after(150 * time.Millisecond)
+		if got := s.pokes(); got != "a" || !s.peer("a", "b").Beat.Leaving || !s.peer("a", "b").Alive {
+			t.Errorf("poked when it leaves: %q, %+v", got, s.peer("a", "b"))
+		}
+		if b := s.nodes["b"].View().Beat; !b.Leaving || b.From != "b" || b.ReadyFor < time.Minute {
+			t.Errorf("of itself it says %+v", b)
+		}
+	})
+}
+
+func TestALostPathMovesNothing(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		s.net.set(addrOf(2, 1), addrOf(1, 1), true)
+		s.after(800 * time.Millisecond)
+		s.sees("a", "a", "b")
+		if got := s.pokes(); got != "a" {
+			t.Errorf("poked: %q", got)
+		}
+		if p := s.peer("a", "b"); p.Paths[0].Lost != 0 || p.Paths[1].Lost != 1 {
+			t.Errorf("paths %+v", p.Paths)
+		}
+		s.says("a", "director b has not been heard on path 2 (10.1.0.2:7464) since ")
+		s.says("b")
+		s.net.set(addrOf(2, 0), addrOf(1, 0), true)
+		s.after(800 * time.Millisecond)
+		s.sees("a", "a")
+		s.sees("b", "a", "b") // one way only
+		s.net.set(addrOf(2, 1), addrOf(1, 1), false)
+		s.after(200 * time.Millisecond)
+		s.sees("a", "a", "b")
+		s.says("a", "director b has not been heard on path 1 (10.0.0.2:7464) since ")
+	})
+}
+
+func TestAStuckPathHoldsUpNoOther(t *testing.T) {
+	inBubble(t, []string{"a", "b", "c"}, func(s *set) {
+		s.net.stick(addrOf(1, 0))
+		s.after(10 * time.Second)
+		s.sees("b", "a", "b", "c")
+		if p := s.peer("b", "a"); p.Paths[0].Lost != 1 || p.Paths[1].Lost != 0 || time.Since(p.Heard) > 200*time.Millisecond {
+			t.Errorf("paths %+v", p.Paths)
+		}
+		s.says("a", "send heartbeats to b on path 1: ", "send heartbeats to c on path 1: ")
+	})
+}
+
+func TestALoopThatDoesNotTurnIsHung(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		s.after(8900 * time.Millisecond)
+		if s.peer("b", "a").Beat.Hung {
+			t.Error("hung before its time")
+		}
+		s.nodes["b"].Say(cluster.Beat{Ready: true})
+		s.after(300 * time.Millisecond)
+		if got := s.pokes(); got != "b" || !s.peer("b", "a").Beat.Hung || !s.nodes["a"].View().Beat.Hung || s.nodes["b"].View().Assigner() != "b" {
+			t.Errorf("poked: %q, %+v", got, s.peer("b", "a").Beat)
+		}
+		s.nodes["a"].Say(cluster.Beat{Ready: true})
+		s.after(200 * time.Millisecond)
+		if s.peer("b", "a").Beat.Hung || s.nodes["b"].View().Assigner() != "a" {
+			t.Error("hung for ever")
+		}
+	})
+}
+
+func TestWhoIsForgotten(t *testing.T) {
+	inBubble(t, []string{"a", "b", "c"}, func(s *set) {
+		only := func(members ...cluster.Member) {
+			s.nodes["a"].SetMembers(members)
+			s.after(time.Second)
+		}
+		b, c := s.nodes["b"].member, s.nodes["c"].member
+		only(c)
+		s.sees("a", "a", "b", "c") // it is heard, whatever gossip says
+		s.end("b")
+		only(c)
+		if p := s.peer("a", "b"); p.Alive {
+			t.Error("b is alive")
+		}
+		s.after(59 * time.Minute)
+		s.peer("a", "b")
+		s.after(2 * time.Minute)
+		if _, known := s.nodes["a"].View().Peer("b"); known {
+			t.Error("b is known after an hour")
+		}
+		only(b, c)
+		b.Leaving = true
+		only(b, c)
+		s.peer("a", "b") // as long as gossip names it
+		s.pokes()
+		only(c)
+		if _, known := s.nodes["a"].View().Peer("b"); known {
+			t.Error("b is known after it left")
+		}
+		if got := s.pokes(); got != "a" {
+			t.Errorf("poked: %q", got)
+		}
+		s.nodes["c"].Say(cluster.Beat{Ready: true, Leaving: true})
+		s.after(time.Second)
+		s.end("c")
+		only()
+		if _, known := s.nodes["a"].View().Peer("c"); known {
+			t.Error("c is known after its last beats said that it leaves")
+		}
+	})
+}
+
+// post sends a datagram to a director from elsewhere.
+func (s *set) post(from, to int, data []byte) {
+	s.t.Helper()
+	if _, err := s.net.listen(addrOf(from, 0)).WriteTo(data, net.UDPAddrFromAddrPort(addrOf(to, 0))); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// sealed is a datagram with this in it.
+func (s *set) sealed(plain []byte) []byte {
+	s.t.Helper()
+	data, err := (&sealer{ring: s.ring}).seal(plain)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return data
+}
+
+func TestWhoIsRefused(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		members := []cluster.Member{s.nodes["a"].member, s.nodes["b"].member}
+		start := func(as, name string, host int) *node {
+			kept := s.nodes[name]
+			n := s.start(name, host, nil)
+			s.nodes[as], s.nodes[name] = n, kept
+			if kept == nil {
+				delete(s.nodes, name)
+			}
+			return n
+		}
+		s.ring = keys{key(2)}
+		start("foreign", "a", 7).SetMembers(members[1:])
+		s.ring = keys{key(1)}
+		start("strange", "stranger", 8).SetMembers(members)
+		second := start("second b", "b", 9)
+		second.SetMembers(members)
+		start("second a", "a", 10).SetMembers([]cluster.Member{{Name: "other", Beats: members[0].Beats}})
+		s.after(time.Second)
+		s.says("b", "heartbeats from 10.0.0.7 on path 1 are not sealed by a key of this keyring", "from 10.1.0.7 on path 2")
+		s.says("a", "has this one's name, a")
+		if all := strings.Join(s.nodes["a"].Problems(), "\n"); strings.Contains(all, "stranger") {
+			t.Errorf("gossip is given no time: %s", all)
+		}
+		s.after(5 * time.Second)
+		s.says("a", "heartbeats of director stranger come from 10.", "director b runs twice, once at 10.0.0.2")
+		if p := s.peer("a", "b"); !p.Alive || p.Beat.Start != second.Beater.start {
+			t.Errorf("the later one does not count: %+v", p)
+		}
+		s.after(2 * time.Minute)
+		if n := len(s.nodes["a"].Problems()); n > 6 {
+			t.Errorf("%d problems: %q", n, s.nodes["a"].Problems())
+		}
+	})
+}
+
+func TestGarbageIsCounted(t *testing.T) {
+	inBubble(t, []string{"a"}, func(s *set) {
+		s.post(21, 1, []byte("half a record"))
+		s.post(22, 1, s.sealed(append([]byte{version + 1}, "of the future"...)))
+		s.post(22, 1, s.sealed(append([]byte{version + 1}, "of the future"...)))
+		s.post(23, 1, s.sealed([]byte{version, 0xff}))
+		s.after(time.Second)
+		s.says("a", "heartbeats from 10.0.0.21 on path 1 are not sealed by", "heartbeats from 10.0.0.22: format 2 of heartbeats is newer than this program's (1): upgrade this director (2 times",
+			"heartbeats from 10.0.0.23: decode heartbeat: ")
+	})
+}
+
+func TestRecordedBeatsAreRefused(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		beat := s.nodes["b"].View().Beat
+		beat.Leaving = true // it would matter
+		plain, err := encode(beat)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.after(200 * time.Millisecond)
+		for range 3 {
+			s.post(30, 1, s.sealed(plain))
+			s.after(2600 * time.Millisecond)
+		}
+		if s.peer("a", "b").Beat.Leaving || s.pokes() != "" {
+			t.Error("an old heartbeat was taken")
+		}
+		s.says("a", "heartbeats of director b come again on path 1, from 10.0.0.30: they are refused (3 times")
+		s.end("b")
+		s.after(time.Second)
+		s.post(30, 1, s.sealed(plain))
+		s.after(100 * time.Millisecond)
+		s.sees("a", "a")
+	})
+}
+
+func TestClocks(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		s.end("b")
+		s.after(time.Second)
+		ahead := 365 * 24 * time.Hour
+		clock := func() time.Time { return time.Now().Add(ahead) }
+		s.start("b", 2, clock).Say(cluster.Beat{Ready: true})
+		s.meet()
+		s.after(time.Second)
+		if p := s.peer("a", "b"); (p.Offset-ahead).Abs() > 10*time.Millisecond || !p.Alive {
+			t.Errorf("offset %v, alive %t", p.Offset, p.Alive)
+		}
+		s.sees("b", "a", "b")
+		s.end("b")
+		s.after(time.Second)
+		ahead = 3 * time.Second // set, and started again: its start is a year before the last one
+		s.start("b", 2, clock)
+		s.meet()
+		s.after(time.Second)
+		s.sees("a", "a", "b")
+	})
+}
+
+func TestAStarvedReceiver(t *testing.T) {
+	inBubble(t, []string{"a"}, func(s *set) {
+		j := newJudge(New(Options{Self: cluster.Member{Name: "x"}, Conns: s.nodes["a"].o.Conns, Ring: s.ring, Log: slog.New(slog.DiscardHandler)}))
+		j.adopt([]cluster.Member{{Name: "b", Beats: []netip.AddrPort{addrOf(2, 0)}}})
+		j.hear(event{beat: cluster.Beat{From: "b", Start: 1, Seq: 1}, wall: time.Now()})
+		now := time.Now()
+		j.turn(now.Add(time.Hour))
+		if j.draining != 0 || !j.peers["b"].alive {
+			t.Error("an hour in which it did not run counts")
+		}
+		for i := range 12 {
+			j.turn(now.Add(time.Hour + time.Duration(i+1)*j.clock.period))
+		}
+		if j.draining != 2 || !j.peers["b"].alive {
+			t.Errorf("of %d sockets it asks whether they are empty; b is alive: %t", j.draining, j.peers["b"].alive)
+		}
+		j.hear(event{drained: true})
+		j.hear(event{beat: cluster.Beat{From: "b", Start: 1, Seq: 2}, path: 1, wall: time.Now()})
+		if !j.peers["b"].alive {
+			t.Error("b is dead before all sockets are empty")
+		}
+		j.hear(event{path: 1, drained: true})
+		if !j.peers["b"].alive {
+			t.Error("b is dead, although a heartbeat was in a socket")
+		}
+	})
+}
+
+func TestAStarvedSenderSaysSo(t *testing.T) {
+	inBubble(t, []string{"a"}, func(s *set) {
+		n := s.start("b", 2, nil, func(b *Beater) {
+			b.sleep = func(d time.Duration) { time.Sleep(d + 500*time.Millisecond) }
+			b.raise = func() error { return fmt.Errorf("not permitted") }
+		})
+		s.after(2 * time.Second)
+		s.says("b", "heartbeats were sent 400ms late: this machine is short of processor time")
+		if got := n.Scheduling(); got != "normal: not permitted" {
+			t.Errorf("scheduling %q", got)
+		}
+	})
+}
+
+func TestRunRefuses(t *testing.T) {
+	for name, o := range map[string]Options{
+		"no path": {Self: cluster.Member{Name: "a"}}, "no name": {Conns: make([]net.PacketConn, 1)},
+		"a long name": {Self: cluster.Member{Name: strings.Repeat("a", maxName+1)}, Conns: make([]net.PacketConn, 1)},
+	} {
+		if err := New(o).Run(t.Context()); err == nil {
+			t.Errorf("%s: it runs", name)
+		}
+	}
+}

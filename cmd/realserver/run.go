@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -85,12 +84,9 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 	for i := range instances {
 		instances[i].Meter = newGauge(cfg, &cfg.RealServers[i], log)
 	}
-	dialer := &tls.Dialer{Config: d.own.ClientConfig(ca.RoleDirector, agent.Protocol)}
 	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Look: cfg.Look,
 		Adopt: realserver.Pace{Rate: float64(cfg.Adopt.Rate), Burst: cfg.Adopt.Burst, Retries: cfg.Adopt.Retries}, Log: log,
-		Dial: func(ctx context.Context, address string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", address)
-		}}
+		Dial: newCaller(cfg, d.own.ClientConfig(ca.RoleDirector, agent.Protocol)).dial}
 	for _, a := range cfg.Directors {
 		o.Directors = append(o.Directors, a.String())
 	}

@@ -23,6 +23,9 @@ type Peers interface {
 	Wrote(changes []affinity.Change, revision uint64)
 	// Synced tells whether this director has had, since it started, all that a live peer held: of one that was ready then, or of every live one.
 	Synced() (withReady, withAll bool)
+	// Await waits until n of the others (below 0: all live ones) have all that Wrote was given up to a revision, durable and in their
+	// data planes, or until ctx ends, and names those that have.
+	Await(ctx context.Context, revision uint64, n int) []string
 	// Ask puts a question to another director's loop.
 	Ask(ctx context.Context, name string, question []byte) (answer []byte, err error)
 }

@@ -237,6 +237,7 @@ func (n *node) Synced() (bool, bool) {
 	}
 	return true, true
 }
+func (n *node) Await(context.Context, uint64, int) []string { return nil }
 func (n *node) Ask(ctx context.Context, name string, q []byte) ([]byte, error) {
 	return n.hub.nodes[name].d.Answer(ctx, n.member.Name, q)
 }

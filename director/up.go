@@ -85,6 +85,14 @@ type view struct{ d *Director }
 // Programmed tells whether the data plane holds what the table says.
 func (v view) Programmed() bool { return v.d.health.Load().planeErr == "" }
 
+// Replicated waits until others have what was written here.
+func (v view) Replicated(ctx context.Context, revision uint64, n int) []string {
+	if v.d.lone() {
+		return nil
+	}
+	return v.d.o.Peers.Await(ctx, revision, n)
+}
+
 // Up tells which tunnels are up.
 func (v view) Up(_ context.Context, tunnels []*affinity.Tunnel) ([]api.Evidence, error) {
 	t := v.d.Table()

@@ -29,20 +29,21 @@ type Progress struct {
 
 // A Summary is the end of a stream.
 type Summary struct {
-	Lines      int     `json:"lines" doc:"that were not empty"`
-	Created    int     `json:"created"`
-	Changed    int     `json:"changed"`
-	Unchanged  int     `json:"unchanged" doc:"deletions of what did not exist among them"`
-	Deleted    int     `json:"deleted"`
-	Refused    int     `json:"refused"`
-	Untold     int     `json:"untold,omitempty" doc:"of the refused ones, those without a line of their own: the first 10,000 have one"`
-	Unanswered int     `json:"unanswered,omitempty" doc:"read, but it is not known whether they are durable: send them again"`
-	Unplaced   int     `json:"unplaced" doc:"accepted without a real server that has room"`
-	Warned     int     `json:"warned,omitempty"`
-	Revision   string  `json:"revision"`
-	Seconds    float64 `json:"seconds"`
-	Complete   bool    `json:"complete" doc:"the body was read to its end, and each line answered"`
-	Why        string  `json:"why,omitempty" doc:"why it is not complete"`
+	Lines      int      `json:"lines" doc:"that were not empty"`
+	Created    int      `json:"created"`
+	Changed    int      `json:"changed"`
+	Unchanged  int      `json:"unchanged" doc:"deletions of what did not exist among them"`
+	Deleted    int      `json:"deleted"`
+	Refused    int      `json:"refused"`
+	Untold     int      `json:"untold,omitempty" doc:"of the refused ones, those without a line of their own: the first 10,000 have one"`
+	Unanswered int      `json:"unanswered,omitempty" doc:"read, but it is not known whether they are durable: send them again"`
+	Unplaced   int      `json:"unplaced" doc:"accepted without a real server that has room"`
+	Warned     int      `json:"warned,omitempty"`
+	Revision   string   `json:"revision"`
+	Seconds    float64  `json:"seconds"`
+	Programmed []string `json:"programmed,omitempty" doc:"directors whose data planes have all of it"`
+	Complete   bool     `json:"complete" doc:"the body was read to its end, and each line answered"`
+	Why        string   `json:"why,omitempty" doc:"why it is not complete"`
 
 	// Of complete sets only.
 	Warnings []string `json:"warnings,omitempty" doc:"about the set as a whole"`

@@ -103,6 +103,9 @@ func (b *batch) run(ctx context.Context, body *streamBody) error {
 	if err != nil {
 		b.sum.Why = endWords(err)
 	}
+	if _, several := b.s.d.View().(Replicator); several && b.revision > 0 {
+		b.sum.Programmed = b.s.programmed(work, b.revision, 0)
+	}
 	b.sum.Seconds = time.Since(b.start).Seconds()
 	t := b.s.d.Table()
 	b.sum.Revision = revision(t, max(b.revision, 0))

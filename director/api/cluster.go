@@ -142,10 +142,10 @@ type KeyringRequest struct {
 	Fingerprint string `json:"fingerprint,omitempty" doc:"use, remove: which one"`
 }
 
-// KeyFingerprint is how a key is called where it must not be said.
+// KeyFingerprint is how a key is called where it must not be said, in rings on disk too (gossip.Fingerprint).
 func KeyFingerprint(key []byte) string {
-	sum := sha256.Sum256(append([]byte("tunneldirector-key/1:"), key...))
-	return hex.EncodeToString(sum[:8])
+	sum := sha256.Sum256(append([]byte("tunneldirector-keyring\x00"), key...))
+	return hex.EncodeToString(sum[:6])
 }
 
 // fill makes empty what would be null.

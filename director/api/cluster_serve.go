@@ -131,7 +131,7 @@ type KeyringChanged struct {
 
 type keyringChangedOutput struct{ Body KeyringChanged }
 
-var fingerprintRE = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var fingerprintRE = regexp.MustCompile(`^[0-9a-f]{12}$`)
 
 func (s *Server) changeKeyring(ctx context.Context, _ *struct{}) (*keyringChangedOutput, error) {
 	var w KeyringRequest

@@ -100,7 +100,7 @@ func TestCluster(t *testing.T) {
 		{"add what is none", "POST", "/v1/cluster/keyring", `{"do":"add","key":"SECRET!"}`, 422, []string{`"field":"key"`}},
 		{"add under another's name", "POST", "/v1/cluster/keyring", `{"do":"add","key":"` + b64(second) + `","fingerprint":"` + first + `"}`, 422, []string{`"field":"fingerprint"`}},
 		{"use", "POST", "/v1/cluster/keyring", `{"do":"use","fingerprint":"` + first + `"}`, 200, []string{first}},
-		{"use another", "POST", "/v1/cluster/keyring", `{"do":"use","fingerprint":"0123456789abcdef"}`, 404, []string{"no such key"}},
+		{"use another", "POST", "/v1/cluster/keyring", `{"do":"use","fingerprint":"0123456789ab"}`, 404, []string{"no such key"}},
 		{"use a key", "POST", "/v1/cluster/keyring", `{"do":"use","key":"` + b64(second) + `"}`, 422, []string{`"field":"key"`, "by its fingerprint"}},
 		{"use nothing", "POST", "/v1/cluster/keyring", `{"do":"use"}`, 422, []string{`"field":"fingerprint"`}},
 		{"remove the primary", "POST", "/v1/cluster/keyring", `{"do":"remove","fingerprint":"` + first + `"}`, 409, []string{"it seals"}},

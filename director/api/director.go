@@ -45,6 +45,13 @@ type Programmer interface {
 	Programmed() bool
 }
 
+// A Replicator is a View of a director that is one of several.
+type Replicator interface {
+	// Replicated waits until n of the others (below 0: all live ones) have all that was written here up to a revision, durable and
+	// in their data planes, or until ctx ends, and names those that have.
+	Replicated(ctx context.Context, revision uint64, n int) []string
+}
+
 // A Planner is a Director that takes complete sets.
 type Planner interface {
 	// Stamp is not below the stamp of any record that there is now.

@@ -78,7 +78,7 @@ func furnished() *lab {
 func (l *lab) live(name string, i affinity.Index, alive bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	stamp := l.clock.Next(time.Now())
+	stamp := l.clock.Next(time.Now(), 0)
 	l.t.SetLife(&affinity.Life{Header: affinity.Header{Stamp: stamp, Format: affinity.Format}, RealServer: name, Incarnation: 1, Index: i, Alive: alive, Since: stamp})
 	l.commit()
 	l.tell(Event{Kind: "real-server", Object: name})
@@ -142,7 +142,7 @@ func (l *lab) Do(ctx context.Context, ops []affinity.Op) ([]affinity.Result, err
 }
 
 func (l *lab) header() affinity.Header {
-	return affinity.Header{Stamp: l.clock.Next(time.Now()), Origin: "lab", Format: affinity.Format}
+	return affinity.Header{Stamp: l.clock.Next(time.Now(), 0), Origin: "lab", Format: affinity.Format}
 }
 
 func (l *lab) one(op affinity.Op) (affinity.Result, *affinity.Refusal) {
@@ -320,7 +320,7 @@ func (l *lab) Stamp() affinity.Stamp {
 		close(l.stamped)
 		l.stamped = nil
 	}
-	return l.clock.Next(time.Now())
+	return l.clock.Next(time.Now(), 0)
 }
 
 func (l *lab) Scratch(context.Context) (*affinity.Table, []netip.Prefix, error) {

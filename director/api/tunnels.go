@@ -4,12 +4,18 @@ import (
 	"context"
 	"net/http"
 	"slices"
+	"time"
 
 	"tunneldirector/affinity"
 )
 
 type idPath struct {
 	ID string `path:"id" maxLength:"128" doc:"tunnel id"`
+}
+
+type putInput struct {
+	ID       string `path:"id" maxLength:"128" doc:"tunnel id"`
+	Replicas int    `query:"replicas" minimum:"0" maximum:"16" doc:"wait, for 500 ms at most, until so many directors have it, this one counted; 0: all live ones"`
 }
 
 func (s *Server) registerTunnels() {
@@ -59,7 +65,7 @@ type putOutput struct {
 	Body   PutAnswer
 }
 
-func (s *Server) putTunnel(ctx context.Context, in *idPath) (*putOutput, error) {
+func (s *Server) putTunnel(ctx context.Context, in *putInput) (*putOutput, error) {
 	var w Tunnel
 	if err := readObject(ctx, &w); err != nil {
 		return nil, err
@@ -88,7 +94,7 @@ func (s *Server) putTunnel(ctx context.Context, in *idPath) (*putOutput, error) 
 	}
 	states[0].Warnings = res.Warnings
 	out := &putOutput{Status: http.StatusOK, Body: PutAnswer{
-		TunnelState: states[0], Changed: res.Changed || res.Created, Revision: revision(t, res.Revision), Programmed: s.programmed(),
+		TunnelState: states[0], Changed: res.Changed || res.Created, Revision: revision(t, res.Revision), Programmed: s.programmed(ctx, res.Revision, in.Replicas),
 	}}
 	if res.Created {
 		out.Status = http.StatusCreated
@@ -96,12 +102,23 @@ func (s *Server) putTunnel(ctx context.Context, in *idPath) (*putOutput, error) 
 	return out, nil
 }
 
-// programmed names the directors whose data planes have what was acknowledged.
-func (s *Server) programmed() []string {
-	if v, ok := s.d.View().(Programmer); ok && !v.Programmed() {
-		return []string{}
+// replicasWithin is how long an answer waits for other directors.
+const replicasWithin = 500 * time.Millisecond
+
+// programmed names the directors whose data planes have what was acknowledged. It waits a moment for n of them, 0: for all that
+// are alive; one that is slow is left out.
+func (s *Server) programmed(ctx context.Context, revision uint64, n int) []string {
+	names := []string{}
+	if v, ok := s.d.View().(Programmer); !ok || v.Programmed() {
+		names = append(names, s.o.Name)
 	}
-	return []string{s.o.Name}
+	if v, ok := s.d.View().(Replicator); ok {
+		ctx, cancel := context.WithTimeout(ctx, replicasWithin)
+		defer cancel()
+		names = append(names, v.Replicated(ctx, revision, n-1)...)
+	}
+	slices.Sort(names)
+	return names
 }
 
 // do asks for one change.
@@ -119,6 +136,7 @@ func (s *Server) do(ctx context.Context, op affinity.Op) (affinity.Result, error
 type deleteInput struct {
 	ID         string `path:"id" maxLength:"128" doc:"tunnel id"`
 	Generation uint64 `query:"generation" doc:"of the push that this undoes; a lower one than known is refused"`
+	Replicas   int    `query:"replicas" minimum:"0" maximum:"16" doc:"wait, for 500 ms at most, until so many directors have it, this one counted; 0: all live ones"`
 }
 
 type deleteOutput struct{ Body DeleteAnswer }
@@ -128,7 +146,7 @@ func (s *Server) deleteTunnel(ctx context.Context, in *deleteInput) (*deleteOutp
 	if err != nil {
 		return nil, err
 	}
-	return &deleteOutput{DeleteAnswer{Deleted: res.Changed, Revision: revision(s.d.Table(), res.Revision)}}, nil
+	return &deleteOutput{DeleteAnswer{Deleted: res.Changed, Revision: revision(s.d.Table(), res.Revision), Programmed: s.programmed(ctx, res.Revision, in.Replicas)}}, nil
 }
 
 type listOutput struct{ Body TunnelList }

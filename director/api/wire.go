@@ -55,8 +55,9 @@ type PutAnswer struct {
 
 // A DeleteAnswer answers a deletion.
 type DeleteAnswer struct {
-	Deleted  bool   `json:"deleted" doc:"false: it did not exist"`
-	Revision string `json:"revision"`
+	Deleted    bool     `json:"deleted" doc:"false: it did not exist"`
+	Revision   string   `json:"revision"`
+	Programmed []string `json:"programmed" doc:"directors whose data planes have it"`
 }
 
 // A TunnelList is one page.

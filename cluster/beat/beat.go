@@ -40,7 +40,9 @@ type Options struct {
 	Interval, DeadAfter, HungAfter time.Duration
 	// Now is the wall clock (time.Now), for stamps and offsets. Silence is not measured by it.
 	Now func() time.Time
-	Log *slog.Logger
+	// Sleep is how the sender waits, for virtual time. Nil: in the kernel, on a thread of its own that runs before others.
+	Sleep func(time.Duration)
+	Log   *slog.Logger
 }
 
 // A Beater says who it is, and hears who else is there.
@@ -48,7 +50,7 @@ type Beater struct {
 	o      Options
 	start  int64
 	faults *fault.Book
-	raise  func() error        // see raise
+	raise  func() error        // see raise; nil: the sender has no thread of its own
 	sleep  func(time.Duration) // see sleep
 
 	seq        atomic.Uint64
@@ -83,6 +85,9 @@ func New(o Options) *Beater {
 	b := &Beater{
 		o: o, start: o.Now().UnixNano(), faults: fault.New(o.Log), raise: raise, sleep: sleep,
 		told: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	if o.Sleep != nil {
+		b.sleep, b.raise = o.Sleep, nil
 	}
 	b.said.Store(&word{})
 	b.members.Store(&[]cluster.Member{})

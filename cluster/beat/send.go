@@ -18,10 +18,13 @@ type target struct {
 // send says the beat to all, every interval. It has a thread of its own, which sleeps in the kernel and is woken before
 // others where the kernel lets it: a machine that is busy must not look dead. The thread ends with the goroutine.
 func (b *Beater) send(ctx context.Context) error {
-	runtime.LockOSThread() // and never unlocked: nothing else is to run at that priority
-	how := "real-time"
-	if err := b.raise(); err != nil {
-		how = fmt.Sprintf("normal: %v", err)
+	how := "normal"
+	if b.raise != nil {
+		runtime.LockOSThread() // and never unlocked: nothing else is to run at that priority
+		how = "real-time"
+		if err := b.raise(); err != nil {
+			how = fmt.Sprintf("normal: %v", err)
+		}
 	}
 	b.scheduling.Store(&how)
 	b.o.Log.Info("heartbeats are sent", "interval", b.o.Interval, "scheduling", how)

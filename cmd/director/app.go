@@ -38,6 +38,7 @@ func commands(env *console.Env) []*cli.Command {
 		checkCommand(),
 		uninstallCommand(),
 		caCommand(env),
+		clusterCommand(env),
 		statusCommand(env),
 		traceCommand(env),
 		auditCommand(env),

@@ -11,6 +11,7 @@ import (
 	"tunneldirector/cluster/ca"
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
+	"tunneldirector/director/config"
 )
 
 func completionCommand(env *console.Env) *cli.Command {
@@ -84,6 +85,10 @@ func argumentOf(path string, n int) string {
 	switch {
 	case noun == "completion" && n == 0:
 		return "shell"
+	case path == "cluster forget" && n == 0:
+		return "director"
+	case (path == "cluster keyring use" || path == "cluster keyring remove") && n == 0:
+		return "key"
 	case noun == "repin" && n == 0, noun == "tunnel" && slices.Contains([]string{"get", "show", "add", "put"}, verb) && n == 0, noun == "tunnel" && (verb == "rm" || verb == "delete"):
 		return "tunnel"
 	case (noun == "realserver" || noun == "rs") && (n == 0 && slices.Contains([]string{"weight", "show", "get", "orders"}, verb) || slices.Contains([]string{"drain", "undrain", "rm", "delete"}, verb)):
@@ -101,7 +106,7 @@ func (k completer) values(ctx context.Context, before []string, name, word strin
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
 		"seen":     {api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot},
-		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
+		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "side": {config.RoleBothSides, config.RoleTunnelSide, config.RoleSubnetSide}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
 	var out []console.Choice
 	for _, v := range fixed[name] {
@@ -167,6 +172,16 @@ func namesFrom(ctx context.Context, c *api.Client, kind, word string) []console.
 		list, _ := c.Tenants(ctx)
 		for _, n := range list {
 			out = append(out, console.Choice{Word: n.Name, Means: strings.Join(n.Covers, " ")})
+		}
+	case "director":
+		st, _ := c.Cluster(ctx)
+		for _, m := range st.Members {
+			out = append(out, console.Choice{Word: m.Name, Means: m.State})
+		}
+	case "key":
+		list, _ := c.Keyring(ctx)
+		for _, k := range list {
+			out = append(out, console.Choice{Word: k.Fingerprint, Means: "opens on " + strings.Join(k.On, " ")})
 		}
 	case "tunnel", "separate-from":
 		out = tunnelsFrom(ctx, c, word)

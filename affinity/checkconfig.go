@@ -141,6 +141,17 @@ func (t *Table) CheckTenant(n *Tenant, reserved []netip.Prefix) *Refusal {
 	for i, p := range n.Covers {
 		faults = append(faults, t.covered(fmt.Sprintf("covers[%d]", i), p, reserved)...)
 	}
+	for i, a := range n.Gateways {
+		faults = append(faults, t.addressInUse(fmt.Sprintf("gateways[%d]", i), a, "")...)
+		if _, vip := t.vips[a]; vip && slices.Contains(t.VIPs(), a) {
+			faults = append(faults, Fault{fmt.Sprintf("gateways[%d]", i), a.String(), "is a VIP", "an address of its own"})
+		}
+		for _, o := range t.tenants {
+			if o.Name != n.Name && slices.Contains(o.Gateways, a) {
+				faults = append(faults, Fault{fmt.Sprintf("gateways[%d]", i), a.String(), "is a gateway of tenant " + nameOr(o.Name, "default"), "an address of its own"})
+			}
+		}
+	}
 	if t.tenants[n.Name] == nil && len(t.tenants) >= MaxTenants {
 		faults = append(faults, Fault{"name", n.Name, fmt.Sprintf("there are %d tenants already", MaxTenants), "delete one first"})
 	}

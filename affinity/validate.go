@@ -2,6 +2,7 @@ package affinity
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
@@ -171,6 +172,7 @@ func (s *Service) Faults() []Fault {
 		}
 		seen[v] = true
 	}
+	out = append(out, preferFaults("prefer", s.Prefer, s.VIPs, "a VIP of the service")...)
 	out = append(out, tooMany("protocols", len(s.Match), MaxMatches)...)
 	if len(s.Match) == 0 {
 		out = append(out, Fault{"protocols", "", "is empty", "for example esp, udp/500, udp/4500"})
@@ -200,6 +202,37 @@ func (n *Tenant) Faults() []Fault {
 	out = append(out, tooMany("covers", len(n.Covers), 256)...)
 	for i, p := range n.Covers {
 		out = append(out, canonical(fmt.Sprintf("covers[%d]", i), p)...)
+	}
+	out = append(out, tooMany("gateways", len(n.Gateways), MaxVIPs)...)
+	for i, a := range n.Gateways {
+		field := fmt.Sprintf("gateways[%d]", i)
+		out = append(out, siteAddr(field, a)...)
+		if slices.Contains(n.Gateways[:i], a) {
+			out = append(out, Fault{field, a.String(), "stands twice", "once is enough"})
+		}
+		for _, c := range n.Covers {
+			if c.Contains(a) {
+				out = append(out, Fault{field, a.String(), "lies in the covering prefix " + c.String(), "an address of the target hosts' network: what is covered is behind tunnels"})
+			}
+		}
+	}
+	return append(out, preferFaults("gateways", n.Prefer, n.Gateways, "a gateway of the tenant")...)
+}
+
+// preferFaults are what is wrong with lists of directors by address.
+func preferFaults(field string, prefer map[netip.Addr][]string, known []netip.Addr, what string) []Fault {
+	var out []Fault
+	for _, a := range slices.SortedFunc(maps.Keys(prefer), netip.Addr.Compare) {
+		if !slices.Contains(known, a) {
+			out = append(out, Fault{field, a.String(), "is not " + what, "one of its addresses"})
+		}
+		for i, name := range prefer[a] {
+			at := fmt.Sprintf("%s.%s[%d]", field, a, i)
+			out = append(out, checkName(at, name)...)
+			if slices.Contains(prefer[a][:i], name) {
+				out = append(out, Fault{at, name, "stands twice", "once is enough"})
+			}
+		}
 	}
 	return out
 }

@@ -2,8 +2,10 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"tunneldirector/affinity"
@@ -165,6 +167,17 @@ func (w *Service) record() (*affinity.Service, faults) {
 	if s.Policy, err = affinity.ParsePolicy(w.Policy); err != nil {
 		f.add("placement", w.Policy, "is not a placement policy", "least-load or round-robin")
 	}
+	for _, word := range slices.Sorted(maps.Keys(w.Prefer)) {
+		a, err := netip.ParseAddr(word)
+		if err != nil {
+			f.add("prefer", word, "is not an address", "a VIP of the service")
+			continue
+		}
+		if s.Prefer == nil {
+			s.Prefer = map[netip.Addr][]string{}
+		}
+		s.Prefer[a] = w.Prefer[word]
+	}
 	if len(f) > 0 {
 		f.rest(s.Faults())
 	}
@@ -177,6 +190,19 @@ func (w *Tenant) record() (*affinity.Tenant, faults) {
 	for i, v := range w.Covers {
 		if p, ok := f.prefix("covers", i, v); ok {
 			n.Covers = append(n.Covers, p)
+		}
+	}
+	for i, g := range w.Gateways {
+		a, ok := f.address("gateways", i, g.Address)
+		if !ok {
+			continue
+		}
+		n.Gateways = append(n.Gateways, a)
+		if len(g.Prefer) > 0 {
+			if n.Prefer == nil {
+				n.Prefer = map[netip.Addr][]string{}
+			}
+			n.Prefer[a] = g.Prefer
 		}
 	}
 	if len(f) > 0 {

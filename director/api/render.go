@@ -85,6 +85,12 @@ func serviceState(t *affinity.Table, s *affinity.Service) ServiceState {
 	for _, v := range s.VIPs {
 		out.VIPs = append(out.VIPs, v.String())
 	}
+	for a, names := range s.Prefer {
+		if out.Prefer == nil {
+			out.Prefer = map[string][]string{}
+		}
+		out.Prefer[a.String()] = names
+	}
 	for _, m := range s.Match {
 		out.Protocols = append(out.Protocols, m.String())
 	}
@@ -95,6 +101,9 @@ func tenantState(n *affinity.Tenant) TenantState {
 	out := TenantState{Tenant: Tenant{Name: tenantWord(n.Name), Covers: []string{}}, Number: n.Num, Updated: n.Header.Stamp.Time()}
 	for _, p := range n.Covers {
 		out.Covers = append(out.Covers, p.String())
+	}
+	for _, a := range n.Gateways {
+		out.Gateways = append(out.Gateways, Gateway{Address: a.String(), Prefer: n.Prefer[a]})
 	}
 	return out
 }

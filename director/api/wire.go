@@ -79,6 +79,8 @@ type Service struct {
 	Learn     bool     `json:"learn,omitempty" doc:"take up tunnels that agents see and nobody announced; they expire"`
 
 	MaxUnavailable uint32 `json:"max_unavailable,omitempty" doc:"real servers that may be drained or dead before one more is not drained; 0: no limit"`
+
+	Prefer map[string][]string `json:"prefer,omitempty" doc:"directors that are to hold a VIP, the first one first; a VIP without a list goes by rank"`
 }
 
 // A ServiceState is a service as the director has it.
@@ -93,6 +95,14 @@ type ServiceState struct {
 type Tenant struct {
 	Name   string   `json:"name,omitempty" doc:"default: the one of tunnels that name none"`
 	Covers []string `json:"covers" doc:"prefixes that hold its subnets; inside them no match is a drop"`
+
+	Gateways []Gateway `json:"gateways,omitempty" doc:"next hops of target hosts, held by one director each"`
+}
+
+// A Gateway is an address that target hosts use as next hop towards subnets.
+type Gateway struct {
+	Address string   `json:"address"`
+	Prefer  []string `json:"prefer,omitempty" doc:"directors that are to hold it, the first one first; without a list it goes by rank"`
 }
 
 // A TenantState is a tenant as the director has it.

@@ -61,6 +61,9 @@ func checkEmpty(dir string) error {
 		return err
 	}
 	for _, e := range entries {
+		if beside(e.Name()) {
+			continue
+		}
 		switch e.Name() {
 		case lockFile, ballastFile, formatFile + ".new", "lost+found":
 		default:

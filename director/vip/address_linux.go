@@ -152,8 +152,8 @@ func (r *rtnl) remove(a netip.Addr, index int) error {
 }
 
 // encodeAddress makes an address with a lifetime, 0 for ever. An IPv6 one is deprecated, so that it is nobody's choice of a
-// source address. For IPv4 deprecated means nothing, and the kernel's timer (check_lifetime in net/ipv4/devinet.c) looks at
-// the end of an address only if it is not preferred for longer than it is valid: both are the same.
+// source address. For IPv4 that would change nothing; it is preferred for as long as it is valid, which the kernel lets nobody
+// exceed.
 func encodeAddress(k spot, life time.Duration) ([]byte, error) {
 	valid := uint32(forever)
 	if life > 0 {

@@ -1,5 +1,5 @@
-// Package vip holds the virtual IPs on the node and closes them: a packet filter of our own that drops whatever the data
-// plane did not take, and the addresses themselves, added after the filter and removed before it.
+// Package vip holds addresses on the node: virtual IPs, which it closes by a packet filter of our own that drops whatever the
+// data plane did not take, so that they are added after the filter and removed before it; and gateways, which are open.
 //
 // # The filter
 //
@@ -21,13 +21,38 @@
 // arp_ignore says otherwise. IPv6 has no such thing (a neighbour solicitation is answered only for the addresses of the
 // interface it came by), so that an IPv6 VIP is a /128 on each interface of role tunnel: without duplicate address
 // detection, without a prefix route, and deprecated, so that the node never chooses it as the source of its own traffic.
-// Ours are marked by their protocol (IFA_PROTO, Linux 5.18); others' addresses are never touched, and a VIP that somebody
-// else has put on the host is refused, and not filtered either: it may be the address by which people log in.
+// Where all directors hold every VIP (Held.Silent), it is on lo for both families, and nobody is told of it; routes lead to it.
+//
+// A gateway, the next hop of target hosts, is a /32 or a /128 on each interface of role subnet, where arp_ignore=1 lets it be
+// found, too. An interface that has no IPv4 address of others gets none of ours: with an interface's last address Linux flushes
+// its routes and its neighbours, and these are not ours; such a gateway is on lo.
+//
+// Ours are marked by their protocol (IFA_PROTO, Linux 5.18), VIPs and gateways apart; others' addresses are never touched, and
+// one that somebody else has put on the host is refused, and not filtered either: it may be the address by which people log
+// in. Routes that name a held address as their source go with it, by the kernel's rule: nobody should write such.
+//
+// Neighbours are told of what is new at once, after 0.2, 0.5, 1, 2 and 5 s, and every minute while it is held: frames are lost,
+// and the holder before may have been told of last.
+//
+// # Lifetimes
+//
+// A member of a cluster holds addresses for a few seconds at a time (Held.Lifetime), and whoever sees that the daemon lives
+// calls Renew each second. A daemon that hangs, is stopped or starved loses them without anybody's doing: the kernel takes them
+// away. What has gone by that is not brought back by Renew, because another director may hold it by now, and a process that was
+// stopped does not know for how long: Renew looks which addresses are there, renews these, and forgets the others. Only a
+// Hold, that is a new decision, brings them back; who calls it after a stop had better look first who is alive. Between the
+// look and a renewal the process may be stopped as well, and the kernel then makes the address anew whatever the flags of the
+// message say: a renewal that took long is looked at again, and an address that is younger than it was is taken back. The
+// kernel counts in seconds and looks at most once a second: an address goes up to a second after its time. Its clock stands
+// still while a virtual machine is paused, as the daemon's does.
+//
+// A director that becomes a member, or a lone one again, changes its addresses in place, from for ever to a lifetime and back.
 //
 // On an interface where real servers are and sites are not, the director must not answer ARP for a VIP: set arp_ignore=1
-// there (Check says so). Sysctls are checked and explained, never changed.
+// there (Check says so). Where all hold the VIPs none must answer for them, nor name them when it asks itself: arp_ignore=1 and
+// arp_announce=2 on the tunnel side. Sysctls are checked and explained, never changed.
 //
-// The package owns its table and the addresses with its mark, in the network namespace of the thread that opened it. All
-// methods are called from one goroutine in that namespace. It must not know tunnels, pins or real servers, nor decide which
+// The package owns its table and the addresses with its marks, in the network namespace of the thread that opened it. All
+// methods are called one at a time, from threads in that namespace. It must not know tunnels, pins or real servers, nor decide which
 // director holds a VIP.
 package vip

@@ -85,40 +85,39 @@ func revertCommand(env *console.Env) *cli.Command {
 		Description: console.Describe(`
 Puts back what was there before apply (or before run with prepare_host: true) changed it, and the room of
 sockets and devices that run raised. What somebody else changed since is left, and said. Tunnels that
-depend on it break. A daemon that prepares the host has to be stopped first: it would do it again.`,
+depend on it break. A daemon that prepares the host, or gives room, has to be stopped first: it would do
+it again.`,
 			"realserver revert", "realserver revert --json"),
 		Flags: []cli.Flag{configFlag()},
 		Action: onHost(func(c *cli.Context, cfg Config, h *host.Host) error {
-			if n, err := net.Dial("unix", cfg.Socket); err == nil && cfg.PrepareHost {
+			if n, err := net.Dial("unix", cfg.Socket); err == nil {
 				_ = n.Close()
-				return fmt.Errorf("an agent with prepare_host: true answers on %s and would prepare the host again; stop it first", cfg.Socket)
+				switch {
+				case cfg.PrepareHost:
+					return fmt.Errorf("an agent with prepare_host: true answers on %s and would prepare the host again; stop it first", cfg.Socket)
+				case cfg.raises():
+					return fmt.Errorf("an agent answers on %s and would raise the room of sockets and devices again; stop it first", cfg.Socket)
+				}
 			}
 			if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 				return fmt.Errorf("make state_dir: %w", err)
 			}
 			list, err := h.Revert(c.Context)
-			return errors.Join(showChanges(env, list, "made"), err, lowerAll(c.Context, env, cfg))
+			err = errors.Join(showChanges(env, list, "made"), err)
+			did, bad := lowerAll(c.Context, cfg)
+			for _, d := range did {
+				if !env.JSON {
+					fmt.Fprintln(env.Stdout, d)
+				}
+			}
+			return errors.Join(err, bad)
 		}),
 	}
 }
 
-// lowerAll puts back what sockets and devices had. Those of a terminator that is gone went with it.
-func lowerAll(ctx context.Context, env *console.Env, cfg Config) error {
-	instances, err := instancesOf(cfg)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for i := range instances {
-		did, err := lower(ctx, cfg, &cfg.RealServers[i], instances[i].Terminator)
-		for _, d := range did {
-			if !env.JSON {
-				fmt.Fprintln(env.Stdout, d)
-			}
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
+// raises tells whether a daemon gives sockets and devices room.
+func (c *Config) raises() bool {
+	return slices.ContainsFunc(c.RealServers, func(s RealServer) bool { return s.Room != Room{} })
 }
 
 // A changeAnswer is a change, with --json.

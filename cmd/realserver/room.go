@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -72,7 +73,7 @@ func (g *gauge) raise(ctx context.Context, work terminator.Work) {
 		}
 		g.room, g.loaded = room, true
 	}
-	g.room.Space = g.space
+	g.room.Space, g.room.Keep = g.space, func(r load.Room) error { return writeRoom(g.file, r) }
 	did, err := g.room.Raise(ctx, work, g.want)
 	for _, d := range did {
 		g.log.Info("room raised", "what", d)
@@ -100,7 +101,14 @@ func readRoom(file string) (r load.Room, err error) {
 	return r, err
 }
 
+// writeRoom keeps what there is to put back. Where there is nothing there is no file.
 func writeRoom(file string, r load.Room) error {
+	if len(r.Sockets)+len(r.Devices) == 0 {
+		if err := os.Remove(file); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		return nil
+	}
 	data, err := json.Marshal(r)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", file, err)
@@ -111,18 +119,41 @@ func writeRoom(file string, r load.Room) error {
 	return os.Rename(file+".new", file)
 }
 
-// lower puts back what sockets and devices of a real server had.
-func lower(ctx context.Context, cfg Config, s *RealServer, t terminator.Terminator) (did []string, err error) {
-	file := roomFile(cfg, s.Name)
-	room, err := readRoom(file)
-	w, ok := t.(terminator.Worker)
-	if err != nil || !ok || len(room.Sockets)+len(room.Devices) == 0 {
+// lowerAll puts back what sockets and devices had, also of real servers that have another name now or are not in the host's file any
+// more: whichever process holds a socket. Those of a terminator that is gone went with it.
+func lowerAll(ctx context.Context, cfg Config) (did []string, err error) {
+	files, err := filepath.Glob(roomFile(cfg, "*"))
+	if err != nil || len(files) == 0 {
 		return nil, err
 	}
-	work, err := w.Work(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("room of %s: %w", s.Name, err)
+	work := terminator.Work{Processes: processes()}
+	var errs []error
+	for _, file := range files {
+		room, err := readRoom(file)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		done, err := room.Lower(ctx, work)
+		did = append(did, done...)
+		if errors.Is(err, fs.ErrNotExist) && room.Space != "" { // the namespace is gone, and all that was in it
+			room, err = load.Room{}, nil
+		}
+		errs = append(errs, err, writeRoom(file, room))
 	}
-	did, err = room.Lower(ctx, work)
-	return did, errors.Join(err, writeRoom(file, room))
+	return did, errors.Join(errs...)
+}
+
+// processes are all of this machine.
+func processes() (pids []int) {
+	dirs, err := os.ReadDir("/proc")
+	if err != nil { // there are none that could be reached
+		return nil
+	}
+	for _, d := range dirs {
+		if pid, err := strconv.Atoi(d.Name()); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }

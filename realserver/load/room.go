@@ -12,6 +12,10 @@ type Room struct {
 	Space   space.Space    `json:"space,omitempty"`
 	Sockets []RaisedSocket `json:"sockets,omitempty"`
 	Devices []RaisedDevice `json:"devices,omitempty"`
+
+	// Keep puts a Room on disk. Raise calls it before it changes something, with what that is and what it will be: an agent that is
+	// killed in between leaves nothing raised of which nobody knows what it was. Without it done, nothing is raised. Nil: nobody does.
+	Keep func(Room) error `json:"-"`
 }
 
 // Want is how much room there should be, at least. What has more keeps it; 0 asks for nothing.
@@ -25,6 +29,7 @@ type RaisedSocket struct {
 	Cookie uint64         `json:"cookie"` // the kernel's, of this socket alone
 	Local  netip.AddrPort `json:"local"`
 	Was    int            `json:"was"`
+	From   int            `json:"from,omitempty"` // what it was before the last time that it was raised
 	Is     int            `json:"is"`
 }
 
@@ -33,5 +38,13 @@ type RaisedDevice struct {
 	Name  string `json:"name"`
 	Index int    `json:"index"`
 	Was   int    `json:"was"`
+	From  int    `json:"from,omitempty"` // as a socket's
 	Is    int    `json:"is"`
+}
+
+func (r *Room) keep() error {
+	if r.Keep == nil {
+		return nil
+	}
+	return r.Keep(*r)
 }

@@ -58,12 +58,16 @@ func (r *Room) raiseSockets(ctx context.Context, work terminator.Work, bytes int
 				continue
 			}
 			done[s.cookie] = true
+			r.remember(s, 2*bytes) // as the kernel books it
+			if err := r.keep(); err != nil {
+				return did, errors.Join(append(errs, fmt.Errorf("raise receive buffer of socket %s: %w", s.local, err))...)
+			}
 			is, err := setBuffer(holders, s, bytes)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("raise receive buffer of socket %s: %w", s.local, err))
 			}
+			r.remember(s, max(is, int(s.buffer)))
 			if is > int(s.buffer) {
-				r.remember(RaisedSocket{Cookie: s.cookie, Local: s.local, Was: int(s.buffer), Is: is})
 				did = append(did, fmt.Sprintf("receive buffer of socket %s: %d bytes, was %d", s.local, is, s.buffer))
 			}
 		}
@@ -83,13 +87,17 @@ func (r *Room) forgetSockets(all []socket, at []netip.AddrPort) {
 // raised is remembered for longer.
 func (s RaisedSocket) is(now socket) bool { return now.cookie == s.Cookie && now.local == s.Local }
 
-// remember keeps what a socket had first.
-func (r *Room) remember(s RaisedSocket) {
-	if i := slices.IndexFunc(r.Sockets, func(o RaisedSocket) bool { return o.Cookie == s.Cookie && o.Local == s.Local }); i >= 0 {
-		r.Sockets[i].Is = s.Is
-		return
+// remember keeps what a socket had first, and what it is made. One that has what it had first is forgotten.
+func (r *Room) remember(s socket, is int) {
+	i := slices.IndexFunc(r.Sockets, func(o RaisedSocket) bool { return o.is(s) })
+	if i < 0 {
+		i = len(r.Sockets)
+		r.Sockets = append(r.Sockets, RaisedSocket{Cookie: s.cookie, Local: s.local, Was: int(s.buffer)})
 	}
-	r.Sockets = append(r.Sockets, s)
+	r.Sockets[i].From, r.Sockets[i].Is = int(s.buffer), is
+	if is == r.Sockets[i].Was {
+		r.Sockets = slices.Delete(r.Sockets, i, i+1)
+	}
 }
 
 func (r *Room) lowerSockets(ctx context.Context, work terminator.Work) (did []string, err error) {
@@ -109,7 +117,10 @@ func (r *Room) lowerSockets(ctx context.Context, work terminator.Work) (did []st
 	errs := []error{err}
 	r.Sockets = slices.DeleteFunc(r.Sockets, func(s RaisedSocket) bool {
 		now := all[slices.IndexFunc(all, s.is)]
-		if int(now.buffer) != s.Is {
+		if int(now.buffer) == s.Was { // it was about to be raised
+			return true
+		}
+		if b := int(now.buffer); b != s.Is && b != s.From {
 			did = append(did, fmt.Sprintf("receive buffer of socket %s: %d bytes, which is not what it was raised to (%d): left", s.Local, now.buffer, s.Is))
 			return true
 		}
@@ -145,22 +156,35 @@ func (r *Room) raiseDevices(ctx context.Context, names []string, packets int) (d
 		if was >= packets {
 			continue
 		}
+		r.rememberDevice(RaisedDevice{Name: name, Index: index, Was: was, From: was, Is: packets})
+		if err := r.keep(); err != nil {
+			return did, errors.Join(append(errs, fmt.Errorf("make queue of device %s longer: %w", name, err))...)
+		}
 		if err := netlink.LinkSetTxQLen(l, packets); err != nil {
+			r.rememberDevice(RaisedDevice{Name: name, Index: index, Was: was, From: was, Is: was})
 			errs = append(errs, fmt.Errorf("make queue of device %s longer: %w", name, err))
 			continue
-		}
-		i := slices.IndexFunc(r.Devices, func(d RaisedDevice) bool { return d.Name == name })
-		switch {
-		case i < 0:
-			r.Devices = append(r.Devices, RaisedDevice{name, index, was, packets})
-		case r.Devices[i].Index == index:
-			r.Devices[i].Is = packets
-		default:
-			r.Devices[i] = RaisedDevice{name, index, was, packets}
 		}
 		did = append(did, fmt.Sprintf("queue of device %s: %d packets, was %d", name, packets, was))
 	}
 	return did, errors.Join(errs...)
+}
+
+// rememberDevice is remember for a device.
+func (r *Room) rememberDevice(d RaisedDevice) {
+	i := slices.IndexFunc(r.Devices, func(o RaisedDevice) bool { return o.Name == d.Name })
+	switch {
+	case i < 0:
+		i = len(r.Devices)
+		r.Devices = append(r.Devices, d)
+	case r.Devices[i].Index == d.Index:
+		r.Devices[i].From, r.Devices[i].Is = d.From, d.Is
+	default:
+		r.Devices[i] = d
+	}
+	if r.Devices[i].Is == r.Devices[i].Was {
+		r.Devices = slices.Delete(r.Devices, i, i+1)
+	}
 }
 
 func (r *Room) lowerDevices(ctx context.Context) (did []string, err error) {
@@ -173,7 +197,10 @@ func (r *Room) lowerDevices(ctx context.Context) (did []string, err error) {
 		if errors.As(err, new(netlink.LinkNotFoundError)) || err == nil && l.Attrs().Index != d.Index {
 			return true
 		}
-		if err == nil && l.Attrs().TxQLen != d.Is {
+		if err == nil && l.Attrs().TxQLen == d.Was {
+			return true
+		}
+		if err == nil && l.Attrs().TxQLen != d.Is && l.Attrs().TxQLen != d.From {
 			did = append(did, fmt.Sprintf("queue of device %s: %d packets, which is not what it was made (%d): left", d.Name, l.Attrs().TxQLen, d.Is))
 			return true
 		}

@@ -96,6 +96,49 @@ func TestRaiseAndLower(t *testing.T) {
 	}
 }
 
+// TestKeptBeforeRaised: what was is on disk before it is changed, and puts it back from wherever an agent was killed.
+func TestKeptBeforeRaised(t *testing.T) {
+	s := newSpace(t)
+	pid := start(t, s, "deaf "+ike.String())
+	openTUN(t, s, "tun7")
+	work := terminator.Work{Processes: []int{pid}, Sockets: []netip.AddrPort{ike}, Devices: []string{"tun7"}}
+	bytes, packets := buffer(t, s, ike), queueOf(t, s, "tun7")
+	full := errors.New("no space left on device")
+	r := Room{Space: s, Keep: func(Room) error { return full }}
+	if did, err := r.Raise(t.Context(), work, Want{ReceiveBuffer: 8 << 20, Queue: 5000}); !errors.Is(err, full) || len(did) != 0 {
+		t.Errorf("raised %q with nothing kept: %v", did, err)
+	}
+	if b, q := buffer(t, s, ike), queueOf(t, s, "tun7"); b != bytes || q != packets {
+		t.Errorf("%d bytes and %d packets, were %d and %d", b, q, bytes, packets)
+	}
+	var kept [][]byte
+	r = Room{Space: s, Keep: func(r Room) error {
+		data, err := json.Marshal(r)
+		kept = append(kept, data)
+		return err
+	}}
+	for _, want := range []Want{{8 << 20, 5000}, {9 << 20, 6000}} {
+		if did, err := r.Raise(t.Context(), work, want); err != nil || len(did) != 2 {
+			t.Fatalf("raised %q, %v", did, err)
+		}
+	}
+	if len(kept) != 4 {
+		t.Fatalf("kept %d times", len(kept))
+	}
+	for i, data := range [][]byte{kept[3], kept[1]} { // before the second, and the first time that the device was changed
+		var next Room
+		if err := json.Unmarshal(data, &next); err != nil {
+			t.Fatal(err)
+		}
+		if did, err := next.Lower(t.Context(), work); err != nil || len(next.Sockets)+len(next.Devices) != 0 || len(did) != 2-2*i {
+			t.Errorf("lowered %q, %v; it remembers %+v", did, err, next)
+		}
+		if b, q := buffer(t, s, ike), queueOf(t, s, "tun7"); b != bytes || q != packets {
+			t.Errorf("%d bytes and %d packets, were %d and %d", b, q, bytes, packets)
+		}
+	}
+}
+
 // After a restart of the host the cookies of before are those of other sockets.
 func TestRoomOfAnEarlierStart(t *testing.T) {
 	s := newSpace(t)

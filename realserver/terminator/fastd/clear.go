@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -55,7 +57,7 @@ func (t *Terminator) clear(ctx context.Context, pid int, in agent.Inherited) (er
 		return err
 	}
 	file := filepath.Join(t.opts.Clear, in.Peer)
-	if err := os.WriteFile(file, []byte("key \""+in.Peer+"\";\n"), 0o644); err != nil {
+	if err := disable(file, in.Peer); err != nil {
 		return fmt.Errorf("clear peer %s: %w", in.Peer, err)
 	}
 	err = t.reload(ctx, pid, func(s *status) bool { return s.Peers[in.Peer].Connection == nil })
@@ -71,6 +73,19 @@ func (t *Terminator) clear(ctx context.Context, pid int, in agent.Inherited) (er
 		back = fmt.Errorf("enable peer %s again: %w", in.Peer, back)
 	}
 	return errors.Join(err, back)
+}
+
+// disable writes a file of one peer. What is there by its name is not written to: it may be a link to somewhere else.
+func disable(file, key string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("key \"" + key + "\";\n")
+	return errors.Join(err, f.Close())
 }
 
 // reload has fastd read its peers again, and waits until it shows.

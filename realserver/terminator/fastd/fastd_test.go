@@ -7,8 +7,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -220,6 +222,27 @@ func TestClearKeys(t *testing.T) {
 		if err := w.clear(t.Context(), os.Getpid(), agent.Inherited{Peer: bad}); err == nil {
 			t.Errorf("peer %q: cleared", bad)
 		}
+	}
+	if left, _ := os.ReadDir(dir); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestClearFollowsNoLink: who can write to the directory does not choose what root writes to.
+func TestClearFollowsNoLink(t *testing.T) {
+	dir, precious := t.TempDir(), filepath.Join(t.TempDir(), "precious")
+	if err := errors.Join(os.WriteFile(precious, []byte("precious"), 0o600), os.Symlink(precious, filepath.Join(dir, key(1)))); err != nil {
+		t.Fatal(err)
+	}
+	signal.Ignore(syscall.SIGHUP) // this process stands in for fastd
+	defer signal.Reset(syscall.SIGHUP)
+	w := New(Options{Clear: dir, Socket: filepath.Join(dir, "none")})
+	w.swept = true
+	if err := w.clear(t.Context(), os.Getpid(), agent.Inherited{Peer: key(1)}); !errors.Is(err, terminator.ErrGone) {
+		t.Errorf("cleared: %v", err)
+	}
+	if text, err := os.ReadFile(precious); err != nil || string(text) != "precious" {
+		t.Errorf("it has %q, %v", text, err)
 	}
 	if left, _ := os.ReadDir(dir); len(left) > 0 {
 		t.Errorf("left: %v", left)

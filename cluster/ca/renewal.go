@@ -58,14 +58,32 @@ func (c *Credential) renew(ctx context.Context, ask Ask) error {
 	if _, err := m.renewed(chain, key, time.Now()); err != nil {
 		return fmt.Errorf("renew the certificate: %w", err)
 	}
-	if err := writeAs(c.files.Key, c.files.next(), append(bytes.Clone(key), chain...)); err != nil {
-		return fmt.Errorf("save the renewed certificate: %w", err)
-	}
-	if err := c.settle(); err != nil {
+	unlock, err := c.files.lock()
+	if err != nil {
 		return err
+	}
+	err = writeAs(c.files.Key, c.files.next(), append(bytes.Clone(key), chain...))
+	if err == nil {
+		err = c.settleLocked()
+	}
+	unlock()
+	if err != nil {
+		return fmt.Errorf("save the renewed certificate: %w", err)
 	}
 	_, err = c.look()
 	return err
+}
+
+// lock waits until nobody else writes into the keys' directory: the same files may be more than one credential's.
+func (f Files) lock() (unlock func(), err error) {
+	d, err := os.Open(filepath.Dir(f.Key))
+	if err == nil {
+		err = syscall.Flock(int(d.Fd()), syscall.LOCK_EX)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock the keys' directory: %w", err)
+	}
+	return func() { _ = d.Close() }, nil
 }
 
 // next is where a renewed certificate with its key is until each is in its place:
@@ -93,6 +111,15 @@ func (f Files) readNext() (cert, key []byte, err error) {
 
 // settle ends a renewal that was cut off: what it had got is put into place if what is there is of no use, else dropped.
 func (c *Credential) settle() error {
+	unlock, err := c.files.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return c.settleLocked()
+}
+
+func (c *Credential) settleLocked() error {
 	cert, key, err := c.files.readNext()
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

@@ -206,6 +206,42 @@ func TestRenewalCutOff(t *testing.T) {
 	})
 }
 
+// The same files may be two credentials': for streams of directors and of agents. Both renew at the same time.
+func TestRenewTwice(t *testing.T) {
+	c := authority(t, "prod", time.Now())
+	a, _ := open(t, issue(t, c, RoleDirector, "d1", time.Now(), 90*day))
+	b, err := Open(a.files, RoleDirector, "d1", a.log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 20 {
+		both, err := c.Issue(RoleDirector, "d1", time.Now(), time.Duration(n+1)*time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := both.Save(filepath.Dir(a.files.Cert)); err != nil {
+			t.Fatal(err)
+		}
+		longer := func(of *Credential) Ask {
+			return func(_ context.Context, r []byte) ([]byte, error) {
+				i, err := c.Sign(r, of.Identity(), time.Now(), 100*day)
+				return i.Cert, err
+			}
+		}
+		var users sync.WaitGroup
+		for _, d := range []*Credential{a, b} {
+			users.Go(func() { _ = d.Renew(t.Context(), longer(d)) }) // the later one may find that it is no later
+		}
+		users.Wait()
+		if _, err := tls.X509KeyPair(read(t, a.files.Cert), read(t, a.files.Key)); err != nil {
+			t.Fatal(err)
+		}
+		if a.Expires().Before(time.Now().Add(99*day)) || !a.Expires().Equal(b.Expires()) {
+			t.Fatalf("until %s and %s", a.Expires(), b.Expires())
+		}
+	}
+}
+
 // A renewal replaces what a link names, not the link.
 func TestRenewThroughLinks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -68,21 +68,32 @@ func (r Renewer) once(ctx context.Context) error {
 	return r.Credential.Renew(ctx, r.Ask)
 }
 
-// Remotely asks directors, one after another, until one that has an authority certifies. The addresses are those that it takes
-// streams at; dial is for TCP.
-func Remotely(own *Credential, addresses func() []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) Ask {
+// Remotely asks directors, one after another, until one that has an authority certifies. The addresses are those where they
+// take streams; dial connects by ClientConfig with RenewProtocol, and shakes hands.
+func Remotely(addresses func() []string, dial func(ctx context.Context, address string) (net.Conn, error)) Ask {
 	return func(ctx context.Context, request []byte) ([]byte, error) {
 		var failed []error
 		for _, a := range addresses() {
-			chain, err := askAt(ctx, own, a, request, dial)
+			chain, err := askAt(ctx, a, request, dial)
 			if err == nil {
 				return chain, nil
 			}
 			failed = append(failed, fmt.Errorf("%s: %w", a, err))
 		}
 		if len(failed) == 0 {
-			return nil, errors.New("ask for a renewal: no director is known; one needs cluster.authority")
+			return nil, errors.New("ask for a renewal: no director is known that could have the authority")
 		}
 		return nil, fmt.Errorf("ask for a renewal: %w", errors.Join(failed...))
 	}
+}
+
+func askAt(ctx context.Context, address string, request []byte, dial func(ctx context.Context, address string) (net.Conn, error)) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, wireLimit)
+	defer cancel()
+	c, err := dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return AskRenewal(ctx, c, request)
 }

@@ -70,21 +70,6 @@ func AskRenewal(ctx context.Context, c net.Conn, request []byte) (chain []byte, 
 	return receive(c, frameChain)
 }
 
-func askAt(ctx context.Context, own *Credential, address string, request []byte, dial func(ctx context.Context, network, address string) (net.Conn, error)) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, wireLimit)
-	defer cancel()
-	raw, err := dial(ctx, "tcp", address)
-	if err != nil {
-		return nil, err
-	}
-	defer raw.Close()
-	c := tls.Client(raw, own.ClientConfig(RoleDirector, RenewProtocol))
-	if err := c.HandshakeContext(ctx); err != nil {
-		return nil, err
-	}
-	return AskRenewal(ctx, c, request)
-}
-
 // limit ends what is done with a connection when ctx or its time does. What it returns takes that back.
 func limit(ctx context.Context, c net.Conn) func() {
 	_ = c.SetDeadline(time.Now().Add(wireLimit))

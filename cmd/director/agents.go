@@ -22,6 +22,7 @@ type agents struct {
 	own       *ca.Credential
 	book      *observe.Book
 	listeners []net.Listener
+	authority string // directory of the cluster's authority; "": it is not here
 }
 
 // openAgents opens what agents dial, if the node's file names something.
@@ -31,6 +32,9 @@ func openAgents(cfg config.Config, log *slog.Logger) (agents, error) {
 		return agents{}, err
 	}
 	a := agents{own: own, book: observe.NewBook(nil)}
+	if cfg.Cluster != nil {
+		a.authority = cfg.Cluster.Authority
+	}
 	for _, address := range cfg.Agents.Listen {
 		l, err := net.Listen("tcp", address)
 		if err != nil {
@@ -63,13 +67,16 @@ func (a agents) serve(ctx context.Context, d *loop.Director, log *slog.Logger) e
 		if err := t.HandshakeContext(ctx); err != nil {
 			return "", err
 		}
+		if t.ConnectionState().NegotiatedProtocol == ca.RenewProtocol {
+			return "", serveRenewal(ctx, t, a.authority, log)
+		}
 		who, err := ca.Peer(t.ConnectionState())
 		return who.Name, err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range a.listeners {
 		g.Go(func() error {
-			return a.book.Serve(ctx, tls.NewListener(l, a.own.ServerConfig(ca.RoleAgent, agent.Protocol)), o)
+			return a.book.Serve(ctx, tls.NewListener(l, a.own.ServerConfig(ca.RoleAgent, agent.Protocol, ca.RenewProtocol)), o)
 		})
 		log.Info("agents are served", "address", l.Addr().String(), "as", a.own.Identity().String())
 	}

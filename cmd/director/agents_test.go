@@ -50,7 +50,7 @@ func TestAgentsCertificates(t *testing.T) {
 	served := make(chan error, 1)
 	director := certified(t, own, ca.RoleDirector, "d1")
 	go func() {
-		served <- agents{director, w.agents, []net.Listener{l}}.serve(ctx, w.d, slog.New(slog.DiscardHandler))
+		served <- agents{own: director, book: w.agents, listeners: []net.Listener{l}}.serve(ctx, w.d, slog.New(slog.DiscardHandler))
 	}()
 	defer func() {
 		cancel()

@@ -118,6 +118,7 @@ func (d *daemon) run(ctx context.Context) error {
 	g.Go(func() error { return serve(ctx, l, d.agent.Handler()) })
 	g.Go(func() error { return d.answers.run(ctx) })
 	g.Go(func() error { return d.agent.Run(ctx) })
+	g.Go(func() error { return d.renewer().Run(ctx) })
 	d.log.Info("agent runs", "host", d.cfg.Host, "version", console.Version(), "realservers", len(d.cfg.RealServers), "directors", d.cfg.Directors, "prepares_host", d.cfg.PrepareHost)
 	err = g.Wait()
 	d.log.Info("agent stops; tunnels and host stay as they are")

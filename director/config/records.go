@@ -112,6 +112,7 @@ func (v value) service() (s affinity.Service) {
 		field{"placement", func(v value) { s.Policy, _ = parsed(v, affinity.ParsePolicy) }},
 		field{"learn", func(v value) { v.bool(&s.Learn) }},
 		field{"max_unavailable", func(v value) { v.uint32(&s.MaxUnavailable, 0, 65535) }},
+		field{"prefer", func(v value) { v.section(func(v value) { v.prefers(&s.Prefer) }) }},
 	)
 	v.judge(before, s.Faults())
 	return s
@@ -129,6 +130,7 @@ func (v value) tenantRecord() (n affinity.Tenant) {
 				}
 			})
 		}},
+		field{"gateways", func(v value) { v.list(func(v value) { v.gateway(&n) }) }},
 	)
 	n.Name = tenantName(n.Name)
 	faults := n.Faults()

@@ -22,9 +22,9 @@ var sameRecords = cmp.Options{
 func TestRecords(t *testing.T) {
 	got, err := ParseRecords([]byte(`
 services:
-  - {name: ipsec, vips: [192.0.2.1, "2001:db8::1"], protocols: [esp, udp/500, udp/4500-4501], method: tunnel, unknown: hash, placement: round-robin, learn: true, max_unavailable: 2}
+  - {name: ipsec, vips: [192.0.2.1, "2001:db8::1"], protocols: [esp, udp/500, udp/4500-4501], method: tunnel, unknown: hash, placement: round-robin, learn: true, max_unavailable: 2, prefer: {192.0.2.1: [d1, d2], "2001:db8::1": [d2]}}
 tenants:
-  - {name: default, covers: [100.64.0.0/10]}
+  - {name: default, covers: [100.64.0.0/10], gateways: [{address: 198.51.100.1, prefer: [d1, d2]}, {address: "2001:db8:9::1", prefer: }]}
   - name: acme
 ---
 real_servers:
@@ -41,8 +41,10 @@ real_servers:
 			Name: "ipsec", VIPs: []netip.Addr{addr("192.0.2.1"), addr("2001:db8::1")},
 			Match:  []affinity.Match{{Proto: 50}, {Proto: 17, Lo: 500, Hi: 500}, {Proto: 17, Lo: 4500, Hi: 4501}},
 			Method: affinity.IPIP, Unknown: affinity.UnknownHash, Policy: affinity.RoundRobin, Learn: true, MaxUnavailable: 2,
+			Prefer: map[netip.Addr][]string{addr("192.0.2.1"): {"d1", "d2"}, addr("2001:db8::1"): {"d2"}},
 		}},
-		Tenants: []affinity.Tenant{{Covers: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}}, {Name: "acme"}},
+		Tenants: []affinity.Tenant{{Covers: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}, Gateways: []netip.Addr{addr("198.51.100.1"), addr("2001:db8:9::1")},
+			Prefer: map[netip.Addr][]string{addr("198.51.100.1"): {"d1", "d2"}}}, {Name: "acme"}},
 		RealServers: []affinity.RealServer{
 			{Name: "a", Host: "h", Zone: "z", Addrs: []netip.Addr{addr("198.51.100.1")}, Services: []string{"ipsec"}, Capacity: 10,
 				VLANs: map[string]uint16{"acme": 100, "": 7}, Check: affinity.Check{Proto: 6, Port: 443}},
@@ -69,7 +71,7 @@ func TestRecordFaults(t *testing.T) {
 			`services[0].protocols[0]: "icmp" is not a protocol; write esp, ah, gre, l2tp, ipip, ip/NUMBER, udp/PORT or tcp/PORT (line 4)`,
 			`services[0].method: "nat" is not one of dr, tunnel, masq (line 5)`, `services[0].unknown: "maybe" is not one of drop, hash (line 6)`,
 			`services[0].placement: "random" is not one of least-load, round-robin (line 7)`,
-			"services[0].num: unknown key; known here are name, vips, protocols, method, unknown, placement, learn, max_unavailable (line 8, column 5)",
+			"services[0].num: unknown key; known here are name, vips, protocols, method, unknown, placement, learn, max_unavailable, prefer (line 8, column 5)",
 			"services[0].learn: is text, not true or false (line 9)", "services[0].max_unavailable: -1 is not between 0 and 65535 (line 10)"}},
 		{"service by itself", "services:\n  - name: s\n    vips: [192.0.2.1, 192.0.2.1]\n  - name: s\n    vips: [224.0.0.1]\n    protocols: [esp]\n", []string{
 			"services[0].protocols: is empty; for example esp, udp/500, udp/4500 (line 2)",
@@ -81,6 +83,21 @@ func TestRecordFaults(t *testing.T) {
 			`tenants[1].covers[1]: "x" is not a prefix; write an address and a length: 100.64.0.0/10 (line 3)`,
 			`tenants[2].covers[0]: "10.0.0.1/8" has host bits set; write 10.0.0.0/8 (line 4)`,
 			`tenants[3].name: tenant "" stands in tenants[0] already (line 5)`, `tenants[4].name: tenant "" stands in tenants[0] already (line 6)`}},
+		{"who holds what", "services:\n  - name: s\n    prefer: {x: [d1], 192.0.2.1: [], 192.0.2.2: d1, '2001:db8::1': [a b], '2001:DB8:0::1': [d1], '2001:db8::2': [d1], '2001:db8:0::2': [d2]}\n" +
+			"tenants:\n  - {name: a, gateways: [{prefer: [d1]}, {address: 5}, 192.0.2.1, {address: 192.0.2.1, prefer: d1}, {address: 192.0.2.2, via: x}]}\n", []string{
+			`services[0].prefer.x: "x" is not an IP address (line 3)`, "services[0].prefer.192.0.2.1: names no director; give at least one, or leave it out: then it goes by rank (line 3)",
+			"services[0].prefer.192.0.2.2: is text, not a list ([a, b]) (line 3)",
+			`services[0].prefer.2001:db8::1[0]: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 3)`,
+			"services[0].prefer.2001:db8:0::2: 2001:db8::2 stands twice, in other words (line 3)",
+			"tenants[0].gateways[0]: lacks address (line 5)", "tenants[0].gateways[1].address: is a number, not text; put it in quotes (line 5)",
+			"tenants[0].gateways[2]: is text, not a mapping (key: value) (line 5)", "tenants[0].gateways[3].prefer: is text, not a list ([a, b]) (line 5)",
+			"tenants[0].gateways[4].via: unknown key; known here are address, prefer (line 5, column 122)"}},
+		{"held by whom", "services:\n  - {name: s, vips: [192.0.2.1], protocols: [esp], prefer: {192.0.2.2: [d1], 192.0.2.1: [d1, d1]}}\n" +
+			"tenants:\n  - {name: a, covers: [192.0.2.0/25], gateways: [{address: 192.0.2.200}, {address: 192.0.2.1, prefer: [d1, d1]}, {address: 192.0.2.200}]}\n", []string{
+			`services[0].prefer.192.0.2.1[1]: "d1" stands twice; once is enough (line 2)`, `services[0].prefer: "192.0.2.2" is not a VIP of the service; one of its addresses (line 2)`,
+			`tenants[0].gateways[1]: "192.0.2.1" lies in the covering prefix 192.0.2.0/25; an address of the target hosts' network: what is covered is behind tunnels (line 4)`,
+			`tenants[0].gateways[2]: "192.0.2.200" stands twice; once is enough (line 4)`,
+			`tenants[0].gateways.192.0.2.1[1]: "d1" stands twice; once is enough (line 4)`}},
 		{"real server", "real_servers:\n  - name: a\n    addresses: [198.51.100.1]\n    services: [s]\n    weight: 70000\n    capacity: lots\n    vlans: {acme: 5000, b: , c: x}\n    check: {icmp: 1}\n", []string{
 			"real_servers[0].weight: 70000 is not between 0 and 65535 (line 5)", "real_servers[0].capacity: is text, not a whole number between 0 and 2147483648 (line 6)",
 			"real_servers[0].vlans.acme: 5000 is not between 1 and 4094 (line 7)", "real_servers[0].vlans.b: has no tag (line 7)",

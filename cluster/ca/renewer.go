@@ -2,6 +2,7 @@ package ca
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,9 +69,24 @@ func (r Renewer) once(ctx context.Context) error {
 	return r.Credential.Renew(ctx, r.Ask)
 }
 
-// Remotely asks directors, one after another, until one that has an authority certifies. The addresses are those where they
+// Remotely asks directors over connections of dial (net.Dialer.DialContext), as RemotelyOver does.
+func Remotely(own *Credential, addresses func() []string, dial func(ctx context.Context, network, address string) (net.Conn, error)) Ask {
+	return RemotelyOver(addresses, func(ctx context.Context, address string) (net.Conn, error) {
+		raw, err := dial(ctx, "tcp", address)
+		if err != nil {
+			return nil, err
+		}
+		c := tls.Client(raw, own.ClientConfig(RoleDirector, RenewProtocol))
+		if err := c.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, raw.Close())
+		}
+		return c, nil
+	})
+}
+
+// RemotelyOver asks directors, one after another, until one that has an authority certifies. The addresses are those where they
 // take streams; dial connects by ClientConfig with RenewProtocol, and shakes hands.
-func Remotely(addresses func() []string, dial func(ctx context.Context, address string) (net.Conn, error)) Ask {
+func RemotelyOver(addresses func() []string, dial func(ctx context.Context, address string) (net.Conn, error)) Ask {
 	return func(ctx context.Context, request []byte) ([]byte, error) {
 		var failed []error
 		for _, a := range addresses() {

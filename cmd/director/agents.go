@@ -23,6 +23,7 @@ type agents struct {
 	book      *observe.Book
 	listeners []net.Listener
 	authority string // directory of the cluster's authority; "": it is not here
+	renew     ca.Ask // certifies own anew; nil: people do
 }
 
 // openAgents opens what agents dial, if the node's file names something.
@@ -34,6 +35,9 @@ func openAgents(cfg config.Config, log *slog.Logger) (agents, error) {
 	a := agents{own: own, book: observe.NewBook(nil)}
 	if cfg.Cluster != nil {
 		a.authority = cfg.Cluster.Authority
+	}
+	if a.authority != "" {
+		a.renew = ca.Locally(a.authority, own)
 	}
 	for _, address := range cfg.Agents.Listen {
 		l, err := net.Listen("tcp", address)
@@ -79,6 +83,9 @@ func (a agents) serve(ctx context.Context, d *loop.Director, log *slog.Logger) e
 			return a.book.Serve(ctx, tls.NewListener(l, a.own.ServerConfig(ca.RoleAgent, agent.Protocol, ca.RenewProtocol)), o)
 		})
 		log.Info("agents are served", "address", l.Addr().String(), "as", a.own.Identity().String())
+	}
+	if a.renew != nil {
+		g.Go(func() error { return ca.Renewer{Credential: a.own, Ask: a.renew, Log: log}.Run(ctx) })
 	}
 	return g.Wait()
 }

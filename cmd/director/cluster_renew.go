@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"log/slog"
-	"net"
 
 	"tunneldirector/cluster/ca"
 )
@@ -21,19 +20,4 @@ func serveRenewal(ctx context.Context, c *tls.Conn, authority string, log *slog.
 	}
 	log.Info("certificate renewed for a peer", "identity", is.Identity.String(), "until", is.Expires, "sha256", is.SHA256)
 	return errNoStream
-}
-
-// renewer renews this director's certificate: by the authority that is here, else by one of the directors whose addresses for
-// streams peers tells.
-func renewer(own *ca.Credential, authority string, peers func() []string, log *slog.Logger) ca.Renewer {
-	r := ca.Renewer{Credential: own, Log: log}
-	if authority != "" {
-		r.Ask = ca.Locally(authority, own)
-		return r
-	}
-	dialer := &tls.Dialer{Config: own.ClientConfig(ca.RoleDirector, ca.RenewProtocol)}
-	r.Ask = ca.Remotely(peers, func(ctx context.Context, address string) (net.Conn, error) {
-		return dialer.DialContext(ctx, "tcp", address)
-	})
-	return r
 }

@@ -9,5 +9,5 @@ func (d *daemon) renewer() ca.Renewer {
 		addresses[i] = a.String()
 	}
 	dial := newCaller(d.cfg, d.own.ClientConfig(ca.RoleDirector, ca.RenewProtocol)).dial
-	return ca.Renewer{Credential: d.own, Log: d.log, Ask: ca.Remotely(func() []string { return addresses }, dial)}
+	return ca.Renewer{Credential: d.own, Log: d.log, Ask: ca.RemotelyOver(func() []string { return addresses }, dial)}
 }

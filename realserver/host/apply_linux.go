@@ -233,6 +233,11 @@ func (r *run) undo(ctx context.Context, v *view, rec record) error {
 	}
 	made := rec.made(p, now)
 	c := Change{Space: v.space, Object: p.String(), From: shown(p, now), To: shown(p, rec.Was), Why: "it is as it was before"}
+	if a, ok := p.(address); ok && made && now != "" && rec.Was == "" {
+		if err := r.unsource(v, a); err != nil {
+			return fmt.Errorf("put back %v: %w", p, err)
+		}
+	}
 	switch {
 	case now == "" || p.same(now, rec.Was): // gone with its device, or never changed
 	case made && r.dry:

@@ -15,13 +15,15 @@ func (t *Table) Restore(k Kind, key string, value []byte) (Header, error) {
 	return rec.header, nil
 }
 
-// Merge takes another director's version of a record, if it comes after the one that is here, and notes the change.
-func (t *Table) Merge(k Kind, key string, value []byte) (newer bool, err error) {
+// Merge takes another director's version of a record, if it comes after the one that is here, and notes the change. A tombstone
+// from before forgotten has served its time, and is not taken.
+func (t *Table) Merge(k Kind, key string, value []byte, forgotten Stamp) (newer bool, err error) {
 	rec, err := decodeRecord(k, key, value)
 	if err != nil {
 		return false, err
 	}
-	if was, ok := t.Version(k, key); ok && !k.Newer(rec.header, was) {
+	was, known := t.Version(k, key)
+	if known && !k.Newer(rec.header, was) || !known && rec.header.Deleted && rec.header.Stamp < forgotten {
 		return false, nil
 	}
 	t.record(k, key, rec.header, value, nil)

@@ -101,9 +101,11 @@ type Director struct {
 	waiting   []move              // not handed over yet: the plane refused
 	again     []observe.Sighting  // that the disk refused
 	deadlines map[string]deadline // of drains
-	learned   int                 // tunnels that nobody announced, at the last count and since
-	heard     bool                // agents have said something since the last tick
-	targets   []Target            // as the prober knows them
+	forgotten affinity.Stamp      // tombstones before it are gone
+	watch     wallWatch
+	learned   int      // tunnels that nobody announced, at the last count and since
+	heard     bool     // agents have said something since the last tick
+	targets   []Target // as the prober knows them
 	joint     joint
 
 	always chan struct{} // closed
@@ -262,8 +264,6 @@ func (d *Director) Run(ctx context.Context) error {
 	defer tick.Stop()
 	slow := time.NewTicker(time.Second)
 	defer slow.Stop()
-	hourly := time.NewTicker(time.Hour)
-	defer hourly.Stop()
 	defer close(d.stopped)
 	d.sweep.start()
 	d.watchTargets()
@@ -304,8 +304,7 @@ func (d *Director) Run(ctx context.Context) error {
 		case <-peers:
 			d.lookAtPeers(ctx)
 		case <-d.leaves:
-			d.joint.leaving = true
-			d.lookAtPeers(ctx)
+			d.leave(ctx)
 		case <-tick.C:
 			d.background(ctx)
 			d.say()
@@ -324,8 +323,6 @@ func (d *Director) Run(ctx context.Context) error {
 			d.countLearned()
 		case <-slow.C:
 			d.lookAgain(ctx)
-		case <-hourly.C:
-			d.forget()
 		}
 		if d.fatal != nil {
 			return d.fatal
@@ -352,6 +349,12 @@ func (d *Director) gather(first *request) []*request {
 func (d *Director) step(ctx context.Context, batch []*request) {
 	tx := d.begin()
 	answers := make([][]affinity.Result, len(batch))
+	if r := d.notReady(); r != nil { // what is here may be half of the table
+		for _, q := range batch {
+			q.done <- slices.Repeat([]affinity.Result{{Err: r}}, len(q.ops))
+		}
+		return
+	}
 	for i, r := range batch {
 		if r.dry {
 			answers[i] = tx.try(r.ops)
@@ -377,15 +380,24 @@ func (d *Director) step(ctx context.Context, batch []*request) {
 // TombstonesLive is how long a deleted tunnel is remembered: a late push of an older generation is refused that long.
 const TombstonesLive = 30 * 24 * time.Hour
 
-// forget drops tombstones that have served their time.
+// forget drops tombstones that have served their time, on the hour, so that all directors forget the same ones at the same time.
 func (d *Director) forget() {
+	before := d.forgetful()
+	if before == d.forgotten || d.clock.Logical {
+		return
+	}
+	d.forgotten = before
 	next := d.work.Clone()
-	before := d.o.Now().Add(-TombstonesLive).Truncate(time.Hour) // all directors forget the same ones at the same time
-	if old := next.ForgetTombstones(affinity.NewStamp(before, 0)); len(old) > 0 {
+	if old := next.ForgetTombstones(before); len(old) > 0 {
 		d.publish(next)
 		d.digest.Note(old)
 		d.o.Log.Info("old tombstones forgotten", "records", len(old))
 	}
+}
+
+// forgetful is the stamp before which tombstones are forgotten now.
+func (d *Director) forgetful() affinity.Stamp {
+	return affinity.NewStamp(d.o.Now().Add(-TombstonesLive).Truncate(time.Hour), 0)
 }
 
 // lookAgain judges what was held, and refreshes what others may have changed.
@@ -397,6 +409,7 @@ func (d *Director) lookAgain(ctx context.Context) {
 	}
 	d.judgeWaiting(ctx)
 	d.lookAtProbing()
+	d.forget()
 	d.lookAtPeers(ctx)
 	d.settleSiblings(ctx)
 	d.joinSplit(ctx)

@@ -80,6 +80,7 @@ func (d *Director) gatherMerges(first *merge) []*merge {
 // merge takes a batch: the whole line of a push that another director has answered.
 func (d *Director) merge(ctx context.Context, batch []*merge) {
 	tx := d.begin()
+	tx.forgotten = d.forgetful()
 	errs := make([]error, len(batch))
 	var after []func()
 	for i, m := range batch {
@@ -125,7 +126,7 @@ func (x *tx) take(from string, c affinity.Change) (then func(), err error) {
 	case affinity.KindPin:
 		pin, _ = x.t.Pin(affinity.GroupID(c.Key))
 	}
-	newer, err := x.t.Merge(c.Kind, c.Key, c.Value)
+	newer, err := x.t.Merge(c.Kind, c.Key, c.Value, x.forgotten)
 	if err != nil {
 		return nil, err
 	}

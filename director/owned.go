@@ -16,12 +16,25 @@ type Held struct {
 	Gateways []netip.Addr  // to be local here
 	Lifetime time.Duration // after which the kernel takes an address away that nobody renews; 0: never
 	Silent   bool          // announce nothing: routers know the way
+	// Undecided: it is not known yet what is to be held. What is, from before, stays until its lifetime is over.
+	Undecided bool
 	// Covers are the covering prefixes by tenant name.
 	Covers map[string][]netip.Prefix
 }
 
 // lifetime is how long an address stays with a director that hangs. It is in whole seconds, as the kernel counts.
 const lifetime = 4 * time.Second
+
+// lastLifetime is how long an address stays with the last director of a cluster when it stops: it may be back soon.
+const lastLifetime = time.Minute
+
+// leave lets the others take over. Where there are none the addresses stay for as long as a restart takes.
+func (d *Director) leave(ctx context.Context) {
+	d.joint.last = len(d.view().Alive()) < 2
+	d.joint.leaving = !d.joint.last
+	d.lookAtPeers(ctx)
+	d.note(func(h *health) { h.last = d.joint.last })
+}
 
 // owned is what this director is to hold, by the view that it has.
 func (d *Director) owned() Held {
@@ -47,6 +60,10 @@ func (d *Director) owned() Held {
 		return h
 	}
 	h.Lifetime, h.Silent = lifetime, d.o.HoldAll
+	if d.joint.last {
+		h.Lifetime = lastLifetime
+	}
+	h.Undecided = d.joint.ready.IsZero()
 	v := d.view()
 	for _, a := range h.VIPs {
 		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a, cluster.VIP, prefer[a]) {

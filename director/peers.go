@@ -37,6 +37,7 @@ type joint struct {
 	assigner string    // as it was last seen
 	mine     time.Time // since when this director is the assigner by its view
 	leaving  bool
+	last     bool // it stops, and no other director is alive
 	sick     bool
 
 	unreached map[string]time.Time // real servers that do not answer, since when
@@ -144,11 +145,19 @@ func unreadyWords(alive, ready int) string {
 	return "the table is empty and no other director answers; start one that has it, or take cluster.join out if there is none"
 }
 
+// notReady refuses changes while this director has not fetched the table from the others.
+func (d *Director) notReady() *affinity.Refusal {
+	if d.lone() || !d.joint.ready.IsZero() {
+		return nil
+	}
+	return affinity.Refuse(affinity.Unwritable, "director "+d.o.Name, affinity.Fault{Field: "director", Value: d.o.Name, Problem: "is not ready: " + d.health.Load().unready, Remedy: "ask another director, or wait"})
+}
+
 // watchClock lets stamps count on by themselves while the wall clock is off the others'.
 func (d *Director) watchClock(v cluster.View) {
 	off := v.Offset()
 	wild := off > cluster.MaxOffset || off < -cluster.MaxOffset
-	if wild != d.clock.Logical {
+	if wild != d.clock.Logical && (wild || d.clockTrusted()) {
 		d.clock.Logical = wild
 		d.o.Log.Warn("clock against the other directors'", "ahead", off, "stamps_by_logic_alone", wild)
 	}
@@ -191,7 +200,7 @@ func (d *Director) beat() cluster.Beat {
 	now := d.o.Now()
 	root, _ := d.digest.Root()
 	b := cluster.Beat{
-		From: d.o.Name,
+		From:  d.o.Name,
 		Ready: !d.joint.ready.IsZero(), Leaving: d.joint.leaving, Sick: d.joint.sick, Assigns: d.assigns,
 		Revision: d.work.Revision(), Root: root,
 	}
@@ -229,7 +238,7 @@ func (d *Director) Leave(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	for {
-		if len(*d.holding.Load()) == 0 || len(d.view().Alive()) < 2 {
+		if h := *d.holding.Load(); len(h) == 0 || d.health.Load().last {
 			return nil
 		}
 		select {

@@ -25,6 +25,7 @@ type health struct {
 	clockOff time.Duration     // of the wall clock before the other directors'; 0: not much
 	assigner string            // director that places groups
 	unready  string            // why it is not ready; "" if it is
+	last     bool              // it stops as the last director
 	sick     bool              // others reach real servers that this director does not
 	stuck    map[string]string // real server that is drained -> why the last group could not be moved
 }
@@ -176,6 +177,17 @@ func addAlarms(s *api.Status, h *health, now time.Time) {
 	if h.holdErr != "" {
 		alarm("the VIPs are not held as they should be: %s", h.holdErr)
 		s.NotReady = append(s.NotReady, "VIPs: "+h.holdErr)
+	}
+	if h.unready != "" {
+		alarm("this director is not ready, holds no address and takes no changes: %s", h.unready)
+		s.NotReady = append(s.NotReady, h.unready)
+	}
+	if h.sick {
+		alarm("other directors reach real servers that this one does not: its addresses are theirs until it does")
+	}
+	if h.clockOff != 0 {
+		s.ClockSays = fmt.Sprintf("%s off the other directors'; stamps count on by themselves", h.clockOff.Round(time.Second))
+		alarm("the clock is %s", s.ClockSays)
 	}
 	if h.otherErr != "" {
 		alarm("another plane is still in the kernel and may take packets: %s", h.otherErr)

@@ -12,20 +12,20 @@ import (
 type Stored struct {
 	store Store
 	table *affinity.Table
-	clock affinity.Clock
 	sums  *affinity.Digest
+	last  map[string]affinity.Stamp // by origin: the highest
 }
 
 // Load reads every record of a store, which is the director's from then on.
 func Load(s Store) (*Stored, error) {
 	id, revision := s.Identity()
-	out := &Stored{store: s, table: affinity.NewTable(id, revision), sums: new(affinity.Digest)}
+	out := &Stored{store: s, table: affinity.NewTable(id, revision), sums: new(affinity.Digest), last: map[string]affinity.Stamp{}}
 	err := s.Load(func(c affinity.Change) error {
 		h, err := out.table.Restore(c.Kind, c.Key, c.Value)
 		if err != nil {
 			return fmt.Errorf("read %s %q: %w", c.Kind, c.Key, err)
 		}
-		out.clock.Observe(h.Stamp)
+		out.last[h.Origin] = max(out.last[h.Origin], h.Stamp)
 		out.sums.Add(c.Kind, c.Key, h)
 		return nil
 	})
@@ -53,7 +53,11 @@ func (s *Stored) Subnets() int {
 
 // take makes the table that is on disk the director's.
 func (d *Director) take(s *Stored) {
-	d.store, d.work, d.clock, d.digest = s.store, s.table, s.clock, s.sums
+	d.store, d.work, d.digest = s.store, s.table, s.sums
+	d.clock.Observe(s.last[d.o.Name])
+	for _, stamp := range s.last {
+		d.clock.Follow(stamp, d.o.Now())
+	}
 	d.turn = uint64(d.work.Len())
 	d.events.start(d.work.Revision())
 	d.o.Log.Info("table loaded", "tunnels", d.work.Len(), "revision", d.work.Revision(), "store", d.work.StoreID())

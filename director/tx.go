@@ -20,7 +20,8 @@ type tx struct {
 	events []api.Event
 	moves  []move
 
-	assigns bool // placements and lives are this director's to write
+	assigns   bool           // placements and lives are this director's to write
+	forgotten affinity.Stamp // tombstones before it are not taken
 
 	looked map[string]bool // tunnels of which what is stale was released
 	strays []stray
@@ -31,6 +32,7 @@ type tx struct {
 }
 
 func (d *Director) begin() *tx {
+	d.watchWall()
 	return &tx{d: d, t: d.work.Clone(), now: d.o.Now(), assigns: d.assigns}
 }
 

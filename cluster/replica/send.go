@@ -1,0 +1,163 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"tunneldirector/affinity"
+)
+
+// feed sends the queue.
+func (l *link) feed(ctx context.Context) error {
+	for {
+		var m delta
+		err := l.r.until(ctx, func() bool {
+			if len(l.p.queue) == 0 || len(l.pending) >= inFlight || l.p.dialled.link != l {
+				return false
+			}
+			at := l.p.queue[0].at
+			records, revision := l.p.take()
+			m = l.reserve(records, sent{len(records), true, revision, at})
+			return true
+		})
+		if err != nil {
+			return nil
+		}
+		if err := l.write(ctx, m); err != nil {
+			return err
+		}
+	}
+}
+
+// reserve gives a delta its number. The mutex is held.
+func (l *link) reserve(records []affinity.Change, s sent) delta {
+	l.next++
+	l.pending[l.next] = s
+	return delta{l.next, records}
+}
+
+// sendRecords sends records of a round, as soon as the peer may be sent more.
+func (l *link) sendRecords(ctx context.Context, records []affinity.Change) error {
+	var m delta
+	err := l.r.until(ctx, func() bool {
+		if len(l.pending) >= inFlight {
+			return false
+		}
+		m = l.reserve(records, sent{records: len(records), at: time.Now()})
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return l.write(ctx, m)
+}
+
+// acknowledged notes that the peer has a delta on disk and in its data plane.
+func (l *link) acknowledged(seq uint64) error {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	s, ok := l.pending[seq]
+	if !ok {
+		return errors.New("an acknowledgement of what was not sent")
+	}
+	delete(l.pending, seq)
+	if s.own && l.p.dialled.link == l {
+		l.p.acked = max(l.p.acked, s.revision)
+	}
+	l.r.poke()
+	return nil
+}
+
+// settled waits until all that was sent so far in rounds is acknowledged.
+func (l *link) settled(ctx context.Context) error {
+	var upTo uint64
+	return l.r.until(ctx, func() bool {
+		if upTo == 0 {
+			upTo = l.next
+		}
+		for seq, s := range l.pending {
+			if !s.own && seq <= upTo {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// A sender gathers records into deltas of the right size.
+type sender struct {
+	l       *link
+	records []affinity.Change
+	size    int
+}
+
+func (s *sender) add(ctx context.Context, c affinity.Change) error {
+	s.records = append(s.records, affinity.Change{Kind: c.Kind, Key: c.Key, Value: c.Value})
+	s.size += wireSize(&c)
+	if len(s.records) >= maxRecords || s.size >= maxBytes {
+		return s.flush(ctx)
+	}
+	return nil
+}
+
+func (s *sender) flush(ctx context.Context) error {
+	if len(s.records) == 0 {
+		return nil
+	}
+	records := s.records
+	s.records, s.size = nil, 0
+	return s.l.sendRecords(ctx, records)
+}
+
+// Acked are the live peers that have all that this director wrote up to a revision, on disk and in their data planes; sorted.
+func (r *Replica) Acked(revision uint64) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have, _ := r.acked(revision)
+	return have
+}
+
+// Await waits until n peers have all up to a revision, for n < 0 all connected ones, or ctx ends; it gives what Acked does.
+func (r *Replica) Await(ctx context.Context, revision uint64, n int) []string {
+	var have []string
+	_ = r.until(ctx, func() bool { // what is there when ctx ends is the answer
+		var connected int
+		have, connected = r.acked(revision)
+		return len(have) >= n && n >= 0 || len(have) >= connected && n < 0
+	})
+	return have
+}
+
+// acked is Acked, and how many live peers are connected. The mutex is held.
+func (r *Replica) acked(revision uint64) (have []string, connected int) {
+	for _, name := range sortedNames(r.peers) {
+		p := r.peers[name]
+		if p.dialled.link == nil || !p.alive {
+			continue
+		}
+		connected++
+		// A revision that came of others' records is not among ours: then it is enough that nothing of ours is missing.
+		if p.synced && (p.acked >= revision || p.acked >= r.last) {
+			have = append(have, name)
+		}
+	}
+	return have, connected
+}
+
+// Synced tells whether this director has had, since it started, all that a live peer held: of one that was ready then, or of
+// every live one. Without live peers it is neither.
+func (r *Replica) Synced() (withReady, withAll bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	live := 0
+	withAll = true
+	for _, p := range r.peers {
+		if p.alive {
+			live++
+			withReady = withReady || p.hadReady
+			withAll = withAll && p.had
+		}
+	}
+	return withReady, withAll && live > 0
+}

@@ -1,0 +1,175 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+
+	"tunneldirector/affinity"
+)
+
+// serveRounds answers the rounds of the source.
+func (l *link) serveRounds(ctx context.Context) error {
+	for {
+		select {
+		case m := <-l.rounds:
+			begin, ok := m.(groups)
+			if !ok {
+				return fmt.Errorf("%s sent %v outside of a round", l.p.name, m.kind())
+			}
+			if err := l.serve(ctx, begin); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// serve answers one round.
+func (l *link) serve(ctx context.Context, begin groups) (err error) {
+	t := l.beginTurn()
+	defer func() { l.endTurn(t, err == nil) }()
+	l.r.mu.Lock()
+	l.p.hello.Records = begin.records
+	l.r.mu.Unlock()
+	if err := l.sendLeaves(ctx, begin); err != nil {
+		return err
+	}
+	var part versions
+	var here map[spot]item // of the last part
+	for {
+		var m message
+		select {
+		case m = <-l.rounds:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		switch m := m.(type) {
+		case lack:
+			err = l.sendAll(ctx, l.r.o.Local.Table(), m.leaves)
+		case entries:
+			if err = part.add(m); err == nil && m.last {
+				here, err = l.answerPart(ctx, part, begin.window)
+				part = versions{}
+			}
+		case want:
+			err = l.sendWanted(ctx, m.spots, here)
+		case done:
+			if err := l.settled(ctx); err != nil {
+				return err
+			}
+			return l.write(ctx, done{})
+		default:
+			err = fmt.Errorf("%s sent %v within a round", l.p.name, m.kind())
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// sendLeaves tells the sums of the groups that differ.
+func (l *link) sendLeaves(ctx context.Context, begin groups) error {
+	digest := l.r.o.Local.Digest()
+	var m leaves
+	for g, sum := range digest.GroupSums() {
+		if sum == begin.sums[g] {
+			continue
+		}
+		if len(m.groups) == maxGroups {
+			if err := l.write(ctx, m); err != nil {
+				return err
+			}
+			m.groups = nil
+		}
+		out := groupSums{group: uint16(g)}
+		for n, sum := range digest.LeafSums(g) {
+			out.sums[n] = begin.window.leaf(sum)
+		}
+		m.groups = append(m.groups, out)
+	}
+	m.last = true
+	return l.write(ctx, m)
+}
+
+// answerPart says what is here in place of the source's versions, and sends what the source has not. It returns what is here.
+func (l *link) answerPart(ctx context.Context, part versions, w window) (map[spot]item, error) {
+	if part.leaves == nil {
+		part.leaves = new(leafSet)
+	}
+	t := l.r.o.Local.Table()
+	list, here, err := items(ctx, t, part.leaves)
+	if err != nil {
+		return nil, err
+	}
+	out := teller{l: l}
+	var missing []item
+	for _, i := range list {
+		theirs, there := part.at[i.at]
+		switch {
+		case !there:
+			missing = append(missing, i)
+		case theirs != w.version(i.hash):
+			h, _ := t.Version(i.kind, i.key)
+			if err := out.tell(ctx, headed{i.at, h}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for at := range part.at {
+		if _, ok := here[at]; !ok && !l.r.refuses(l.p, at) {
+			if err := out.tell(ctx, headed{at: at}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	out.m.last = true
+	if err := l.write(ctx, out.m); err != nil {
+		return nil, err
+	}
+	return here, l.sendItems(ctx, t, missing)
+}
+
+// A teller gathers what is here into messages of the right size.
+type teller struct {
+	l       *link
+	m       differ
+	origins map[string]bool
+}
+
+func (t *teller) tell(ctx context.Context, h headed) error {
+	if t.origins == nil {
+		t.origins = map[string]bool{}
+	}
+	t.origins[h.header.Origin] = true
+	t.m.list = append(t.m.list, h)
+	if len(t.m.list) < perMessage/32 && len(t.origins) < maxOrigins {
+		return nil
+	}
+	m := t.m
+	t.m, t.origins = differ{}, nil
+	return t.l.write(ctx, m)
+}
+
+func (l *link) sendWanted(ctx context.Context, spots []spot, here map[spot]item) error {
+	var list []item
+	for _, s := range spots {
+		if i, ok := here[s]; ok {
+			list = append(list, i)
+		}
+	}
+	return l.sendItems(ctx, l.r.o.Local.Table(), list)
+}
+
+// sendItems sends records as they are now.
+func (l *link) sendItems(ctx context.Context, t *affinity.Table, list []item) error {
+	out := sender{l: l}
+	for _, i := range list {
+		if c, ok := t.Record(i.kind, i.key); ok {
+			if err := out.add(ctx, c); err != nil {
+				return err
+			}
+		}
+	}
+	return out.flush(ctx)
+}

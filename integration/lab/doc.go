@@ -14,6 +14,10 @@
 // real server straight to the target. The lab puts nothing into the director's namespace that forwards: that is for the
 // director under test, or for a Standin.
 //
+// There may be several directors, which then have a network of their own, too (mgmt 10.127.1.0/24). The router asks for the virtual
+// IP's MAC address, and the target for that of a gateway (host 1 of the inner network): both belong to whichever director holds
+// them. Block cuts what one machine sends to others.
+//
 // WireGuard runs inside this process, its sockets and TUN devices in the namespaces; real servers share one key and know
 // every site. They count what they decrypt and what they send back, per site (RealServer.Counts).
 //

@@ -15,8 +15,11 @@ import (
 	"golang.zx2c4.com/wireguard/device"
 )
 
-// MaxSites is how many sites the addresses suffice for.
-const MaxSites = 240
+// MaxSites and MaxDirectors are how many of each the addresses suffice for.
+const (
+	MaxSites     = 240
+	MaxDirectors = 8
+)
 
 // The virtual IPs, and the spaces that the subnets behind the sites are taken from.
 var (
@@ -31,9 +34,10 @@ type Options struct {
 	Sites          int           // default 2, at most MaxSites
 	SiteNamespaces int           // how many namespaces the sites share; default one each
 	RealServers    int           // default 3, at most 32
+	Directors      int           // default 1, at most MaxDirectors
 	IPv6           bool          // IPv6 beside IPv4; every second site then dials the IPv6 VIP
 	Keepalive      time.Duration // of the sites' WireGuard, whole seconds; 0: none
-	OnLinkVIP      bool          // the router asks for the VIP's MAC address (ARP, ND), rather than routing it to the director's address
+	OnLinkVIP      bool          // the router asks for the VIP's MAC address (ARP, ND), rather than routing it to the director's address; so it does with several directors
 	Bare           bool          // no WireGuard: whoever builds the lab runs the tunnels' software
 	BehindNAT      int           // so many of the sites, the last ones, share one public IPv4 address (NAT); Bare only
 	Decapsulate    bool          // real servers take packets out of IPIP, for forwarding method tunnel
@@ -53,6 +57,9 @@ func (o *Options) complete() error {
 	if o.RealServers == 0 {
 		o.RealServers = 3
 	}
+	if o.Directors == 0 {
+		o.Directors = 1
+	}
 	if o.BehindNAT > 0 && (!o.Bare || o.BehindNAT > o.Sites || o.SiteNamespaces != o.Sites) {
 		return fmt.Errorf("a lab of %d sites in %d namespaces, %d of them behind NAT: only bare sites, each in a namespace of its own, can be",
 			o.Sites, o.SiteNamespaces, o.BehindNAT)
@@ -62,6 +69,9 @@ func (o *Options) complete() error {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Directors < 0 || o.Directors > MaxDirectors {
+		return fmt.Errorf("a lab of %d directors: at most %d", o.Directors, MaxDirectors)
 	}
 	if o.Sites < 0 || o.Sites > MaxSites || o.RealServers < 0 || o.RealServers > 32 || o.SiteNamespaces < 0 {
 		return fmt.Errorf("a lab of %d sites in %d namespaces and %d real servers: at most %d sites and 32 real servers",
@@ -75,7 +85,9 @@ type Lab struct {
 	VIPs        []netip.Addr
 	Switch      *Namespace
 	Router      *Router
-	Director    *Director
+	Director    *Director    // the first one
+	Directors   []*Director  // all
+	Gateways    []netip.Addr // which the target sends by what is for the subnets: with several directors addresses that nobody has yet
 	Sites       []*Site
 	RealServers []*RealServer
 	Target      *Target
@@ -85,6 +97,7 @@ type Lab struct {
 	name    string
 	dir     *directory
 	outlets int
+	blocks  int
 	all     []*Namespace
 
 	unhook func() bool
@@ -102,12 +115,15 @@ type Router struct {
 	Sites, Outer, RS Port
 }
 
-// A Director is the machine under test: three interfaces, addresses, a default route to the router, nothing else.
+// A Director is the machine under test: three interfaces, addresses, a default route to the router, nothing else. Where there are
+// several, each has a fourth, to a network of theirs.
 type Director struct {
 	*Namespace
-	Sites Port // "sites": from here sites' packets come
-	RS    Port // "rs": the real servers' network
-	Inner Port // "inner": the target's network; its addresses are the target's gateways to the subnets
+	Title string // d1, d2 ...
+	Sites Port   // "sites": from here sites' packets come
+	RS    Port   // "rs": the real servers' network
+	Inner Port   // "inner": the target's network; with one director its addresses are the target's gateways to the subnets
+	Mgmt  Port   // "mgmt": the directors' own network; zero where there is one director
 }
 
 // A Site is one tunnel endpoint, and the subnets behind it.

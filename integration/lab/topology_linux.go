@@ -7,9 +7,10 @@ import (
 	"net/netip"
 )
 
-// Host numbers on the segments. Real server i is 10+i, site i is 10+i.
+// Host numbers on the segments. Director i is 1+i, real server i is 10+i, site i is 10+i.
 const (
 	hostRouter   = 1
+	hostGateway  = 1 // on the inner segment, where the router is not
 	hostDirector = 2
 	hostFirst    = 10
 	hostTarget   = 100
@@ -20,7 +21,7 @@ const (
 	subnetBits6 = 64
 )
 
-type segments struct{ sites, private, outer, rs, inner segment }
+type segments struct{ sites, private, outer, rs, inner, mgmt segment }
 
 func newSegments(withIPv6 bool) segments {
 	s := func(name, net4, net6 string) segment {
@@ -32,6 +33,7 @@ func newSegments(withIPv6 bool) segments {
 		outer:   s("outer", "10.127.0.0/24", "2001:db8:d::/64"),
 		rs:      s("rs", "198.51.100.0/24", "2001:db8:b::/64"),
 		inner:   s("inner", "192.0.2.128/25", "2001:db8:c::/64"),
+		mgmt:    segment{name: "mgmt", net4: netip.MustParsePrefix("10.127.1.0/24")},
 	}
 }
 
@@ -55,12 +57,12 @@ func (l *Lab) build() error {
 	if err := l.Switch.Sysctl(map[string]string{"ipv6/conf/default/disable_ipv6": "1"}); err != nil {
 		return err
 	}
-	for _, s := range []segment{seg.sites, seg.private, seg.outer, seg.rs, seg.inner} {
+	for _, s := range []segment{seg.sites, seg.private, seg.outer, seg.rs, seg.inner, seg.mgmt} {
 		if err := l.addBridge(s); err != nil {
 			return err
 		}
 	}
-	for _, step := range []func(segments) error{l.buildDirector, l.buildRouter, l.buildTarget, l.buildSites, l.buildRealServers} {
+	for _, step := range []func(segments) error{l.buildDirectors, l.buildRouter, l.buildTarget, l.buildSites, l.buildRealServers} {
 		if err := step(seg); err != nil {
 			return err
 		}
@@ -83,23 +85,46 @@ func (l *Lab) plugs(ns *Namespace, errs *error) func(name string, s segment, n i
 	}
 }
 
-func (l *Lab) buildDirector(seg segments) error {
-	ns, err := l.namespace("director")
+func (l *Lab) buildDirectors(seg segments) error {
+	for i := range l.opts.Directors {
+		if err := l.buildDirector(seg, i); err != nil {
+			return err
+		}
+	}
+	l.Director = l.Directors[0]
+	l.Gateways = l.Director.Inner.Addrs
+	if l.opts.Directors > 1 {
+		l.Gateways = nil
+		for _, a := range seg.inner.addrs(hostGateway) {
+			l.Gateways = append(l.Gateways, a.Addr())
+		}
+	}
+	return nil
+}
+
+// buildDirector builds number i, from 0.
+func (l *Lab) buildDirector(seg segments, i int) error {
+	role, title, n := "director", fmt.Sprintf("d%d", i+1), hostDirector+i
+	if l.opts.Directors > 1 {
+		role = title
+	}
+	ns, err := l.namespace(role)
 	if err != nil {
 		return err
 	}
 	plug := l.plugs(ns, &err)
-	l.Director = &Director{
-		Namespace: ns, Sites: plug("sites", seg.outer, hostDirector), RS: plug("rs", seg.rs, hostDirector),
-		Inner: plug("inner", seg.inner, hostDirector),
+	d := &Director{Namespace: ns, Title: title, Sites: plug("sites", seg.outer, n), RS: plug("rs", seg.rs, n), Inner: plug("inner", seg.inner, n)}
+	if l.opts.Directors > 1 {
+		d.Mgmt = plug("mgmt", seg.mgmt, n)
 	}
 	if err != nil {
 		return err
 	}
+	l.Directors = append(l.Directors, d)
 	for _, router := range seg.outer.addrs(hostRouter) {
 		err = errors.Join(err, ns.route(defaultOf(router.Addr()), router.Addr(), "sites", 0))
 	}
-	return errors.Join(err, l.wakeful(l.Director.Sites, l.Director.RS, l.Director.Inner))
+	return errors.Join(err, l.wakeful(d.Sites, d.RS, d.Inner))
 }
 
 func (l *Lab) buildRouter(seg segments) error {
@@ -117,7 +142,7 @@ func (l *Lab) buildRouter(seg segments) error {
 	}
 	for i, vip := range l.VIPs {
 		via := l.Director.Sites.Addrs[i]
-		if l.opts.OnLinkVIP {
+		if l.opts.OnLinkVIP || l.opts.Directors > 1 {
 			via = netip.Addr{}
 		}
 		err = errors.Join(err, ns.route(netip.PrefixFrom(vip, vip.BitLen()), via, "outer", 0))
@@ -135,7 +160,7 @@ func (l *Lab) buildTarget(seg segments) error {
 		return err
 	}
 	for i, cover := range l.covers() {
-		err = errors.Join(err, ns.route(cover, l.Director.Inner.Addrs[i], "inner", 0))
+		err = errors.Join(err, ns.route(cover, l.Gateways[i], "inner", 0))
 	}
 	return errors.Join(err, l.serve(ns, l.Target.Inner.Addrs...))
 }

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -45,6 +46,7 @@ type Agent struct {
 	started   time.Time
 	instances []*instance
 	streams   []*stream
+	unready   atomic.Pointer[string] // what is wrong with the host; nil: nothing that is known
 }
 
 // New makes an Agent. It touches nothing before Run.
@@ -92,8 +94,11 @@ func (a *Agent) tend(ctx context.Context) error {
 			return nil
 		case err == nil:
 			told = ""
+			a.unready.Store(nil)
 		case err.Error() != told:
-			told = err.Error()
+			now := err.Error()
+			told = now
+			a.unready.Store(&now)
 			a.o.Log.Warn("the host is not as it has to be", "error", err)
 		}
 		select {

@@ -385,7 +385,14 @@ func TestTend(t *testing.T) {
 				return nil
 			}
 		})
-		settle(5*tendEvery + time.Second)
+		settle(time.Second)
+		if s := l.agent.Status(); s.Unready != "rp_filter is 1" {
+			t.Errorf("status %+v", s)
+		}
+		settle(5 * tendEvery)
+		if s := l.agent.Status(); s.Unready != "" {
+			t.Errorf("once the host is right: %+v", s)
+		}
 		told := slices.DeleteFunc(slices.Clone(l.logs.list), func(s string) bool { return !strings.Contains(s, "the host is not as it has to be") })
 		if calls != 6 || len(told) != 1 {
 			t.Errorf("tended %d times, told %q", calls, told)

@@ -17,6 +17,7 @@ type Status struct {
 	Host        string             `json:"host"`
 	Version     string             `json:"version"`
 	Started     time.Time          `json:"started"`
+	Unready     string             `json:"host_trouble,omitempty"` // what is wrong with the host, as of the last time that it was tended
 	RealServers []RealServerStatus `json:"real_servers"`
 	Directors   []StreamStatus     `json:"directors"`
 }
@@ -93,6 +94,9 @@ type TunnelStatus struct {
 // Status is the agent at a glance.
 func (a *Agent) Status() Status {
 	s := Status{Host: a.o.Host, Version: a.o.Version, Started: a.started, RealServers: []RealServerStatus{}, Directors: []StreamStatus{}}
+	if why := a.unready.Load(); why != nil {
+		s.Unready = *why
+	}
 	for _, in := range a.instances {
 		s.RealServers = append(s.RealServers, in.show())
 	}

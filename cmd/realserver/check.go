@@ -3,11 +3,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/config"
@@ -25,8 +28,8 @@ func checkCommand(env *console.Env) *cli.Command {
 		Name: "check", Usage: "check the host's file and this machine, and change nothing",
 		Description: console.Describe(`
 Reads the host's file as run would, with all faults at once, then looks at this machine: certificate,
-rights, network namespaces, interfaces. Exit code 1 if an agent could not run. What the forwarding
-methods need of the host is shown by plan, what is wrong with it by doctor.`,
+rights, directories, network namespaces, interfaces. Exit code 1 if an agent could not run. What the
+forwarding methods need of the host is shown by plan, what is wrong with it by doctor.`,
 			"realserver check --config /etc/tunneldirector/realserver.yaml"),
 		Flags: []cli.Flag{configFlag()},
 		Action: configured(func(c *cli.Context, cfg Config) error {
@@ -62,6 +65,12 @@ func machineFaults(cfg Config, root bool, a *checkAnswer) (out config.Faults) {
 	} else if alarm := own.Alarm(); alarm != "" {
 		a.Warnings = append(a.Warnings, alarm)
 	}
+	if err := writable(cfg.StateDir); err != nil {
+		add("state_dir", "%v", err)
+	}
+	if err := writable(filepath.Dir(cfg.Socket)); err != nil {
+		add("socket", "%v", err)
+	}
 	if _, err := hostOf(cfg); err != nil {
 		add("real_servers", "%v", err)
 	}
@@ -83,4 +92,25 @@ func machineFaults(cfg Config, root bool, a *checkAnswer) (out config.Faults) {
 		}
 	}
 	return out
+}
+
+// writable says why files could not be made in a directory, or it not be made itself. It makes nothing to find out.
+func writable(dir string) error {
+	for {
+		st, err := os.Stat(dir)
+		if errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+			dir = filepath.Dir(dir)
+			continue
+		}
+		if err == nil && !st.IsDir() {
+			return fmt.Errorf("%s is not a directory", dir)
+		}
+		if err == nil {
+			err = unix.Access(dir, unix.W_OK|unix.X_OK)
+		}
+		if err != nil {
+			return fmt.Errorf("files cannot be made in %s: %w", dir, err)
+		}
+		return nil
+	}
 }

@@ -44,6 +44,7 @@ func TestRevertLowersRoom(t *testing.T) {
 		t.Fatalf("%d bytes, were %d", buffer(), was)
 	}
 	stop := g.start()
+	until(t, console.ExitOK, "agent of host", "status", "--socket", g.dir+"/agent.sock")
 	g.run("revert").Exits(console.ExitFailed).Tells("would raise the room of sockets and devices again; stop it first")
 	stop()
 	g.write("realserver.yaml", strings.Replace(string(text), "name: rs1", "name: renamed", 1), 0o600)

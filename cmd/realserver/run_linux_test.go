@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/net/ipv4"
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/cluster/ca"
 	"tunneldirector/cmd/console"
@@ -278,6 +279,26 @@ func TestCheckTellsWhatIsMissing(t *testing.T) {
 	g.run("check").Exits(console.ExitFailed).Tells("real_servers[0].namespace: network namespace")
 	g.write("realserver.yaml", strings.Replace(string(text), "host: node-a", "host: node-b", 1), 0o600)
 	g.run("run").Exits(console.ExitFailed).Tells("node-b")
+	still := filepath.Join(g.dir, "still")
+	g.check(os.Mkdir(still, 0o700))
+	g.check(unix.Mount("tmpfs", still, "tmpfs", unix.MS_RDONLY, ""))
+	t.Cleanup(func() { g.check(unix.Unmount(still, 0)) })
+	for from, to := range map[string]string{"state_dir: " + g.dir: "state_dir: " + still + "/new", "socket: " + g.dir: "socket: " + still} {
+		key, _, _ := strings.Cut(from, ":")
+		g.write("realserver.yaml", strings.Replace(string(text), from, to, 1), 0o600)
+		g.run("check").Exits(console.ExitFailed).Tells(key+": files cannot be made in "+still, "read-only file system")
+	}
+}
+
+// TestUnpreparedHost: who watches the agent hears that the host is not prepared, and that it is.
+func TestUnpreparedHost(t *testing.T) {
+	g := newRig(t)
+	stop := g.start()
+	until(t, console.ExitNotWell, "TROUBLE  the host is not as it has to be: ", "status", "--check", "--socket", g.dir+"/agent.sock").Tells("`realserver apply` makes them")
+	stop()
+	g.run("apply").Exits(console.ExitOK)
+	g.start()
+	until(t, console.ExitOK, "all is well", "status", "--check", "--socket", g.dir+"/agent.sock")
 }
 
 // state is what the host's namespace has of addresses and routes.

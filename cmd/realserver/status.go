@@ -64,8 +64,8 @@ func statusCommand(env *console.Env) *cli.Command {
 Shows each real server with its terminator's health, load and tunnels, what became of the directors'
 orders since the agent started, and the streams to the directors.
 
-With --check the exit code is 6 unless all terminators work, none is full and all directors are
-reached: for monitoring.`,
+With --check the exit code is 6 unless all terminators work, none is full, the host is as it has to be
+and all directors are reached: for monitoring.`,
 			"realserver status", "realserver status --check --json"),
 		Flags: []cli.Flag{socketFlag(), &cli.BoolFlag{Name: "check", Usage: "exit with 6 unless all is well"}},
 		Action: func(c *cli.Context) error {
@@ -89,6 +89,9 @@ reached: for monitoring.`,
 
 // troubles are what is not well, each once.
 func troubles(s *realserver.Status) (out []string) {
+	if s.Unready != "" {
+		out = append(out, "the host is not as it has to be: "+s.Unready)
+	}
 	for _, r := range s.RealServers {
 		if r.Health != "working" {
 			out = append(out, fmt.Sprintf("%s is %s: %s", r.Name, r.Health, r.Cause))

@@ -145,10 +145,18 @@ func (e *exam) devices() (ok bool, err error) {
 	return true, nil
 }
 
-// heldOn: an interface answers for its own addresses, whatever arp_ignore says.
+// heldOn: an interface answers for its own addresses, whatever arp_ignore says; one that does not takes in all of their prefixes.
 func (e *exam) heldOn(vip netip.Addr, h holding) {
 	l, err := e.link(h.device)
-	if err != nil || l == nil || l.Attrs().RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP|unix.IFF_POINTOPOINT) != 0 {
+	if err != nil || l == nil || l.Attrs().RawFlags&unix.IFF_POINTOPOINT != 0 {
+		return
+	}
+	if l.Attrs().RawFlags&(unix.IFF_LOOPBACK|unix.IFF_NOARP) != 0 {
+		if !h.prefix.IsSingleIP() {
+			e.find("vip-wide", Breaks, fmt.Sprintf("the VIP %v is on %s with the prefix %v: all of that is this host's own, or leads nowhere", vip, h.device, h.prefix.Masked()),
+				"nothing of this host reaches a neighbour with such an address, be it a director, a gateway or a site",
+				e.command("ip address del %v dev %s", h.prefix, h.device)+"; realserver apply")
+		}
 		return
 	}
 	e.find("vip-on-interface", Breaks, fmt.Sprintf("the VIP %v is on %s", vip, h.device),

@@ -92,6 +92,7 @@ func TestDoctor(t *testing.T) {
 		{"VIP is gone", nil, ip("address del 192.0.2.100/32 dev lo\n"), []string{"vip-missing"}},
 		{"IPv6 VIP is gone", nil, ip("address del 2001:db8::100/128 dev lo\n"), []string{"vip-missing"}},
 		{"VIP is on the interface", nil, ip("address del 192.0.2.100/32 dev lo\naddress add 192.0.2.100/32 dev eth0\n"), []string{"vip-on-interface"}},
+		{"VIP is there with more than itself", nil, ip("address del 192.0.2.100/32 dev lo\naddress add 192.0.2.100/28 dev lo scope host\n"), []string{"vip-wide"}},
 		{"ARP is answered", nil, sysctls("net/ipv4/conf/eth0/arp_ignore", "0"), []string{"vip-answers-arp"}},
 		{"ARP is answered by a value that means nothing", nil, sysctls("net/ipv4/conf/all/arp_ignore", "4"), []string{"vip-answers-arp"}},
 		{"ARP announces", nil, sysctls("net/ipv4/conf/eth0/arp_announce", "1"), []string{"vip-announced-arp"}},

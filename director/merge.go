@@ -9,6 +9,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/cluster"
+	"tunneldirector/cluster/replica"
 	"tunneldirector/director/api"
 )
 
@@ -27,7 +28,7 @@ type merge struct {
 const maxMerge = 3000
 
 // Merge takes records of another director: durable and programmed when it returns. The error joins those of single records
-// that could not be read, each a RecordError; the others are in. Any other error means that nothing was taken.
+// that could not be read, each a *replica.RecordError; the others are in. Any other error means that nothing was taken.
 func (d *Director) Merge(ctx context.Context, from string, records []affinity.Change) error {
 	m := &merge{from, records, make(chan error, 1)}
 	select {
@@ -49,18 +50,6 @@ func (d *Director) Merge(ctx context.Context, from string, records []affinity.Ch
 
 // Digest sums up the table; it changes with each commit.
 func (d *Director) Digest() *affinity.Digest { return d.digest }
-
-// A RecordError is a record that was not taken.
-type RecordError struct {
-	Kind affinity.Kind
-	Key  string
-	Err  error
-}
-
-func (e *RecordError) Error() string { return fmt.Sprintf("%s %q: %v", e.Kind, e.Key, e.Err) }
-
-// Unwrap is why.
-func (e *RecordError) Unwrap() error { return e.Err }
 
 // gatherMerges takes what waits already, up to a commit's worth.
 func (d *Director) gatherMerges(first *merge) []*merge {
@@ -88,7 +77,7 @@ func (d *Director) merge(ctx context.Context, batch []*merge) {
 		for _, c := range m.records {
 			then, err := tx.take(m.from, c)
 			if err != nil {
-				errs[i] = errors.Join(errs[i], &RecordError{Kind: c.Kind, Key: c.Key, Err: err})
+				errs[i] = errors.Join(errs[i], &replica.RecordError{Kind: c.Kind, Key: c.Key, Err: err})
 			}
 			if then != nil {
 				after = append(after, then)

@@ -41,6 +41,6 @@ func idleKernel(p plane.Plane) *kernel {
 // nowhere is a Host without addresses.
 type nowhere struct{}
 
-func (nowhere) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error)            { return nil, nil, nil }
-func (nowhere) Hold(context.Context, loop.Held) error { return nil }
-func (nowhere) LinksUp() bool                                                       { return true }
+func (nowhere) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) { return nil, nil, nil }
+func (nowhere) Hold(context.Context, loop.Held) error                    { return nil }
+func (nowhere) LinksUp() bool                                            { return true }

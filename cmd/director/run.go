@@ -83,14 +83,35 @@ func newLogger(c config.Log, w io.Writer) *slog.Logger {
 // seldom changes.
 const gcPercent = 50
 
-// run is the daemon.
-func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) (err error) {
+// run is the daemon. A store that turns out to be an old copy of itself is moved aside, and the daemon begins again with an
+// empty one, which the other directors fill.
+func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) error {
 	for _, w := range cfg.Warnings() {
 		log.Warn("configuration", "says", w)
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	err := runOnce(ctx, cfg, tokens, log)
+	if !errors.Is(err, errOldCopy) {
+		return err
+	}
+	log.Error("the store is moved aside", "why", err)
+	to, err := badgerstore.MoveAside(cfg.DataDir, time.Now())
+	if err != nil {
+		return err
+	}
+	log.Warn("the table is fetched from the other directors; what was here is kept", "in", to)
+	return runOnce(ctx, cfg, tokens, log)
+}
+
+// leaveWithin is how long a daemon that stops waits for others to take its addresses over.
+const leaveWithin = 2 * time.Second
+
+// runOnce runs until asked ends, or something fails.
+func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) (err error) {
+	ctx, stop := context.WithCancel(context.WithoutCancel(asked))
+	defer stop()
 	disk, err := badgerstore.Open(ctx, badgerstore.Options{Dir: cfg.DataDir, Reserve: int64(cfg.Store.Reserve), Logger: log})
 	if err != nil {
 		return err
@@ -109,16 +130,32 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	if err != nil {
 		return err
 	}
-	d, err := loop.Open(ctx, stored, loop.Options{Agents: agents.book, Alarms: agents.alarms, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
-		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log})
+	others, err := openJoined(cfg, disk, log)
 	if err != nil {
 		return err
+	}
+	o := loop.Options{Agents: agents.book, Alarms: agents.alarms, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
+	var peers *several
+	if others != nil {
+		defer others.close()
+		o.Peers, o.Rank, o.Expects = others, cfg.Cluster.Rank, len(cfg.Cluster.Join) > 0
+		o.HoldAll, o.PreemptAfter = cfg.Cluster.AddressesAll, cfg.Cluster.PreemptAfter
+	}
+	d, err := loop.Open(ctx, stored, o)
+	if err != nil {
+		return err
+	}
+	var answering api.Director = d
+	if others != nil {
+		peers = &several{d, others}
+		answering = peers
 	}
 	kernel.report(d.Report)
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
-	server := api.New(d, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
+	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err
@@ -130,6 +167,25 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 	g.Go(func() error { return server.Serve(ctx, listeners) })
 	g.Go(func() error { return tidy(ctx, d) })
 	g.Go(func() error { return agents.serve(ctx, d, log) })
+	if others != nil {
+		g.Go(func() error { return others.run(ctx, d) })
+	}
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-asked.Done():
+		}
+		if peers != nil {
+			soon, cancel := context.WithTimeout(ctx, leaveWithin)
+			defer cancel()
+			if err := peers.Leave(soon); err != nil {
+				log.Warn("leave the other directors", "error", err)
+			}
+		}
+		stop()
+		return nil
+	})
 	if cfg.Metrics.Listen != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}

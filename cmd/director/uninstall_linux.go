@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 
+	loop "tunneldirector/director"
 	"tunneldirector/director/plane"
 )
 
@@ -14,7 +15,7 @@ func uninstall(ctx context.Context, interfaces []plane.Interface, log *slog.Logg
 		return err
 	}
 	defer h.close()
-	if err := h.Hold(ctx, nil, nil); err != nil {
+	if err := h.Hold(ctx, loop.Held{}); err != nil {
 		return err
 	}
 	if _, err := takeOutXDP(log); err != nil {

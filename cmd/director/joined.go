@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/affinity"
+	"tunneldirector/affinity/badgerstore"
+	"tunneldirector/cluster"
+	"tunneldirector/cluster/beat"
+	"tunneldirector/cluster/ca"
+	"tunneldirector/cluster/gossip"
+	"tunneldirector/cluster/replica"
+	loop "tunneldirector/director"
+	"tunneldirector/director/config"
+)
+
+// peerProtocol is the ALPN of streams between directors.
+const peerProtocol = "tunneldirector-peer/1"
+
+// errOldCopy ends a director whose store is one of the past: it is moved aside, and filled again by the others.
+var errOldCopy = errors.New("this director's store is an old copy of itself")
+
+// joined is what makes a director one of several: gossip finds the others, beats say who is alive, replicas carry records.
+//
+//	gossip ─ members ─▶ beater ─ view ─▶ loop, replica          loop ─ records ─▶ replica ─▶ others
+type joined struct {
+	cfg      config.Config
+	own      *ca.Credential
+	ring     *gossip.Keyring
+	gossip   *gossip.Gossip
+	beater   *beat.Beater
+	replica  *replica.Replica
+	local    *local
+	memory   *memory
+	listener net.Listener
+	old      chan string // a peer that says the store is an old copy
+	log      *slog.Logger
+}
+
+// local is the table as the replica sees it. The loop needs the replica, so that it is made later.
+type local struct {
+	*loop.Director
+	node func(ctx context.Context, from string, question []byte) ([]byte, error)
+}
+
+// The first byte of a question says who answers.
+const (
+	askLoop = 'l'
+	askNode = 'n'
+)
+
+// Answer answers what another director asks.
+func (l *local) Answer(ctx context.Context, from string, question []byte) ([]byte, error) {
+	if len(question) == 0 {
+		return nil, errors.New("an empty question")
+	}
+	if question[0] == askNode {
+		return l.node(ctx, from, question[1:])
+	}
+	return l.Director.Answer(ctx, from, question[1:])
+}
+
+// openJoined opens all that other directors are to reach this one by; nil without a section cluster.
+func openJoined(cfg config.Config, disk *badgerstore.Store, log *slog.Logger) (j *joined, err error) {
+	c := cfg.Cluster
+	if c == nil {
+		return nil, nil
+	}
+	j = &joined{cfg: cfg, memory: openMemory(cfg.DataDir, log), old: make(chan string, 1), log: log}
+	if j.own, err = ca.Open(ca.Files(c.TLS), ca.RoleDirector, cfg.Name, log); err != nil {
+		return nil, err
+	}
+	if j.ring, err = gossip.OpenKeyring(c.Keyring); err != nil {
+		return nil, err
+	}
+	self := cluster.Member{Name: cfg.Name, Rank: c.Rank, Role: cluster.Role(c.Role), Stream: c.Listen, Beats: c.Heartbeat}
+	defer func() {
+		if err != nil {
+			j.close()
+		}
+	}()
+	if j.listener, err = net.Listen("tcp", c.Listen.String()); err != nil {
+		return nil, fmt.Errorf("listen for other directors: %w", err)
+	}
+	var conns []net.PacketConn
+	for _, a := range c.Heartbeat {
+		conn, err := net.ListenPacket("udp", a.String())
+		if err != nil {
+			return nil, fmt.Errorf("listen for heartbeats: %w", err)
+		}
+		conns = append(conns, conn)
+	}
+	name := c.Name
+	if name == "" {
+		name = j.own.Identity().Cluster
+	}
+	if j.gossip, err = gossip.Open(gossip.Options{Self: self, Cluster: name, Bind: c.Gossip, Join: c.Join, Keyring: j.ring, Log: log}); err != nil {
+		return nil, err
+	}
+	j.beater = beat.New(beat.Options{Self: self, Conns: conns, Ring: j.ring, DeadAfter: c.DeadAfter, Log: log})
+	meta := disk.Meta()
+	j.local = &local{node: j.answer}
+	j.replica = replica.New(replica.Options{Self: cfg.Name, StoreID: meta.ID, Boot: meta.Boot, Local: j.local, Dial: j.dial, Memory: j.memory, OldCopy: j.isOld, Log: log})
+	return j, nil
+}
+
+func (j *joined) close() {
+	if j.listener != nil {
+		_ = j.listener.Close()
+	}
+}
+
+// dial opens a stream to a director, which proves that it is that one.
+func (j *joined) dial(ctx context.Context, m cluster.Member) (net.Conn, error) {
+	d := net.Dialer{Timeout: 3 * time.Second, LocalAddr: &net.TCPAddr{IP: j.cfg.Cluster.Listen.Addr().AsSlice()}}
+	raw, err := d.DialContext(ctx, "tcp", m.Stream.String())
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, j.own.ClientConfig(ca.RoleDirector, peerProtocol))
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	who, err := ca.Peer(conn.ConnectionState())
+	if err == nil && who.Name != m.Name {
+		err = fmt.Errorf("at %s is director %s, and not %s", m.Stream, who.Name, m.Name)
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return conn, nil
+}
+
+func (j *joined) isOld(peer string) {
+	select {
+	case j.old <- peer:
+	default:
+	}
+}
+
+// run takes part until ctx ends.
+func (j *joined) run(ctx context.Context, d *loop.Director) error {
+	j.local.Director = d
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return j.gossip.Run(ctx) })
+	g.Go(func() error { return j.beater.Run(ctx) })
+	g.Go(func() error { return j.replica.Run(ctx) })
+	g.Go(func() error { return j.accept(ctx) })
+	g.Go(func() error { return j.connect(ctx) })
+	g.Go(func() error { return ca.Renewer{Credential: j.own, Ask: j.renewal(), Log: j.log}.Run(ctx) })
+	return g.Wait()
+}
+
+// renewal certifies here if the authority is here, else at the directors that are known.
+func (j *joined) renewal() ca.Ask {
+	if dir := j.cfg.Cluster.Authority; dir != "" {
+		return ca.Locally(dir, j.own)
+	}
+	addresses := func() []string {
+		var out []string
+		for _, m := range j.gossip.Members() {
+			out = append(out, m.Stream.String())
+		}
+		return out
+	}
+	return ca.Remotely(j.own, addresses, (&net.Dialer{}).DialContext)
+}
+
+// connect hands members and views on.
+func (j *joined) connect(ctx context.Context) error {
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	hourly := time.NewTicker(time.Hour)
+	defer hourly.Stop()
+	away := j.memory.away()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case peer := <-j.old:
+			return fmt.Errorf("%w: director %s has seen a newer one", errOldCopy, peer)
+		case <-j.gossip.Changed():
+		case <-hourly.C:
+			if len(j.beater.View().Alive()) > 1 {
+				j.memory.touch()
+			}
+		case <-tick.C:
+		}
+		j.beater.SetMembers(j.gossip.Members())
+		v := j.beater.View()
+		j.replica.SetView(v)
+		ready := slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool { return p.Alive && p.Beat.Ready })
+		if ready && away > loop.TombstonesLive {
+			return fmt.Errorf("%w: it was away for %v, and others forget deletions after %v", errOldCopy, away.Round(time.Hour), loop.TombstonesLive)
+		}
+	}
+}
+
+// accept serves other directors.
+func (j *joined) accept(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() { _ = j.listener.Close() })
+	defer stop()
+	server := j.own.ServerConfig(ca.RoleDirector, peerProtocol)
+	renew := j.own.ServerConfig(ca.RoleDirector, ca.RenewProtocol)
+	server.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(h.SupportedProtos, ca.RenewProtocol) {
+			return renew, nil
+		}
+		return nil, nil
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for {
+		raw, err := j.listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			return g.Wait()
+		case err != nil:
+			j.log.Warn("accept a director", "error", err)
+			time.Sleep(100 * time.Millisecond)
+			continue
+		}
+		g.Go(func() error { j.serve(ctx, tls.Server(raw, server)); return nil })
+	}
+}
+
+// serve serves one connection to its end.
+func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
+	defer conn.Close()
+	shake, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	err := conn.HandshakeContext(shake)
+	var who ca.Identity
+	if err == nil {
+		who, err = ca.Peer(conn.ConnectionState())
+	}
+	switch {
+	case err != nil:
+		j.log.Warn("a director was not let in", "address", conn.RemoteAddr().String(), "error", err)
+		return
+	case conn.ConnectionState().NegotiatedProtocol == ca.RenewProtocol:
+		if c, err := ca.ServeRenewal(ctx, conn, j.cfg.Cluster.Authority); err != nil {
+			j.log.Warn("renew a certificate", "of", who.String(), "error", err)
+		} else {
+			j.log.Info("certificate renewed", "of", who.String(), "until", c.Expires)
+		}
+		return
+	}
+	if err := j.replica.Accept(ctx, conn, who.Name); err != nil && ctx.Err() == nil {
+		j.log.Info("a director's stream has ended", "director", who.Name, "error", err)
+	}
+}
+
+// View, Changed, Say, Wrote, Synced, Await and Ask make a joined the loop's Peers.
+
+// View is who is alive.
+func (j *joined) View() cluster.View { return j.beater.View() }
+
+// Changed is poked when the View has changed.
+func (j *joined) Changed() <-chan struct{} { return j.beater.Changed() }
+
+// Say is the loop's word for the beats.
+func (j *joined) Say(b cluster.Beat) { j.beater.Say(b) }
+
+// Wrote hands records to the others.
+func (j *joined) Wrote(changes []affinity.Change, revision uint64) {
+	j.replica.Wrote(changes, revision)
+}
+
+// Synced tells whether what others held at this start is here.
+func (j *joined) Synced() (withReady, withAll bool) { return j.replica.Synced() }
+
+// Await waits until others have what was written here.
+func (j *joined) Await(ctx context.Context, revision uint64, n int) []string {
+	return j.replica.Await(ctx, revision, n)
+}
+
+// Ask puts a question to another director's loop.
+func (j *joined) Ask(ctx context.Context, name string, question []byte) ([]byte, error) {
+	return j.replica.Ask(ctx, name, append([]byte{askLoop}, question...))
+}

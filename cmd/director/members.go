@@ -1,0 +1,301 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"tunneldirector/cluster"
+	"tunneldirector/cluster/gossip"
+	"tunneldirector/cluster/replica"
+	loop "tunneldirector/director"
+	"tunneldirector/director/api"
+)
+
+// several is a director with others, as the API knows it.
+type several struct {
+	*loop.Director
+	j *joined
+}
+
+// Members is who is there, and how each stands.
+func (s several) Members(context.Context) (api.ClusterStatus, error) {
+	j, v := s.j, s.j.beater.View()
+	out := api.ClusterStatus{Name: j.own.Identity().Cluster, Self: j.cfg.Name, Assigner: v.Assigner()}
+	out.AssignerWhy = "the live and ready director of the lowest rank"
+	if out.Assigner == "" {
+		out.AssignerWhy = "no director is ready"
+	}
+	self := memberStatus(v.Self, v.Beat)
+	self.Self, self.Gossip = true, j.cfg.Cluster.Gossip.String()
+	out.Members = append(out.Members, self)
+	known := map[string]bool{v.Self.Name: true}
+	for _, p := range v.Peers {
+		known[p.Member.Name] = true
+		out.Members = append(out.Members, j.peerStatus(p))
+	}
+	for name, seen := range j.memory.names() {
+		if !known[name] {
+			out.Members = append(out.Members, api.MemberStatus{Name: name, State: api.MemberDead, Since: seen})
+		}
+	}
+	slices.SortStableFunc(out.Members, func(a, b api.MemberStatus) int { return a.Rank - b.Rank })
+	out.Addresses = s.owners(v)
+	out.Problems = slices.Concat(v.Faults(), j.gossip.Problems(), j.beater.Problems(), j.replica.Problems())
+	if a := j.own.Alarm(); a != "" {
+		out.Problems = append(out.Problems, a)
+	}
+	return out, nil
+}
+
+func memberStatus(m cluster.Member, b cluster.Beat) api.MemberStatus {
+	out := api.MemberStatus{Name: m.Name, Rank: m.Rank, Role: string(m.Role), State: api.MemberAlive, Stream: m.Stream.String(),
+		Ready: b.Ready, ReadyFor: b.ReadyFor.Seconds(), Sick: b.Sick, Hung: b.Hung}
+	if b.Start != 0 {
+		out.Since = time.Unix(0, b.Start)
+	}
+	if b.Leaving || m.Leaving {
+		out.State = api.MemberLeaving
+	}
+	return out
+}
+
+func (j *joined) peerStatus(p cluster.Peer) api.MemberStatus {
+	out := memberStatus(p.Member, p.Beat)
+	out.Since, out.ClockOffset = p.Since, p.Offset.Seconds()
+	if !p.Alive {
+		out.State = api.MemberDead
+	}
+	now := time.Now()
+	for _, path := range p.Paths {
+		one := api.Path{Address: path.Addr.String(), Lost: path.Lost}
+		if !path.Heard.IsZero() {
+			ms := float64(now.Sub(path.Heard).Microseconds()) / 1000
+			one.HeardMS = &ms
+		}
+		out.Paths = append(out.Paths, one)
+	}
+	for _, r := range j.replica.Status() {
+		if r.Name == p.Member.Name {
+			fillReplica(&out, r)
+		}
+	}
+	return out
+}
+
+// fillReplica adds how records travel between this director and another.
+func fillReplica(out *api.MemberStatus, r replica.PeerStatus) {
+	out.Store, out.Format = r.Store, int(r.Record)
+	out.Lag = api.Lag{Records: uint64(r.Lag), Seconds: r.LagFor.Seconds()}
+	switch {
+	case r.Syncing:
+		out.Doing = fmt.Sprintf("compares tables: %d of about %d records here", r.Have, r.Of)
+	case r.Dropped:
+		out.Doing = "too much waited for it; tables are about to be compared"
+	case !r.Synced && r.Dialled.Connected:
+		out.Doing = "tables are about to be compared"
+	}
+	if !r.Since.IsZero() {
+		since := r.Since
+		out.Digest = api.DigestWord{Known: true, Equal: r.Equal, Since: &since}
+	}
+}
+
+// owners are all addresses, and who is to hold each.
+func (s several) owners(v cluster.View) []api.AddressOwner {
+	var out []api.AddressOwner
+	add := func(a netip.Addr, side cluster.Side, kind, of string, prefer []string) {
+		one := api.AddressOwner{Address: a.String(), Kind: kind, Of: of, Prefer: prefer}
+		one.Owner, one.Why = v.Owner(a, side, prefer, s.j.cfg.Cluster.PreemptAfter)
+		if s.j.cfg.Cluster.AddressesAll && side == cluster.VIP {
+			one.Owner, one.Why = "", "every director holds it, and routers spread"
+		}
+		if one.Held = v.Beat.HoldsAddr(a); one.Held {
+			one.Holders = append(one.Holders, v.Self.Name)
+		}
+		for _, p := range v.Peers {
+			if p.Alive && p.Beat.HoldsAddr(a) {
+				one.Holders = append(one.Holders, p.Member.Name)
+			}
+		}
+		out = append(out, one)
+	}
+	t := s.Table()
+	for _, svc := range t.Services() {
+		for _, a := range svc.VIPs {
+			add(a, cluster.VIP, "vip", svc.Name, svc.Prefer[a])
+		}
+	}
+	for _, n := range t.Tenants() {
+		for _, a := range n.Gateways {
+			add(a, cluster.Gateway, "gateway", n.Name, n.Prefer[a])
+		}
+	}
+	return out
+}
+
+// Leave has the others take over, and tells them.
+func (s several) Leave(ctx context.Context) error {
+	if err := s.Director.Leave(ctx); err != nil {
+		return err
+	}
+	return s.j.gossip.Leave(ctx)
+}
+
+// Forget has all directors forget one.
+func (s several) Forget(ctx context.Context, name string) error {
+	if p, ok := s.j.beater.View().Peer(name); ok && p.Alive {
+		return &api.Problem{Status: 409, Title: "alive", Detail: fmt.Sprintf("director %s is alive: have it leave, and stop it first", name)}
+	}
+	known := s.j.memory.forget(name)
+	_, err := s.j.askAll(ctx, nodeQuestion{Forget: name}, &known)
+	if !known && err == nil {
+		return fmt.Errorf("%w: %s", api.ErrNoMember, name)
+	}
+	return err
+}
+
+// A nodeQuestion is what one director asks of another's daemon, beside its loop.
+type nodeQuestion struct {
+	Forget  string      `json:"forget,omitempty"`
+	Keys    bool        `json:"keys,omitempty"`
+	Keyring *keyringAsk `json:"keyring,omitempty"`
+}
+
+type keyringAsk struct {
+	Do          string `json:"do"`
+	Key         []byte `json:"key,omitempty"`
+	Fingerprint string `json:"fingerprint,omitempty"`
+}
+
+type nodeAnswer struct {
+	Known bool     `json:"known,omitempty"`
+	Keys  []string `json:"keys,omitempty"` // fingerprints, the primary's first
+}
+
+// answer answers another director's daemon.
+func (j *joined) answer(_ context.Context, from string, question []byte) ([]byte, error) {
+	var q nodeQuestion
+	if err := json.Unmarshal(question, &q); err != nil {
+		return nil, fmt.Errorf("read director %s's question: %w", from, err)
+	}
+	var a nodeAnswer
+	switch {
+	case q.Forget != "":
+		a.Known = j.memory.forget(q.Forget)
+	case q.Keyring != nil:
+		if err := j.changeKeys(*q.Keyring); err != nil {
+			return nil, err
+		}
+		j.log.Info("keyring changed", "do", q.Keyring.Do, "by", "director "+from)
+	}
+	for _, key := range j.ring.Keys() {
+		a.Keys = append(a.Keys, gossip.Fingerprint(key))
+	}
+	return json.Marshal(a)
+}
+
+// askAll asks all other live directors' daemons. The error joins those that did not answer.
+func (j *joined) askAll(ctx context.Context, q nodeQuestion, known *bool) (map[string]nodeAnswer, error) {
+	b, err := json.Marshal(q)
+	if err != nil {
+		return nil, err
+	}
+	out, errs := map[string]nodeAnswer{}, []error(nil)
+	for _, p := range j.beater.View().Peers {
+		if !p.Alive {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		reply, err := j.replica.Ask(ctx, p.Member.Name, slices.Concat([]byte{askNode}, b))
+		cancel()
+		var a nodeAnswer
+		if err == nil {
+			err = json.Unmarshal(reply, &a)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("director %s: %w", p.Member.Name, err))
+			continue
+		}
+		out[p.Member.Name] = a
+		if known != nil && a.Known {
+			*known = true
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// Keyring are the keys as fingerprints, those of every director that answers.
+func (s several) Keyring(ctx context.Context) ([]api.KeyInfo, error) {
+	others, _ := s.j.askAll(ctx, nodeQuestion{Keys: true}, nil) // who does not answer is told as lacking them
+	var own nodeAnswer
+	for _, key := range s.j.ring.Keys() {
+		own.Keys = append(own.Keys, gossip.Fingerprint(key))
+	}
+	others[s.j.cfg.Name] = own
+	var names, prints []string
+	for _, p := range s.j.beater.View().Peers {
+		names = append(names, p.Member.Name)
+	}
+	names = append(names, s.j.cfg.Name)
+	slices.Sort(names)
+	for _, a := range others {
+		prints = append(prints, a.Keys...)
+	}
+	slices.Sort(prints)
+	var out []api.KeyInfo
+	for _, print := range slices.Compact(prints) {
+		k := api.KeyInfo{Fingerprint: print}
+		for _, name := range names {
+			switch i := slices.Index(others[name].Keys, print); {
+			case i < 0:
+				k.Missing = append(k.Missing, name)
+			case i == 0:
+				k.PrimaryOn = append(k.PrimaryOn, name)
+				fallthrough
+			default:
+				k.On = append(k.On, name)
+			}
+		}
+		out = append(out, k)
+	}
+	return out, nil
+}
+
+// KeyringChange changes the ring here, then on all other directors that are alive.
+func (s several) KeyringChange(ctx context.Context, c api.KeyringChange) error {
+	ask := keyringAsk{Do: c.Do, Key: c.Key, Fingerprint: c.Fingerprint}
+	if err := s.j.changeKeys(ask); err != nil {
+		return err
+	}
+	_, err := s.j.askAll(ctx, nodeQuestion{Keyring: &ask}, nil)
+	return err
+}
+
+// changeKeys does one step on this director. Doing it again does no harm.
+func (j *joined) changeKeys(q keyringAsk) error {
+	keys := j.ring.Keys()
+	if q.Do == api.KeyAdd {
+		if slices.ContainsFunc(keys, func(k []byte) bool { return bytes.Equal(k, q.Key) }) {
+			return nil
+		}
+		return j.ring.Add(q.Key)
+	}
+	i := slices.IndexFunc(keys, func(k []byte) bool { return gossip.Fingerprint(k) == q.Fingerprint })
+	switch {
+	case i < 0 && q.Do == api.KeyRemove:
+		return nil
+	case i < 0:
+		return fmt.Errorf("%w: %s", api.ErrNoKey, q.Fingerprint)
+	case q.Do == api.KeyUse:
+		return j.ring.Use(keys[i])
+	case q.Do == api.KeyRemove:
+		return j.ring.Remove(keys[i])
+	}
+	return fmt.Errorf("%q is no change of a keyring", q.Do)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// memoryFile is beside the store's files, and stays when they are moved aside.
+const memoryFile = "peers.json"
+
+// remembered is what a director knows of another's store, so that an old copy of it is told from the store.
+type remembered struct {
+	Store string    `json:"store"`
+	Boot  uint64    `json:"boot"`
+	Seen  time.Time `json:"seen"`
+}
+
+// memory is kept on disk: best effort, since it only guards against stores that come back from the past.
+type memory struct {
+	path string
+	log  *slog.Logger
+
+	mu    sync.Mutex
+	Peers map[string]remembered `json:"peers"`
+	Seen  time.Time             `json:"seen"` // when any other director was last there
+}
+
+func openMemory(dir string, log *slog.Logger) *memory {
+	m := &memory{path: filepath.Join(dir, memoryFile), log: log, Peers: map[string]remembered{}}
+	b, err := os.ReadFile(m.path)
+	if err == nil {
+		err = json.Unmarshal(b, m)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		log.Warn("what was known of other directors' stores is lost", "error", err)
+	}
+	if m.Peers == nil {
+		m.Peers = map[string]remembered{}
+	}
+	return m
+}
+
+// Recall is the store that a director had, and how often that had been opened.
+func (m *memory) Recall(name string) (store string, boot uint64, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, ok := m.Peers[name]
+	return p.Store, p.Boot, ok
+}
+
+// Remember keeps what a director says of its store.
+func (m *memory) Remember(name, store string, boot uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now().UTC()
+	m.Peers[name], m.Seen = remembered{store, boot, now}, now
+	m.save()
+}
+
+// forget drops a director.
+func (m *memory) forget(name string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, known := m.Peers[name]
+	delete(m.Peers, name)
+	m.save()
+	return known
+}
+
+// touch notes that another director is there.
+func (m *memory) touch() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.Seen = time.Now().UTC()
+	m.save()
+}
+
+// names are the directors that were ever seen, and when.
+func (m *memory) names() map[string]time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := map[string]time.Time{}
+	for name, p := range m.Peers {
+		out[name] = p.Seen
+	}
+	return out
+}
+
+// away is for how long no other director was seen before this start; 0: none was ever.
+func (m *memory) away() time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.Seen.IsZero() {
+		return 0
+	}
+	return time.Since(m.Seen)
+}
+
+func (m *memory) save() {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err == nil {
+		err = replaceFile(m.path, b, 0o600)
+	}
+	if err != nil {
+		m.log.Warn("remember other directors' stores", "error", err)
+	}
+}

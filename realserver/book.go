@@ -32,9 +32,9 @@ type book struct {
 	gone  list.List // of *entry whose tunnel is down
 }
 
-// An entry is a peer. Its tunnel is not changed but replaced: reports share it.
+// An entry is a peer. It is handed out as a copy. Its tunnel's subnets are not changed but replaced: copies share them.
 type entry struct {
-	tunnel *agent.Tunnel
+	tunnel agent.Tunnel
 	down   bool
 	seq    uint64
 	round  uint64    // of the update that found it last
@@ -95,7 +95,7 @@ func (b *book) entryOf(peer string) *entry {
 // seen takes in a tunnel as it is now.
 func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.Element, first bool) {
 	x := e.Value.(*entry)
-	if x.tunnel == nil {
+	if x.seq == 0 {
 		b.seq++
 		x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
 		b.up.MoveToBack(e)
@@ -107,7 +107,7 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 		}
 		return
 	}
-	old := x.tunnel
+	old := &x.tunnel
 	same := near(t.Since, old.Since)
 	moved := !same && step != 0 && near(t.Since, old.Since.Add(step))
 	if moved {
@@ -122,9 +122,14 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 	if !identity && !counters {
 		return
 	}
-	x.tunnel = clone(t)
+	peer, since, subnets := old.Peer, old.Since, old.Subnets
+	x.tunnel = *t
+	x.tunnel.Peer = peer // and not another copy of it
 	if same {
-		x.tunnel.Since = old.Since
+		x.tunnel.Since = since
+	}
+	if x.tunnel.Subnets = subnets; !slices.Equal(t.Subnets, subnets) {
+		x.tunnel.Subnets = slices.Clone(t.Subnets)
 	}
 	if anew {
 		x.born, x.active = now, now
@@ -140,7 +145,7 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 func (b *book) leave(e *list.Element, x *entry) {
 	b.up.Remove(e)
 	b.seq++
-	b.peers[x.tunnel.Peer] = b.gone.PushBack(&entry{tunnel: &agent.Tunnel{Peer: x.tunnel.Peer}, down: true, seq: b.seq})
+	b.peers[x.tunnel.Peer] = b.gone.PushBack(&entry{tunnel: agent.Tunnel{Peer: x.tunnel.Peer}, down: true, seq: b.seq})
 	for b.gone.Len() > maxGone {
 		oldest := b.gone.Remove(b.gone.Front()).(*entry)
 		b.floor = oldest.seq
@@ -169,14 +174,14 @@ func (b *book) find(t agent.Inherited) (entry, bool) {
 	defer b.mu.Unlock()
 	if t.Peer != "" {
 		for _, name := range namesOf(t) {
-			if e := b.peers[name]; e != nil && !e.Value.(*entry).down && means(t, e.Value.(*entry).tunnel) {
+			if e := b.peers[name]; e != nil && !e.Value.(*entry).down && means(t, &e.Value.(*entry).tunnel) {
 				return *e.Value.(*entry), true
 			}
 		}
 		return entry{}, false
 	}
 	for e := b.up.Back(); e != nil; e = e.Prev() {
-		if x := e.Value.(*entry); means(t, x.tunnel) {
+		if x := e.Value.(*entry); means(t, &x.tunnel) {
 			return *x, true
 		}
 	}
@@ -241,14 +246,15 @@ func lately(now time.Time, t *agent.Tunnel) bool {
 // lives tells whether a tunnel was up in truth at a moment: established not long before it, or not silent, or of software that tells
 // nothing of packets.
 func (x *entry) lives(at time.Time) bool {
-	t := x.tunnel
+	t := &x.tunnel
 	return x.born.After(at.Add(-fresh)) || x.active.After(at.Add(-alive)) || t.Rx == 0 && t.Tx == 0 && t.Last.IsZero()
 }
 
 func near(a, b time.Time) bool { return a.Sub(b).Abs() <= sameTime }
 
-func clone(t *agent.Tunnel) *agent.Tunnel {
+// clone is a tunnel with subnets of its own: the list that it is from is the terminator's.
+func clone(t *agent.Tunnel) agent.Tunnel {
 	c := *t
 	c.Subnets = slices.Clone(t.Subnets)
-	return &c
+	return c
 }

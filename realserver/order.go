@@ -94,7 +94,7 @@ func (q *queue) order(now time.Time, o *agent.Order) {
 
 func (q *queue) adopt(now time.Time, t agent.Inherited) agent.Step {
 	delete(q.released, t.ID)
-	if x, up := q.book.find(t); up && x.lives(now) && there(t, x.tunnel) {
+	if x, up := q.book.find(t); up && x.lives(now) && there(t, &x.tunnel) {
 		return q.settled(agent.OrderAdopt, t.ID, agent.OutcomeDone, "is established")
 	}
 	return q.put(now, agent.OrderAdopt, t)
@@ -198,7 +198,7 @@ func (q *queue) look(now time.Time) {
 			up = up && x.active.After(j.asked)
 		}
 		switch {
-		case up && (x.born.After(j.at.Add(-fresh)) && there(j.Inherited, x.tunnel) || x.active.After(j.asked) && j.tries > 0):
+		case up && (x.born.After(j.at.Add(-fresh)) && there(j.Inherited, &x.tunnel) || x.active.After(j.asked) && j.tries > 0):
 			steps = append(steps, q.settled(j.kind, j.ID, agent.OutcomeDone, ""))
 		case j.outcome == agent.OutcomeTrying && now.Sub(j.asked) >= attempt:
 			steps = append(steps, q.again(now, j, "the site was asked, the tunnel did not come up"))
@@ -234,7 +234,7 @@ type index struct {
 func indexOf(list []entry) index {
 	x := index{peers: make(map[string]*entry, len(list)), addrs: make(map[netip.Addr][]*entry, len(list))}
 	for i := range list {
-		t := list[i].tunnel
+		t := &list[i].tunnel
 		x.peers[t.Peer] = &list[i]
 		x.addrs[t.Endpoint.Addr()] = append(x.addrs[t.Endpoint.Addr()], &list[i])
 	}
@@ -244,14 +244,14 @@ func indexOf(list []entry) index {
 func (x index) of(t agent.Inherited) (entry, bool) {
 	if t.Peer != "" {
 		for _, name := range namesOf(t) {
-			if e, ok := x.peers[name]; ok && means(t, e.tunnel) {
+			if e, ok := x.peers[name]; ok && means(t, &e.tunnel) {
 				return *e, true
 			}
 		}
 		return entry{}, false
 	}
 	for _, e := range x.addrs[t.Endpoint.Addr()] {
-		if means(t, e.tunnel) {
+		if means(t, &e.tunnel) {
 			return *e, true
 		}
 	}

@@ -24,7 +24,7 @@ func (b *book) reports(realServer string, seq uint64) ([]agent.Report, uint64) {
 	up, down := since(&b.up, seq), since(&b.gone, seq)
 	for up != nil || down != nil {
 		if down == nil || up != nil && seqOf(up) < seqOf(down) {
-			p.up(seqOf(up), up.Value.(*entry).tunnel)
+			p.up(seqOf(up), &up.Value.(*entry).tunnel)
 			up = up.Next()
 			continue
 		}
@@ -40,7 +40,7 @@ func (b *book) whole(realServer string) []agent.Report {
 	p := parts{of: agent.Report{RealServer: realServer, Whole: true}}
 	p.last(b.seq) // one, even if there is nothing
 	for e := b.up.Front(); e != nil; e = e.Next() {
-		p.up(b.seq, e.Value.(*entry).tunnel)
+		p.up(b.seq, &e.Value.(*entry).tunnel)
 	}
 	p.list[0].First, p.list[len(p.list)-1].Last = true, true
 	return p.list

@@ -15,7 +15,8 @@ import (
 
 // A Terminator is one instance of tunnel software. Its methods may be called from any goroutine, one at a time each.
 type Terminator interface {
-	// Tunnels lists what is established now. An error means that the control process does not answer, whatever the reason.
+	// Tunnels lists what is established now. An error means that the control process does not answer, whatever the reason. The list
+	// is good until the next call, and nothing in it may be changed: with 10,000 tunnels it is what most memory would go to.
 	Tunnels(ctx context.Context) ([]agent.Tunnel, error)
 	// Adopt asks the site for the tunnel, from the VIP, and returns when it is under way; that it is established is seen by
 	// Tunnels. A stale session of the same peer is cleared first. ErrWait: this terminator cannot begin.

@@ -129,11 +129,11 @@ func FuzzParse(f *testing.F) {
 	f.Add("errno=-22\n\n")
 	f.Add("public_key=\nendpoint=[::ffff:1.2.3.4%x]:1\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		d, err := parse(strings.NewReader(text))
+		d, err := parsed(text)
 		if err != nil {
 			return
 		}
-		again, err := parse(strings.NewReader(d.text() + "errno=0\n\n"))
+		again, err := parsed(d.text() + "errno=0\n\n")
 		if err != nil {
 			t.Fatalf("%v of what was read from %q", err, text)
 		}
@@ -141,4 +141,12 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("read %+v, then %+v", d, again)
 		}
 	})
+}
+
+// parsed is a device with its peers.
+func parsed(text string) (device, error) {
+	var peers []peer
+	d, err := parse(strings.NewReader(text), func(p *peer) { peers = append(peers, p.clone()) })
+	d.peers = peers
+	return d, err
 }

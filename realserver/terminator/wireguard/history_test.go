@@ -3,6 +3,8 @@ package wireguard
 import (
 	"testing"
 	"time"
+
+	"golang.zx2c4.com/wireguard/wgctrl/wgtypes"
 )
 
 func TestHistory(t *testing.T) {
@@ -24,14 +26,16 @@ func TestHistory(t *testing.T) {
 		{"made anew, without a handshake yet", []step{{1, 0, 5, 0, 0}, {60, -1, 0, -1, -1}, {70, 65, 3, 65, 65}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h := history{}
+			h := history{lives: map[wgtypes.Key]*life{}}
 			for i, s := range tt.steps {
 				p := peer{key: key(1), rx: s.rx}
 				if s.handshake >= 0 {
 					p.handshake = start.Add(s.handshake * time.Second)
 				}
-				h.look(start.Add(s.at*time.Second), []peer{p})
-				l, ok := h[key(1)]
+				h.begin()
+				h.look(start.Add(s.at*time.Second), &p)
+				h.end()
+				l, ok := h.lives[key(1)]
 				switch {
 				case ok != (s.since >= 0):
 					t.Fatalf("step %d: there %t", i, ok)
@@ -39,8 +43,9 @@ func TestHistory(t *testing.T) {
 					t.Fatalf("step %d: since %s, last %s", i, l.since.Sub(start), l.last.Sub(start))
 				}
 			}
-			h.look(start, nil)
-			if len(h) > 0 {
+			h.begin()
+			h.end()
+			if len(h.lives) > 0 {
 				t.Error("a peer that is gone is not forgotten")
 			}
 		})

@@ -51,16 +51,17 @@ func (k kernel) client(ctx context.Context, f func(*wgctrl.Client) error) error 
 	return err
 }
 
-func (k kernel) read(ctx context.Context) (device, error) {
+func (k kernel) each(ctx context.Context, f func(*peer)) (device, error) {
 	var d device
 	err := k.client(ctx, func(c *wgctrl.Client) error {
 		dev, err := c.Device(k.name)
 		if err != nil {
 			return err
 		}
-		d = device{port: uint16(dev.ListenPort), mark: uint32(dev.FirewallMark), peers: make([]peer, len(dev.Peers))}
+		d = device{port: uint16(dev.ListenPort), mark: uint32(dev.FirewallMark)}
 		for i := range dev.Peers {
-			d.peers[i] = fromKernel(&dev.Peers[i])
+			p := fromKernel(&dev.Peers[i])
+			f(&p)
 		}
 		return nil
 	})

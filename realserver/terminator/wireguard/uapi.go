@@ -55,10 +55,10 @@ func (u uapi) ask(ctx context.Context, request []byte, f func(*net.UnixConn) err
 	return nil
 }
 
-func (u uapi) read(ctx context.Context) (device, error) {
+func (u uapi) each(ctx context.Context, f func(*peer)) (device, error) {
 	var d device
 	err := u.ask(ctx, []byte("get=1\n\n"), func(c *net.UnixConn) (err error) {
-		d, err = parse(io.LimitReader(c, maxAnswer))
+		d, err = parse(io.LimitReader(c, maxAnswer), f)
 		return err
 	})
 	return d, err
@@ -66,7 +66,7 @@ func (u uapi) read(ctx context.Context) (device, error) {
 
 func (u uapi) anew(ctx context.Context, p peer, begin bool) error {
 	return u.ask(ctx, request(p, begin), func(c *net.UnixConn) error {
-		_, err := parse(io.LimitReader(c, maxAnswer))
+		_, err := parse(io.LimitReader(c, maxAnswer), func(*peer) {})
 		return err
 	})
 }

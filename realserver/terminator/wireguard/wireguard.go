@@ -41,12 +41,14 @@ type Options struct {
 type Terminator struct {
 	opts Options
 	dev  control
-	seen history // Tunnels' own
+	seen history        // Tunnels' own
+	list []agent.Tunnel // of the last time, the same
 }
 
 // control is a device, of either kind.
 type control interface {
-	read(ctx context.Context) (device, error)
+	// each calls f for every peer, which is good until f returns, and tells the rest of the device.
+	each(ctx context.Context, f func(*peer)) (device, error)
 	// anew removes a peer and adds it again as p says, in one step where the device sees it as one; with begin it sends a handshake.
 	anew(ctx context.Context, p peer, begin bool) error
 	// processes are those that the device runs in.
@@ -71,9 +73,23 @@ type peer struct {
 	rx, tx    uint64
 }
 
+// read is a device with its peers.
+func read(ctx context.Context, c control) (device, error) {
+	var peers []peer
+	d, err := c.each(ctx, func(p *peer) { peers = append(peers, p.clone()) })
+	d.peers = peers
+	return d, err
+}
+
+func (p *peer) clone() peer {
+	c := *p
+	c.allowed = slices.Clone(p.allowed)
+	return c
+}
+
 // New returns a terminator. It touches nothing.
 func New(opts Options) *Terminator {
-	t := &Terminator{opts: opts, seen: history{}}
+	t := &Terminator{opts: opts, seen: history{lives: map[wgtypes.Key]*life{}}}
 	if opts.Socket != "" {
 		t.dev = uapi{socket: opts.Socket}
 	} else {
@@ -85,32 +101,30 @@ func New(opts Options) *Terminator {
 // Tunnels lists peers with a handshake in the last 180 s. Since is the first handshake of an unbroken series as far as
 // this Terminator saw it, Last when it saw the peer's bytes grow.
 func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
-	d, err := t.dev.read(ctx)
+	now := time.Now()
+	t.list = t.list[:0]
+	t.seen.begin()
+	_, err := t.dev.each(ctx, func(p *peer) {
+		l := t.seen.look(now, p)
+		if l == nil || !p.endpoint.IsValid() {
+			return
+		}
+		t.list = append(t.list, agent.Tunnel{
+			Peer: l.name, Local: terminator.OnlyVIP(t.opts.VIPs, p.endpoint.Addr()), Endpoint: p.endpoint, Subnets: l.subnets,
+			Since: l.since, Last: l.last, Rx: p.rx, Tx: p.tx,
+		})
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read WireGuard device %s: %w", t.opts.Device, err)
 	}
-	now := time.Now()
-	t.seen.look(now, d.peers)
-	tunnels := make([]agent.Tunnel, 0, len(d.peers))
-	for i := range d.peers {
-		p := &d.peers[i]
-		h, ok := t.seen[p.key]
-		if !ok || !p.endpoint.IsValid() {
-			continue
-		}
-		subnets := p.allowed[:min(len(p.allowed), agent.MaxSubnets)]
-		tunnels = append(tunnels, agent.Tunnel{
-			Peer: p.key.String(), Local: terminator.OnlyVIP(t.opts.VIPs, p.endpoint.Addr()), Endpoint: p.endpoint, Subnets: subnets,
-			Since: h.since, Last: h.last, Rx: p.rx, Tx: p.tx,
-		})
-	}
-	return tunnels, nil
+	t.seen.end()
+	return t.list, nil
 }
 
 // Adopt makes the peer anew with the inherited endpoint, which clears what keys it had, and sends it a handshake. The peer
 // is found by its key or, if the terminator before told none, by its subnets; all else of its configuration is kept.
 func (t *Terminator) Adopt(ctx context.Context, in agent.Inherited) error {
-	d, err := t.dev.read(ctx)
+	d, err := read(ctx, t.dev)
 	if err != nil {
 		return fmt.Errorf("adopt %s: read WireGuard device %s: %w", in.ID, t.opts.Device, err)
 	}
@@ -156,7 +170,7 @@ func (t *Terminator) leaves(mark uint32, site, vip netip.Addr) error {
 // Release makes the peer anew without endpoint: nothing more is sent to the site, and what it sends is not answered, so that
 // it looks for another handshake. WireGuard has no way to tell the site.
 func (t *Terminator) Release(ctx context.Context, in agent.Inherited) error {
-	d, err := t.dev.read(ctx)
+	d, err := read(ctx, t.dev)
 	if err != nil {
 		return fmt.Errorf("release %s: read WireGuard device %s: %w", in.ID, t.opts.Device, err)
 	}
@@ -178,7 +192,7 @@ func (t *Terminator) Accept(context.Context, bool) error {
 
 // Work is the device, its sockets and, in user space, its process.
 func (t *Terminator) Work(ctx context.Context) (terminator.Work, error) {
-	d, err := t.dev.read(ctx)
+	d, err := read(ctx, t.dev)
 	if err != nil {
 		return terminator.Work{}, fmt.Errorf("read WireGuard device %s: %w", t.opts.Device, err)
 	}

@@ -31,7 +31,7 @@ func checkCommand() *cli.Command {
 				fmt.Fprintln(c.App.Writer, "warning:", w)
 			}
 			if there := present(cfg.Interfaces); config.Forwards(plane.kind) && len(there) > 0 {
-				found, err := findings(plane.kind, planeInterfaces(there), 0, 0)
+				found, err := findings(plane.kind, cfg.Silent(), planeInterfaces(there), 0, 0)
 				if err != nil {
 					fmt.Fprintln(c.App.Writer, "finding:", err)
 				}

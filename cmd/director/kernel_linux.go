@@ -54,7 +54,7 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	log.Info("plane chosen", "plane", c.kind, "by", c.by, "why", c.why)
 	if config.Forwards(c.kind) {
 		mend := c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls && loop.Check(k.plane, stored.Config()) == nil // else it will not run
-		mendSettings(c.kind, interfaces, entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets(), mend, log)
+		mendSettings(c.kind, cfg.Silent(), interfaces, entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets(), mend, log)
 	}
 	return k, nil
 }

@@ -26,6 +26,6 @@ func openKernel(cfg config.Config, stored *loop.Stored, _ *slog.Logger) (*kernel
 	return nil, errNotLinux
 }
 
-func findings(string, []plane.Interface, int, int) ([]sysctl.Finding, error) { return nil, nil }
+func findings(string, bool, []plane.Interface, int, int) ([]sysctl.Finding, error) { return nil, nil }
 
 func uninstall(context.Context, []plane.Interface, *slog.Logger) error { return errNotLinux }

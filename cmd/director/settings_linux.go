@@ -18,11 +18,12 @@ import (
 
 const proc = "/proc/sys"
 
-// findings are what of the kernel's settings works against a plane with so many connection entries and subnets' routes. The
+// findings are what of the kernel's settings works against a plane with so many connection entries and subnets' routes, and
+// against VIPs, silent ones or not. The
 // error says what could not be read.
-func findings(kind string, interfaces []plane.Interface, entries, routes int) ([]sysctl.Finding, error) {
+func findings(kind string, silent bool, interfaces []plane.Interface, entries, routes int) ([]sysctl.Finding, error) {
 	any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} // of both families
-	found, err := vip.Check(os.DirFS(proc), vip.Config{}, interfaces, vip.Held{VIPs: any})
+	found, err := vip.Check(os.DirFS(proc), vip.Config{}, interfaces, vip.Held{VIPs: any, Silent: silent})
 	if kind == config.PlaneIPVS {
 		more, err2 := gate.Check(os.DirFS("/"), entries)
 		most, err3 := route.Check(os.DirFS("/"), routes)
@@ -51,8 +52,8 @@ func entriesFor(c plane.Config, endpoints int) int {
 }
 
 // mendSettings tells what works against the director, or mends what a setting can mend.
-func mendSettings(kind string, interfaces []plane.Interface, entries, routes int, mend bool, log *slog.Logger) {
-	found, err := findings(kind, interfaces, entries, routes)
+func mendSettings(kind string, silent bool, interfaces []plane.Interface, entries, routes int, mend bool, log *slog.Logger) {
+	found, err := findings(kind, silent, interfaces, entries, routes)
 	if err != nil {
 		log.Warn("the kernel's settings could not be read", "error", err)
 	}

@@ -28,6 +28,9 @@ type Cluster struct {
 	DeadAfter    time.Duration // of silence on all paths
 }
 
+// Silent tells whether every director holds every VIP, so that nobody is to be told of one.
+func (c Config) Silent() bool { return c.Cluster != nil && c.Cluster.AddressesAll }
+
 // The roles of directors, as package cluster has them.
 const (
 	RoleBothSides  = "both"

@@ -56,6 +56,9 @@ func TestCluster(t *testing.T) {
 			if diff := cmp.Diff(&tt.want, c.Cluster, sameCluster); diff != "" {
 				t.Error(diff)
 			}
+			if c.Silent() != tt.want.AddressesAll {
+				t.Errorf("silent: %v", c.Silent())
+			}
 			if w := c.Warnings(); w != nil {
 				t.Errorf("warnings %q", w)
 			}

@@ -86,7 +86,7 @@ func (h *host) Hold(ctx context.Context, held loop.Held) error {
 		w.SubnetInterfaces[i.Name] = slices.Compact(all)
 	}
 	h.mu.Lock()
-	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent})
+	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent, Keep: held.Undecided})
 	h.mu.Unlock()
 	if len(ch.AddressesAdded) > 0 {
 		select {

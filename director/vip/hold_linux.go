@@ -106,7 +106,7 @@ func (h *Holder) place(ctx context.Context, ch *Changes, all, ours []address, he
 		h.log.Warn("announce held addresses", "err", err)
 	}
 	for _, a := range ours {
-		if slices.ContainsFunc(want, func(k spot) bool { return k.at(a) }) || !h.removable(a, held, want) {
+		if held.Keep || slices.ContainsFunc(want, func(k spot) bool { return k.at(a) }) || !h.removable(a, held, want) {
 			continue
 		}
 		addr, name := a.prefix.Addr(), ifname(a.index)

@@ -166,3 +166,19 @@ func TestRenewAddsNothing(t *testing.T) {
 		t.Errorf("a slow renewal lost %v (%v)", lost, err)
 	}
 }
+
+// TestKeepLeavesWhatIsThere: who has just started does not take away what its life before held.
+func TestKeepLeavesWhatIsThere(t *testing.T) {
+	_, _, _, f := filterLab(t)
+	h := openHolder(t, f)
+	w := Wanted{VIPs: []netip.Addr{vip4}}
+	if _, err := h.Hold(t.Context(), w, Held{VIPs: []netip.Addr{vip4}, Lifetime: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	if ch, err := h.Hold(t.Context(), w, Held{Lifetime: time.Minute, Keep: true}); err != nil || len(ch.AddressesRemoved) != 0 {
+		t.Errorf("kept: %+v, %v", ch, err)
+	}
+	if ch, err := h.Hold(t.Context(), w, Held{Lifetime: time.Minute}); err != nil || len(ch.AddressesRemoved) != 1 {
+		t.Errorf("not kept: %+v, %v", ch, err)
+	}
+}

@@ -40,7 +40,8 @@ type Options struct {
 // A Terminator is one fastd process.
 type Terminator struct {
 	opts Options
-	seen history // Tunnels' own
+	seen history        // Tunnels' own
+	list []agent.Tunnel // of the last time, the same
 
 	mu    sync.Mutex // guards sweep
 	swept bool
@@ -58,7 +59,7 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	_ = t.sweep(s.pid) // a directory that cannot be used says so when it is needed; fastd is none the worse for it
 	now := time.Now()
 	t.seen.look(now, s.Peers)
-	tunnels := make([]agent.Tunnel, 0, len(t.seen))
+	tunnels := t.list[:0]
 	for key, p := range s.Peers {
 		l, ok := t.seen[key]
 		at, known := p.endpoint()
@@ -70,6 +71,7 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 			Rx: p.Connection.Statistics.Rx.Bytes, Tx: p.Connection.Statistics.Tx.Bytes,
 		})
 	}
+	t.list = tunnels
 	return tunnels, nil
 }
 

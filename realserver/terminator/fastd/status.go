@@ -120,19 +120,16 @@ func (t *Terminator) status(ctx context.Context) (*status, error) {
 
 // parse reads one document and the end after it.
 func parse(r io.Reader) (*status, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxStatus+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(b) > maxStatus:
-		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
-	}
+	limited := &io.LimitedReader{R: r, N: maxStatus + 1}
 	var s status
-	// Peers are named by files, whose names are bytes.
-	if err := json.Unmarshal(b, &s, jsontext.AllowInvalidUTF8(true)); err != nil {
-		return nil, fmt.Errorf("its status, of %d bytes, cannot be read: %w", len(b), err)
-	}
-	if s.Peers == nil {
+	// Peers are named by files, whose names are bytes. That names differ is not looked for: fastd's do, and it takes a set of them.
+	err := json.UnmarshalRead(limited, &s, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	switch {
+	case limited.N <= 0:
+		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
+	case err != nil:
+		return nil, fmt.Errorf("its status cannot be read: %w", err)
+	case s.Peers == nil:
 		return nil, errors.New("what it says is not a status: it has no peers")
 	}
 	return &s, nil

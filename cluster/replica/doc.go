@@ -7,8 +7,8 @@
 //	source                                        sink
 //	Hello ──────────────────────▶◀────────────── Hello     versions, store, boot, digest's root
 //	Delta, Delta, ... ──────────▶◀────────────── Ack       own writes, as they come
-//	Groups ─────────────────────▶                          a round begins: sums of 512 groups
-//	            ◀─────────────────────────────── Leaves    sums of the leaves of the groups that differ
+//	Groups ─────────────────────▶                          a round begins: sums of the digest's groups
+//	Sums ───────────────────────▶◀────────────── Sums      down to the leaves, where they differ
 //	Lack ───────────────────────▶◀────────────── Delta     leaves that are empty at the source: all of them
 //	Delta ──────────────────────▶                          leaves that are empty at the sink
 //	Entries ────────────────────▶◀────────────── Differ    versions in the leaves that differ; what the sink has there

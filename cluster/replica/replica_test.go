@@ -1,13 +1,18 @@
 package replica
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"tunneldirector/affinity"
 )
@@ -53,4 +58,290 @@ func TestRandom(t *testing.T) {
 			})
 		})
 	}
+}
+
+// bytesOf are the bytes of the records that two tables have in different versions, counted once each.
+func bytesOf(a, b *affinity.Table) (n int) {
+	here, there := records(a), records(b)
+	for key, value := range here {
+		if there[key] != value {
+			n += len(key) + max(len(value), len(there[key]))
+		}
+		delete(there, key)
+	}
+	for key, value := range there {
+		n += len(key) + len(value)
+	}
+	return n
+}
+
+// moved are the bytes that went over a node's connections.
+func moved(n *node) (total int64, by map[string]int64) {
+	by = map[string]int64{}
+	for _, s := range n.replica.Status() {
+		for k, v := range s.Sent {
+			by["> "+k] += v
+			total += v
+		}
+		for k, v := range s.Received {
+			by["< "+k] += v
+			total += v
+		}
+	}
+	return total, by
+}
+
+// TestHealed counts what moves when each of two tables of 100,000 records has changed 0.5 % by itself.
+func TestHealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n = 100_000
+		a, b := newDesk("d1"), newDesk("d2")
+		log, _ := a.put(0, n)
+		if err := b.Merge(t.Context(), "d1", log); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		for odd, d := range []*desk{a, b} {
+			d.write(func(tab *affinity.Table, h func() affinity.Header) {
+				for i := 100 * odd; i < n; i += 200 {
+					tab.PutTunnel(tunnelOf(h(), i))
+				}
+			})
+		}
+		differing := bytesOf(a.Table(), b.Table())
+		w := newWorld(t)
+		one := w.start(a, 1)
+		w.start(b, 1)
+		took := w.await("equal tables", time.Minute, w.equal)
+		total, by := moved(one)
+		ratio := float64(total) / float64(differing)
+		t.Logf("%d bytes differ, %d moved: ratio %.2f, in %v; %v", differing, total, ratio, took, by)
+		if ratio > 2.5 {
+			t.Errorf("moved %.2f times the bytes that differ", ratio)
+		}
+	})
+}
+
+// TestEmpty: a new director gets all, whichever of the two has the lower name, and says when it has it.
+func TestEmpty(t *testing.T) {
+	for _, full := range []string{"d1", "d2"} {
+		t.Run(full, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				d := newDesk(full)
+				d.put(0, 20_000)
+				d.write(func(tab *affinity.Table, h func() affinity.Header) {
+					tab.PutService(&affinity.Service{Header: h(), Name: "ipsec", Num: 1})
+				})
+				size := bytesOf(d.Table(), newDesk("x").Table())
+				first := w.start(d, 1)
+				if _, all := first.replica.Synced(); all {
+					t.Error("in step with all live directors, and there is none")
+				}
+				other := w.start(newDesk(map[string]string{"d1": "d2", "d2": "d1"}[full]), 1)
+				if ready, all := other.replica.Synced(); ready || all {
+					t.Errorf("an empty director says that it has all: of ready ones %t, of all %t", ready, all)
+				}
+				w.await("equal tables", 10*time.Second, w.equal)
+				w.await("to be synced", time.Second, func() bool {
+					ready, all := other.replica.Synced()
+					return ready && all
+				})
+				total, by := moved(first)
+				if ratio := float64(total) / float64(size); ratio > 1.1 {
+					t.Errorf("moved %d bytes for a table of %d: %v", total, size, by)
+				}
+				if len(other.Table().Services()) != 1 || other.Table().Len() != 20_000 {
+					t.Errorf("got %d services and %d tunnels", len(other.Table().Services()), other.Table().Len())
+				}
+			})
+		})
+	}
+}
+
+// TestAcked: peers that have it are named, and no other.
+func TestAcked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b, c := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1), w.start(newDesk("d3"), 1)
+		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 2 })
+
+		c.mu.Lock()
+		c.full = errors.New("no room")
+		c.mu.Unlock()
+		revision := a.change(func() ([]affinity.Change, uint64) { return a.put(0, 10) })
+		begun := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		defer cancel()
+		if got := a.replica.Await(ctx, revision, 1); !slices.Equal(got, []string{"d2"}) || time.Since(begun) > 100*time.Millisecond {
+			t.Errorf("one peer has it: %v after %v", got, time.Since(begun))
+		}
+		if got := a.replica.Await(ctx, revision, -1); !slices.Equal(got, []string{"d2"}) || time.Since(begun) < 500*time.Millisecond {
+			t.Errorf("all peers: %v after %v", got, time.Since(begun))
+		}
+		time.Sleep(time.Minute)
+		s := a.replica.Status()[1]
+		if s.Lag != 10 || s.LagFor < time.Minute || !s.Dialled.Connected {
+			t.Errorf("a peer with a full disk: %+v", s)
+		}
+		if got := c.replica.Problems(); len(got) == 0 || !strings.Contains(got[0], "no room") {
+			t.Errorf("the one with the full disk says %q", got)
+		}
+		c.mu.Lock()
+		c.full = nil
+		c.mu.Unlock()
+		w.await("equal tables", 20*time.Second, w.equal)
+		if got := a.replica.Await(t.Context(), revision, -1); len(got) != 2 {
+			t.Errorf("in the end %v have it", got)
+		}
+		w.await("no complaint", 20*time.Second, func() bool { return len(c.replica.Problems()) == 0 })
+		// What came of others has a revision of its own.
+		b.change(func() ([]affinity.Change, uint64) { return b.put(10, 20) })
+		w.await("equal tables", time.Second, w.equal)
+		if got := a.replica.Acked(a.Table().Revision()); len(got) != 2 {
+			t.Errorf("of a revision that is another's write: %v", got)
+		}
+	})
+}
+
+// TestOverflow: what a queue cannot hold is found by a round, at once.
+func TestOverflow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.start(newDesk("d2"), 1), w.start(newDesk("d1"), 1)
+		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 })
+		b.mu.Lock()
+		b.full = errors.New("no room")
+		b.mu.Unlock()
+		log, revision := a.put(0, 1000)
+		for range maxQueued/len(log) + 10 {
+			a.replica.Wrote(log, revision)
+		}
+		if s := a.replica.Status()[0]; !s.Dropped || s.Synced {
+			t.Fatalf("too many records wait: %+v", s)
+		}
+		if got := a.replica.Acked(revision); len(got) != 0 {
+			t.Errorf("%v have what was dropped", got)
+		}
+		b.mu.Lock()
+		b.full = nil
+		b.mu.Unlock()
+		w.await("equal tables", 20*time.Second, w.equal)
+		w.await("acknowledged", time.Second, func() bool { return len(a.replica.Acked(revision)) == 1 })
+	})
+}
+
+// TestRefusedRecords: a record that a peer cannot take holds nothing else up, and is not sent for ever.
+func TestRefusedRecords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		d := newDesk("d2")
+		d.refuse = func(c affinity.Change) error {
+			if c.Key == "site-0000007" {
+				return affinity.ErrNewerFormat
+			}
+			return nil
+		}
+		d.put(7, 8) // its own version stays
+		a, b := w.start(newDesk("d1"), 1), w.start(d, 1)
+		time.Sleep(time.Second)
+		revision := a.change(func() ([]affinity.Change, uint64) { return a.put(0, 100) })
+		w.await("acknowledged", time.Second, func() bool { return len(a.replica.Acked(revision)) == 1 })
+		if b.Table().Len() != 100 {
+			t.Errorf("%d tunnels", b.Table().Len())
+		}
+		s := b.replica.Status()[0]
+		want := []Refusal{{affinity.KindTunnel, "site-0000007", affinity.ErrNewerFormat.Error()}}
+		if !cmp.Equal(s.Refusals, want) || s.Refused != 1 || s.Problem == "" {
+			t.Errorf("refused %+v (%d), problem %q", s.Refusals, s.Refused, s.Problem)
+		}
+		time.Sleep(8 * time.Minute)
+		s = b.replica.Status()[0]
+		if s.Refused > 1 || s.Equal {
+			t.Errorf("after 8 minutes it was sent %d times, equal %t", s.Refused, s.Equal)
+		}
+		if n := a.replica.Status()[0].Rounds; n < 3 || n > 10 {
+			t.Errorf("%d rounds in 8 minutes of differing", n)
+		}
+	})
+}
+
+// TestMissed: what neither queue nor connecting brought over is found by the roots.
+func TestMissed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1)
+		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 && len(b.replica.Acked(0)) == 1 })
+		b.put(0, 5) // not handed on
+		took := w.await("equal tables", 20*time.Second, w.equal)
+		if took < 9*time.Second || took > 12*time.Second {
+			t.Errorf("found after %v", took)
+		}
+	})
+}
+
+// TestOldCopy: of a store that is older than what its peers remember nothing is taken.
+func TestOldCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a := w.start(newDesk("d1"), 5)
+		b := w.start(newDesk("d2"), 1)
+		w.await("synced", 10*time.Second, func() bool { return len(b.replica.Acked(0)) == 1 })
+		a.halt()
+		old := newDesk("d1")
+		old.put(0, 10)
+		c := w.start(old, 4)
+		select {
+		case peer := <-c.olds:
+			if peer != "d2" {
+				t.Errorf("%s remembers", peer)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("it does not hear of it")
+		}
+		time.Sleep(time.Minute)
+		if len(c.olds) > 0 {
+			t.Error("told twice")
+		}
+		if b.Table().Len() != 0 {
+			t.Errorf("%d tunnels of an old copy were taken", b.Table().Len())
+		}
+		if p := c.replica.Problems(); len(p) != 1 {
+			t.Errorf("it says %q", p)
+		}
+		// Refilled under a new store id, it is welcome.
+		c.halt()
+		fresh := newDesk("d1")
+		fresh.table = affinity.NewTable("another", 0)
+		f := w.start(fresh, 1)
+		w.await("synced", 10*time.Second, func() bool { return len(f.replica.Acked(0)) == 1 })
+	})
+}
+
+// TestAsk: questions go either way, and end.
+func TestAsk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cut[[2]string{"d2", "d1"}] = true
+		a, b := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1)
+		w.await("connected", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 })
+		for _, n := range []*node{a, b} {
+			other := map[string]string{"d1": "d2", "d2": "d1"}[n.name]
+			got, err := n.replica.Ask(t.Context(), other, []byte("how"))
+			if want := fmt.Sprintf("%s asks %s: how", n.name, other); err != nil || string(got) != want {
+				t.Errorf("%s: %q, %v; want %q", n.name, got, err, want)
+			}
+			if _, err := n.replica.Ask(t.Context(), other, []byte("fail")); err == nil || !strings.Contains(err.Error(), "it may not be") {
+				t.Errorf("%s: %v", n.name, err)
+			}
+		}
+		if _, err := a.replica.Ask(t.Context(), "d9", nil); !errors.Is(err, ErrNotConnected) {
+			t.Errorf("of nobody: %v", err)
+		}
+		for range 200 {
+			if _, err := a.replica.Ask(t.Context(), "d2", []byte("how")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
 }

@@ -32,7 +32,7 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 	l.r.mu.Lock()
 	l.p.hello.Records = begin.records
 	l.r.mu.Unlock()
-	if err := l.sendLeaves(ctx, begin); err != nil {
+	if err := l.descend(ctx, begin); err != nil {
 		return err
 	}
 	var part versions
@@ -68,28 +68,24 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 	}
 }
 
-// sendLeaves tells the sums of the groups that differ.
-func (l *link) sendLeaves(ctx context.Context, begin groups) error {
-	digest := l.r.o.Local.Digest()
-	var m leaves
-	for g, sum := range digest.GroupSums() {
-		if sum == begin.sums[g] {
-			continue
+// descend tells the source where sums differ, down to the leaves.
+func (l *link) descend(ctx context.Context, begin groups) error {
+	var nodes []uint32
+	for g, sum := range l.r.o.Local.Digest().GroupSums() {
+		if sum != begin.sums[g] {
+			nodes = append(nodes, uint32(g))
 		}
-		if len(m.groups) == maxGroups {
-			if err := l.write(ctx, m); err != nil {
-				return err
-			}
-			m.groups = nil
-		}
-		out := groupSums{group: uint16(g)}
-		for n, sum := range digest.LeafSums(g) {
-			out.sums[n] = begin.window.leaf(sum)
-		}
-		m.groups = append(m.groups, out)
 	}
-	m.last = true
-	return l.write(ctx, m)
+	for level := 1; ; level += 2 {
+		if err := l.sendSums(ctx, level, nodes, begin.window); err != nil || level == leafLevel {
+			return err
+		}
+		nodes = nil
+		err := l.differing(ctx, level+1, begin.window, func(_ int, node uint32, _ uint64, _ uint32) { nodes = append(nodes, node) })
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // answerPart says what is here in place of the source's versions, and sends what the source has not. It returns what is here.
@@ -107,7 +103,7 @@ func (l *link) answerPart(ctx context.Context, part versions, w window) (map[spo
 	for _, i := range list {
 		theirs, there := part.at[i.at]
 		switch {
-		case !there:
+		case !there, theirs != w.version(i.hash) && l.r.refuses(l.p, i.at): // what is refused is not asked for again
 			missing = append(missing, i)
 		case theirs != w.version(i.hash):
 			h, _ := t.Version(i.kind, i.key)

@@ -133,32 +133,26 @@ func expect[M message](ctx context.Context, l *link) (M, error) {
 // compare finds the leaves that differ: those that the sink has nothing in, those that this table has nothing in, and others.
 func (l *link) compare(ctx context.Context, w window) (mine, theirs *leafSet, both []uint32, err error) {
 	mine, theirs = new(leafSet), new(leafSet)
-	digest := l.r.o.Local.Digest()
-	for seen := 0; ; {
-		m, err := expect[leaves](ctx, l)
-		if err != nil {
+	one := func(level int, node uint32, ours uint64, sum uint32) {
+		switch {
+		case ours == 0:
+			theirs.addBelow(level, node)
+		case sum == 0:
+			mine.addBelow(level, node)
+		default:
+			both = append(both, node)
+		}
+	}
+	for level := 1; ; level += 2 {
+		both = nil
+		if err := l.differing(ctx, level, w, one); err != nil {
 			return nil, nil, nil, err
 		}
-		if seen += len(m.groups); seen > affinity.Groups {
-			return nil, nil, nil, errMore
-		}
-		for i := range m.groups {
-			g := &m.groups[i]
-			for n, sum := range digest.LeafSums(int(g.group)) {
-				leaf := uint32(g.group)*affinity.Group + uint32(n)
-				switch {
-				case w.leaf(sum) == g.sums[n]:
-				case sum == 0:
-					theirs.add(leaf)
-				case g.sums[n] == 0:
-					mine.add(leaf)
-				default:
-					both = append(both, leaf)
-				}
-			}
-		}
-		if m.last {
+		if level == leafLevel {
 			return mine, theirs, both, nil
+		}
+		if err := l.sendSums(ctx, level+1, both, w); err != nil {
+			return nil, nil, nil, err
 		}
 	}
 }

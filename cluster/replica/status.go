@@ -148,8 +148,10 @@ func (p *peer) lag(now time.Time) (records int, oldest time.Duration) {
 	}
 	if l := p.dialled.link; l != nil {
 		for _, s := range l.pending {
-			records += s.records
-			oldest = max(oldest, now.Sub(s.at))
+			if s.own {
+				records += s.records
+				oldest = max(oldest, now.Sub(s.at))
+			}
 		}
 	}
 	return records, oldest

@@ -7,17 +7,17 @@ import (
 	"tunneldirector/affinity"
 )
 
-// Most of a round's bytes are sums. So of a leaf's sum only 24 bits travel, of a version's hash 32, and each round takes them
+// Many of a round's bytes are sums. So of a node's sum only 24 bits travel, of a version's hash 32, and each round takes them
 // from another place of the 64 bits: two that are equal there by chance are found different by a later round.
 
 const (
-	leafBits   = 18       // affinity.Leaves is 1<<leafBits
-	leafBytes  = 3        // of a leaf's sum, and of a leaf's number
-	spotBytes  = 7        // of a spot
-	windows    = 6        // how many places there are
-	maxGroups  = 64       // in one Leaves
-	perMessage = 64 << 10 // bytes of a message that is one of several
-	noOrigin   = 255      // in Differ: nothing is there
+	leafBits   = 18              // affinity.Leaves is 1<<leafBits
+	leafBytes  = 3               // of a node's sum, and of a leaf's number
+	spotBytes  = 7               // of a spot
+	windows    = 6               // how many places there are
+	maxNodes   = perMessage / 27 // in one Sums
+	perMessage = 64 << 10        // bytes of a message that is one of several
+	noOrigin   = 255             // in Differ: nothing is there
 	bitmap     = affinity.Group / 8
 	maxOrigins = 64  // in one Differ
 	maxOrigin  = 400 // bytes of a director's name
@@ -34,7 +34,7 @@ func spotAt(leaf, key uint32) spot { return spot(leaf) | spot(key)<<leafBits }
 // A window is from where sums are taken.
 type window byte
 
-func (w window) leaf(sum uint64) uint32     { return uint32(sum>>(8*w)) & (1<<(8*leafBytes) - 1) }
+func (w window) node(sum uint64) uint32     { return uint32(sum>>(8*w)) & (1<<(8*leafBytes) - 1) }
 func (w window) version(hash uint64) uint32 { return uint32(hash >> (8 * w)) }
 
 type (
@@ -44,14 +44,15 @@ type (
 		records uint64 // of the source's table
 		sums    [affinity.Groups]uint64
 	}
-	// leaves are the sums of some groups.
-	leaves struct {
-		last   bool
-		groups []groupSums
+	// sums are those of the children of some nodes, in order.
+	sums struct {
+		level byte // of the children
+		last  bool
+		nodes []nodeSums
 	}
-	groupSums struct {
-		group uint16
-		sums  [affinity.Group]uint32
+	nodeSums struct {
+		node     uint32
+		children [fanOut]uint32
 	}
 	// lack asks for all in some leaves.
 	lack struct{ leaves *leafSet }
@@ -80,7 +81,7 @@ type (
 )
 
 func (groups) kind() kind  { return kindGroups }
-func (leaves) kind() kind  { return kindLeaves }
+func (sums) kind() kind    { return kindSums }
 func (lack) kind() kind    { return kindLack }
 func (entries) kind() kind { return kindEntries }
 func (differ) kind() kind  { return kindDiffer }
@@ -103,29 +104,39 @@ func (r *reader) groups() groups {
 	return m
 }
 
-func (m leaves) append(b []byte) []byte {
-	b = append(b, flag(m.last))
-	for i := range m.groups {
-		b = appendNumber(b, uint64(m.groups[i].group), 2)
-		for _, s := range m.groups[i].sums {
+func (m sums) append(b []byte) []byte {
+	b = append(b, flag(m.last), m.level)
+	before := uint32(0)
+	for i := range m.nodes {
+		n := &m.nodes[i]
+		b = binary.AppendUvarint(b, uint64(n.node-before))
+		before = n.node
+		for _, s := range n.children {
 			b = appendNumber(b, uint64(s), leafBytes)
 		}
 	}
 	return b
 }
 
-func (r *reader) leaves() leaves {
-	m := leaves{last: r.flag()}
-	for len(r.b) > 0 {
-		g := groupSums{group: uint16(r.number(2))}
-		for i := range g.sums {
-			g.sums[i] = uint32(r.number(leafBytes))
-		}
-		if g.group >= affinity.Groups || r.bad {
+func (r *reader) sums() sums {
+	m := sums{last: r.flag(), level: r.byte()}
+	if m.level < 1 || m.level > leafLevel {
+		r.bad = true
+		return m
+	}
+	node := uint64(0)
+	for first := true; len(r.b) > 0; first = false {
+		gap := r.uvarint()
+		node += gap
+		if r.bad || gap == 0 && !first || gap >= affinity.Leaves || node >= uint64(nodesAt(int(m.level)-1)) {
 			r.bad = true
 			break
 		}
-		m.groups = append(m.groups, g)
+		n := nodeSums{node: uint32(node)}
+		for i := range n.children {
+			n.children[i] = uint32(r.number(leafBytes))
+		}
+		m.nodes = append(m.nodes, n)
 	}
 	return m
 }

@@ -23,7 +23,7 @@ const (
 	kindQuestion
 	kindAnswer
 	kindGroups
-	kindLeaves
+	kindSums
 	kindLack
 	kindEntries
 	kindDiffer
@@ -34,7 +34,7 @@ const (
 	mayIgnore kind = 0x80
 )
 
-var kindNames = [kinds]string{"other", "hello", "refused", "ping", "delta", "ack", "question", "answer", "groups", "leaves", "lack", "entries", "differ", "want", "done"}
+var kindNames = [kinds]string{"other", "hello", "refused", "ping", "delta", "ack", "question", "answer", "groups", "sums", "lack", "entries", "differ", "want", "done"}
 
 func (k kind) String() string {
 	if k < kinds {
@@ -153,8 +153,8 @@ func decode(k kind, body []byte) (message, error) {
 		m = answer{r.uvarint(), r.flag(), r.rest()}
 	case kindGroups:
 		m = r.groups()
-	case kindLeaves:
-		m = r.leaves()
+	case kindSums:
+		m = r.sums()
 	case kindLack:
 		m = r.lack()
 	case kindEntries:

@@ -52,6 +52,7 @@ type Beater struct {
 	faults *fault.Book
 	raise  func() error        // see raise; nil: the sender has no thread of its own
 	sleep  func(time.Duration) // see sleep
+	slack  time.Duration       // see listening
 
 	seq        atomic.Uint64
 	said       atomic.Pointer[word]
@@ -83,7 +84,7 @@ func New(o Options) *Beater {
 		o.Now = time.Now
 	}
 	b := &Beater{
-		o: o, start: o.Now().UnixNano(), faults: fault.New(o.Log), raise: raise, sleep: sleep,
+		o: o, start: o.Now().UnixNano(), faults: fault.New(o.Log), raise: raise, sleep: sleep, slack: o.Interval,
 		told: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	if o.Sleep != nil {

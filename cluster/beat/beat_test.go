@@ -57,9 +57,8 @@ func (s *set) start(name string, host int, now func() time.Time, change ...func(
 	m := cluster.Member{Name: name, Rank: host, Role: cluster.RoleBoth, Beats: []netip.AddrPort{addrOf(host, 0), addrOf(host, 1)}}
 	b := New(Options{
 		Self: m, Conns: []net.PacketConn{s.net.listen(m.Beats[0]), s.net.listen(m.Beats[1])}, Ring: s.ring, Now: now,
-		Log: slog.New(slog.DiscardHandler),
+		Sleep: time.Sleep, Log: slog.New(slog.DiscardHandler),
 	})
-	b.raise, b.sleep = func() error { return nil }, time.Sleep
 	for _, f := range change {
 		f(b)
 	}

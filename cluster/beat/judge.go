@@ -24,10 +24,9 @@ type judge struct {
 }
 
 func newJudge(b *Beater) *judge {
-	period := b.o.Interval / 2
 	return &judge{
 		b: b, peers: map[string]*peer{},
-		clock: listening{period: period, slack: 2 * period, settle: b.o.Interval, last: time.Now()},
+		clock: listening{period: b.o.Interval / 2, slack: b.slack, settle: b.o.Interval, last: time.Now()},
 	}
 }
 

@@ -98,6 +98,15 @@ func (d *director) complains(part string) {
 
 func (d *director) addr() string { return d.own.String() }
 
+func poked(d *director) bool {
+	select {
+	case <-d.Changed():
+		return true
+	default:
+		return false
+	}
+}
+
 func TestThreeDirectors(t *testing.T) {
 	t.Parallel()
 	ring := newRing(t)
@@ -111,9 +120,7 @@ func TestThreeDirectors(t *testing.T) {
 	if m := a.Members()[1]; m.Rank != 3 || m.Role != cluster.RoleBoth || m.Stream.Port() != 7462 || len(m.Beats) != 1 || m.Leaving {
 		t.Errorf("a knows of c: %+v", m)
 	}
-	select {
-	case <-a.Changed():
-	default:
+	if !poked(a) {
 		t.Error("a was not poked")
 	}
 
@@ -130,9 +137,11 @@ func TestThreeDirectors(t *testing.T) {
 		}
 		return l[1].Leaving
 	})
+	poked(a) // for that
 	if err := <-left; err != nil {
 		t.Error(err)
 	}
+	until(t, "a is poked when c is gone", func() bool { return poked(a) })
 	a.knows("b")
 	b.knows("a")
 	c.stop()
@@ -274,25 +283,35 @@ func TestInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, keys := range [][][]byte{
+	done := make(chan struct{})
+	defer close(done)
+	go func() { // the race detector tells whether it is disturbed
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				texts(ring.GetKeys())
+			}
+		}
+	}()
+	rings := [][][]byte{
 		{key(1), key(2), key(3)}, {key(2), key(3), key(4)}, {key(9), key(3), key(2)}, {key(5)}, {key(6), key(5), key(7)}, {key(7), key(6)},
-	} {
-		before := ring.GetKeys()
-		kept := strings.Join(texts(before), " ")
+		{key(1), key(2), key(3), key(4)}, {key(1), key(4)},
+	}
+	for i := range 100 * len(rings) {
+		keys := rings[i%len(rings)]
 		if err := install(ring, keys); err != nil {
 			t.Fatal(err)
 		}
 		has := ring.GetKeys()
 		if len(has) != len(keys) || string(has[0]) != string(keys[0]) {
-			t.Errorf("ring %v, want %v", texts(has), texts(keys))
+			t.Fatalf("ring %v, want %v", texts(has), texts(keys))
 		}
 		for _, k := range keys {
 			if index(has, k) < 0 {
-				t.Errorf("ring %v has no %v", texts(has), k[0])
+				t.Fatalf("ring %v has no %v", texts(has), k[0])
 			}
-		}
-		if got := strings.Join(texts(before), " "); got != kept {
-			t.Errorf("what a reader has was changed from %s to %s", kept, got)
 		}
 	}
 }
@@ -315,6 +334,27 @@ func TestOpenRefuses(t *testing.T) {
 		o.Log = slog.New(slog.DiscardHandler)
 		if _, err := Open(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+func TestResolve(t *testing.T) {
+	for _, tt := range []struct{ entry, want string }{
+		{"192.0.2.1", "192.0.2.1:7463"},
+		{"192.0.2.1:99", "192.0.2.1:99"},
+		{"2001:db8::1", "[2001:db8::1]:7463"},
+		{"[2001:db8::1]", "[2001:db8::1]:7463"},
+		{"[2001:db8::1]:99", "[2001:db8::1]:99"},
+		{"192.0.2.1:70000", ""},
+		{"192.0.2.1:http", ""},
+		{"", ""},
+	} {
+		addrs, err := resolve(t.Context(), tt.entry, 7463)
+		switch {
+		case tt.want == "" && err == nil:
+			t.Errorf("%q is %v", tt.entry, addrs)
+		case tt.want != "" && (err != nil || len(addrs) != 1 || addrs[0].String() != tt.want):
+			t.Errorf("%q is %v (%v), want %s", tt.entry, addrs, err, tt.want)
 		}
 	}
 }

@@ -65,7 +65,7 @@ func (g *Gossip) joinAll(ctx context.Context, members bool) bool {
 		})
 	}
 	tasks.Wait()
-	return len(g.addrs()) > 0 || len(targets) == 0
+	return len(g.addrs()) > 0 || len(g.o.Join) == 0
 }
 
 // joining is the key of faults of a join.

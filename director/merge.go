@@ -185,6 +185,9 @@ func (x *tx) tookRealServer(old *affinity.RealServer, name string) func() {
 
 func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) {
 	p, ok := x.t.Pin(g)
+	if ok && x.t.NeedsMending(p) {
+		x.d.sweep.again = true // it names what died, and was forgotten, while directors could not talk
+	}
 	if !ok || p.Primary == old.Primary {
 		return
 	}

@@ -250,6 +250,14 @@ func (x *tx) birth(name, cause string) bool {
 	return true
 }
 
+// bearUnprobed takes a real server for alive where nobody probes.
+func (x *tx) bearUnprobed(name string) {
+	_, exists := x.t.RealServer(name)
+	if life, ok := x.t.LifeOf(name); exists && x.d.o.Prober == nil && (!ok || !life.Alive) {
+		x.birth(name, "nobody probes")
+	}
+}
+
 // watchTargets tells the prober whom to probe, if that is not what it does.
 func (d *Director) watchTargets() {
 	if d.o.Prober == nil {

@@ -180,6 +180,7 @@ func (x *tx) tookRealServer(old *affinity.RealServer, name string) func() {
 		case old != nil && lostAddress(old, next):
 			x.retire(name, "its address was changed")
 		}
+		x.bearUnprobed(name)
 	}
 }
 
@@ -247,12 +248,12 @@ func (d *Director) noteCuts(v cluster.View) {
 
 // noteSibling keeps the loser of two placements that two directors made while they could not talk.
 func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.Change) {
-	theirs, err := affinity.DecodePin(c.Value)
-	if err != nil || mine.Primary == 0 || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 {
+	gap, was := x.d.joint.cuts[from]
+	if !was || mine.Primary == 0 || mine.Header.Stamp <= gap.from || gap.to != 0 && mine.Header.Stamp > gap.to {
 		return
 	}
-	gap, was := x.d.joint.cuts[from]
-	if !was || mine.Header.Stamp <= gap.from || gap.to != 0 && mine.Header.Stamp > gap.to || theirs.Header.Stamp <= gap.from {
+	theirs, err := affinity.DecodePin(c.Value)
+	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || theirs.Header.Stamp <= gap.from {
 		return
 	}
 	lost, won := mine, theirs.Header

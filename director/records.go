@@ -113,9 +113,7 @@ func (x *tx) putRealServer(rs *affinity.RealServer) affinity.Result {
 		x.retire(next.Name, "its address was changed")
 	}
 	x.event("real-server", next.Name, func(e *api.Event) { e.Why = "put" })
-	if life, ok := x.t.LifeOf(next.Name); x.d.o.Prober == nil && (!ok || !life.Alive) {
-		x.birth(next.Name, "nobody probes")
-	}
+	x.bearUnprobed(next.Name)
 	x.d.sweep.roomAppeared = true
 	return affinity.Result{Changed: true, Created: !exists}
 }

@@ -332,7 +332,7 @@ func importPage(p *console.Page, sum api.Summary, notSent int) {
 		n    int
 		what string
 	}{
-		{sum.Refused, "refused by the director"}, {sum.Untold, "of them without a line of their own here"}, {notSent, "with faults in the file, not sent"}, {sum.Unplaced, "accepted without a real server that has room"},
+		{sum.Refused, "refused by the director"}, {sum.Untold, "of them without a line of their own here"}, {notSent, "with faults in the file, not sent"}, {sum.Unplaced, "accepted without a real server that has room"}, {sum.Pending, "accepted, to be placed by the director that assigns"},
 		{sum.Kept, "not named by the file but kept"}, {sum.Newer, "pushed by others meanwhile, left alone"}, {sum.Unanswered, "of unknown fate: import them again"},
 	} {
 		if x.n > 0 {

@@ -38,6 +38,7 @@ type Summary struct {
 	Untold     int      `json:"untold,omitempty" doc:"of the refused ones, those without a line of their own: the first 10,000 have one"`
 	Unanswered int      `json:"unanswered,omitempty" doc:"read, but it is not known whether they are durable: send them again"`
 	Unplaced   int      `json:"unplaced" doc:"accepted without a real server that has room"`
+	Pending    int      `json:"pending,omitempty" doc:"accepted, and to be placed by the director that assigns"`
 	Warned     int      `json:"warned,omitempty"`
 	Revision   string   `json:"revision"`
 	Seconds    float64  `json:"seconds"`

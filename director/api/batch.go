@@ -263,7 +263,11 @@ func (s *Summary) count(deletes bool, res affinity.Result) {
 	default:
 		s.Unchanged++
 	}
-	if !deletes && res.Pin.Primary == 0 {
+	switch {
+	case deletes || res.Pin.Primary != 0:
+	case res.Pin.Header.Format == 0:
+		s.Pending++
+	default:
 		s.Unplaced++
 	}
 }

@@ -80,6 +80,7 @@ func New(d Director, o Options) *Server {
 	s.registerStatus()
 	s.registerSeen()
 	s.registerCluster()
+	s.registerTable()
 	s.serveOpenAPI()
 	return s
 }

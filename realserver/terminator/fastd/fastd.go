@@ -48,31 +48,32 @@ type Terminator struct {
 }
 
 // New returns a terminator. It touches nothing.
-func New(opts Options) *Terminator { return &Terminator{opts: opts, seen: history{}} }
+func New(opts Options) *Terminator {
+	return &Terminator{opts: opts, seen: history{lives: map[string]*life{}}}
+}
 
 // Tunnels lists peers that have a tunnel, by key. fastd counts payload only, so Last does not move by its keepalives.
 func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
-	s, err := t.status(ctx)
+	now := time.Now()
+	t.list = t.list[:0]
+	t.seen.begin()
+	s, err := t.status(ctx, func(key []byte, p *peer) {
+		l := t.seen.look(now, key, p)
+		at, known := p.endpoint()
+		if l == nil || !known {
+			return
+		}
+		t.list = append(t.list, agent.Tunnel{
+			Peer: l.key, Local: terminator.OnlyVIP(t.opts.VIPs, at.Addr()), Endpoint: at, Subnets: t.subnets(l.key, p.Name), Since: l.since, Last: l.last,
+			Rx: p.Connection.Statistics.Rx.Bytes, Tx: p.Connection.Statistics.Tx.Bytes,
+		})
+	})
 	if err != nil {
 		return nil, err
 	}
+	t.seen.end()
 	_ = t.sweep(s.pid) // a directory that cannot be used says so when it is needed; fastd is none the worse for it
-	now := time.Now()
-	t.seen.look(now, s.Peers)
-	tunnels := t.list[:0]
-	for key, p := range s.Peers {
-		l, ok := t.seen[key]
-		at, known := p.endpoint()
-		if !ok || !known {
-			continue
-		}
-		tunnels = append(tunnels, agent.Tunnel{
-			Peer: key, Local: terminator.OnlyVIP(t.opts.VIPs, at.Addr()), Endpoint: at, Subnets: t.subnets(key, p.Name), Since: l.since, Last: l.last,
-			Rx: p.Connection.Statistics.Rx.Bytes, Tx: p.Connection.Statistics.Tx.Bytes,
-		})
-	}
-	t.list = tunnels
-	return tunnels, nil
+	return t.list, nil
 }
 
 func (t *Terminator) subnets(key, name string) []netip.Prefix {
@@ -115,11 +116,11 @@ const handshakes = 15 * time.Second
 
 // ready sees that the peer is known and has no tunnel, or a fresh one.
 func (t *Terminator) ready(ctx context.Context, in agent.Inherited) (fresh bool, err error) {
-	s, err := t.status(ctx)
+	s, err := t.status(ctx, nil)
 	if err != nil {
 		return false, err
 	}
-	p, ok := s.Peers[in.Peer]
+	p, ok := s.Peers.all[in.Peer]
 	switch {
 	case !ok:
 		return false, fmt.Errorf("peer %s is not configured: %w", in.Peer, terminator.ErrWait)
@@ -136,11 +137,11 @@ func (t *Terminator) ready(ctx context.Context, in agent.Inherited) (fresh bool,
 // Release clears the peer: fastd forgets its tunnel, sends nothing more to the site, and answers what comes from there with a
 // handshake. fastd has no way to tell the site.
 func (t *Terminator) Release(ctx context.Context, in agent.Inherited) error {
-	s, err := t.status(ctx)
+	s, err := t.status(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("release %s: %w", in.ID, err)
 	}
-	if p := s.Peers[in.Peer]; p.Connection == nil {
+	if p := s.Peers.all[in.Peer]; p.Connection == nil {
 		return nil // it is not there
 	}
 	if t.opts.Clear == "" {
@@ -159,14 +160,15 @@ func (t *Terminator) Accept(context.Context, bool) error {
 
 // Work is one process with one thread.
 func (t *Terminator) Work(ctx context.Context) (terminator.Work, error) {
-	s, err := t.status(ctx)
+	found := map[string]bool{}
+	s, err := t.status(ctx, func(_ []byte, p *peer) { found[string(p.Interface)] = true })
 	if err != nil {
 		return terminator.Work{}, err
 	}
 	if s.pid == 0 {
 		return terminator.Work{}, errors.New("the process of fastd is in a PID namespace that cannot be seen into")
 	}
-	w := terminator.Work{Processes: []int{s.pid}, Devices: s.devices(), Threads: 1}
+	w := terminator.Work{Processes: []int{s.pid}, Devices: s.devices(found), Threads: 1}
 	for _, vip := range t.opts.VIPs {
 		w.Sockets = append(w.Sockets, netip.AddrPortFrom(vip, t.opts.Port))
 	}

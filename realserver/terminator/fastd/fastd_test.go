@@ -84,12 +84,14 @@ func TestTunnels(t *testing.T) {
 // TestHistory: a tunnel's age is told in milliseconds; its start is to stay what it was.
 func TestHistory(t *testing.T) {
 	start := time.Date(2030, 1, 1, 0, 0, 0, 0, time.UTC)
-	h := history{}
+	h := history{lives: map[string]*life{}}
 	at := func(now, age time.Duration, rx uint64) life {
 		c := &connection{Established: age.Milliseconds()}
 		c.Statistics.Rx.Bytes = rx
-		h.look(start.Add(now), map[string]peer{"k": {Connection: c}, "other": {}})
-		return h["k"]
+		h.begin()
+		l := *h.look(start.Add(now), []byte("k"), &peer{Connection: c})
+		h.end()
+		return l
 	}
 	first := at(time.Minute, time.Minute, 5)
 	if !first.since.Equal(start) || !first.last.Equal(start) {
@@ -104,7 +106,11 @@ func TestHistory(t *testing.T) {
 	if l := at(4*time.Minute, time.Second, 6); !l.since.Equal(start.Add(4*time.Minute - time.Second)) {
 		t.Errorf("another tunnel: %+v", l)
 	}
-	if h.look(start, map[string]peer{"k": {}}); len(h) > 0 {
+	h.begin()
+	if h.look(start, []byte("k"), &peer{}) != nil {
+		t.Error("a peer without a connection has a tunnel")
+	}
+	if h.end(); len(h.lives) > 0 {
 		t.Error("a tunnel that is gone is not forgotten")
 	}
 }
@@ -253,16 +259,23 @@ func FuzzParse(f *testing.F) {
 	f.Add(document)
 	f.Add(`{"peers":{"k":{"address":"[fe80::1%eth0]:1","connection":{"established":-9223372036854775808}}}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		s, err := parse(strings.NewReader(text))
+		s, err := parse(strings.NewReader(text), nil)
+		h, n := history{lives: map[string]*life{}}, 0
+		_, other := parse(strings.NewReader(text), func(key []byte, p *peer) {
+			h.look(time.Now(), key, p)
+			n++
+		})
+		if (err == nil) != (other == nil) || err == nil && n < len(s.Peers.all) {
+			t.Fatalf("%d peers and %v, one by one %d and %v", len(s.Peers.all), err, n, other)
+		}
 		if err != nil {
 			return
 		}
-		history{}.look(time.Now(), s.Peers)
-		for _, p := range s.Peers {
+		for _, p := range s.Peers.all {
 			if at, ok := p.endpoint(); ok && !at.IsValid() {
 				t.Fatalf("endpoint %s of %q", at, p.Address)
 			}
 		}
-		_ = s.devices()
+		_ = s.devices(map[string]bool{})
 	})
 }

@@ -1,6 +1,7 @@
 package fastd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,10 +29,44 @@ const (
 
 // A status is what fastd writes to whoever connects, as far as it matters (fastd's src/status.c).
 type status struct {
-	Interface iface           `json:"interface"`
-	Peers     map[string]peer `json:"peers"` // by key; disabled ones are not there
+	Interface iface `json:"interface"`
+	Peers     roll  `json:"peers"`
 
 	pid int // who writes it; 0: not known
+}
+
+// A roll is the peers by key; disabled ones are not there.
+type roll struct {
+	all  map[string]peer             // nil: what was said has no peers
+	each func(key []byte, has *peer) // takes them instead, each good until it returns; nil: all has them
+}
+
+func (r *roll) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	if begin, err := dec.ReadToken(); err != nil || begin.Kind() != '{' {
+		return cmp.Or(err, errors.New("its peers are no object"))
+	}
+	r.all = map[string]peer{}
+	var key []byte
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadValue()
+		if err != nil {
+			return err
+		}
+		if key, err = jsontext.AppendUnquote(key[:0], name); err != nil {
+			return err
+		}
+		var p peer
+		if err := json.UnmarshalDecode(dec, &p); err != nil {
+			return err
+		}
+		if r.each != nil {
+			r.each(key, &p)
+		} else {
+			r.all[string(key)] = p
+		}
+	}
+	_, err := dec.ReadToken()
+	return err
 }
 
 type peer struct {
@@ -72,7 +107,7 @@ func (i *iface) UnmarshalJSON(b []byte) error {
 }
 
 // endpoint is where the peer is; false if that is not known ("any").
-func (p peer) endpoint() (netip.AddrPort, bool) {
+func (p *peer) endpoint() (netip.AddrPort, bool) {
 	at, err := netip.ParseAddrPort(p.Address)
 	if err != nil || !at.IsValid() {
 		return netip.AddrPort{}, false
@@ -80,19 +115,15 @@ func (p peer) endpoint() (netip.AddrPort, bool) {
 	return netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), true
 }
 
-// devices are all that fastd has.
-func (s *status) devices() []string {
-	found := map[string]bool{}
-	for _, p := range s.Peers {
-		found[string(p.Interface)] = true
-	}
+// devices are all that fastd has: its own and those of peers.
+func (s *status) devices(found map[string]bool) []string {
 	found[string(s.Interface)] = true
 	delete(found, "")
 	return slices.Sorted(maps.Keys(found))
 }
 
-// status asks fastd.
-func (t *Terminator) status(ctx context.Context) (*status, error) {
+// status asks fastd. each takes the peers; nil: they are in the status.
+func (t *Terminator) status(ctx context.Context, each func([]byte, *peer)) (*status, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var d net.Dialer
@@ -105,7 +136,7 @@ func (t *Terminator) status(ctx context.Context) (*status, error) {
 	}
 	defer c.Close()
 	defer context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })()
-	s, err := parse(c)
+	s, err := parse(c, each)
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx) // and not that a deadline passed which nobody asked for
 	}
@@ -119,9 +150,9 @@ func (t *Terminator) status(ctx context.Context) (*status, error) {
 }
 
 // parse reads one document and the end after it.
-func parse(r io.Reader) (*status, error) {
+func parse(r io.Reader, each func([]byte, *peer)) (*status, error) {
 	limited := &io.LimitedReader{R: r, N: maxStatus + 1}
-	var s status
+	s := status{Peers: roll{each: each}}
 	// Peers are named by files, whose names are bytes. That names differ is not looked for: fastd's do, and it takes a set of them.
 	err := json.UnmarshalRead(limited, &s, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	switch {
@@ -129,7 +160,7 @@ func parse(r io.Reader) (*status, error) {
 		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
 	case err != nil:
 		return nil, fmt.Errorf("its status cannot be read: %w", err)
-	case s.Peers == nil:
+	case s.Peers.all == nil:
 		return nil, errors.New("what it says is not a status: it has no peers")
 	}
 	return &s, nil

@@ -62,8 +62,8 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 func (d *Driver) look(ctx context.Context) (look, error) {
 	d.mu.Lock()
 	d.dirty = false // an event that comes while charon lists is about what it may have listed already
-	s := seen{known: d.known, best: map[string][]best{}, look: look{
-		at: time.Now(), sas: map[string][]session{}, begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
+	s := seen{known: d.known, best: make(map[string][]best, len(d.known)), look: look{
+		at: time.Now(), sas: make(map[string][]session, len(d.last.sas)), begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
 	}}
 	d.mu.Unlock()
 	if s.suites == nil {
@@ -85,7 +85,9 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	l := s.look
 	l.tunnels = make([]agent.Tunnel, 0, len(s.best))
 	lives := make(map[string][]life, len(s.best))
-	for _, peer := range slices.Sorted(maps.Keys(s.best)) {
+	peers := slices.AppendSeq(make([]string, 0, len(s.best)), maps.Keys(s.best))
+	slices.Sort(peers)
+	for _, peer := range peers {
 		for _, b := range s.best[peer] {
 			if len(s.best[peer]) > 1 {
 				b.tunnel.Peer = terminator.NameAt(peer, b.tunnel.Endpoint)

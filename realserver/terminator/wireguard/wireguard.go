@@ -192,7 +192,7 @@ func (t *Terminator) Accept(context.Context, bool) error {
 
 // Work is the device, its sockets and, in user space, its process.
 func (t *Terminator) Work(ctx context.Context) (terminator.Work, error) {
-	d, err := read(ctx, t.dev)
+	d, err := t.dev.each(ctx, func(*peer) {})
 	if err != nil {
 		return terminator.Work{}, fmt.Errorf("read WireGuard device %s: %w", t.opts.Device, err)
 	}

@@ -33,3 +33,5 @@ func (c *clock) read() time.Time {
 
 // set puts the wall off by whole seconds.
 func (c *clock) set(off time.Duration) { c.off.Store(int64(off / time.Second)) }
+
+func (c *clock) offset() time.Duration { return time.Duration(c.off.Load()) * time.Second }

@@ -1,0 +1,77 @@
+package sim
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestSimulation lives through as many histories as SIM_SEEDS says, or through the one of SIM_SEED.
+func TestSimulation(t *testing.T) {
+	first, count := uint64(1), uint64(20)
+	if n, err := strconv.ParseUint(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
+		count = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("SIM_FIRST"), 10, 64); err == nil {
+		first = n
+	}
+	if n, err := strconv.ParseUint(os.Getenv("SIM_SEED"), 10, 64); err == nil {
+		first, count = n, 1
+	}
+	for seed := first; seed < first+count; seed++ {
+		t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { live(t, seed) })
+		})
+	}
+}
+
+// live is one history: everything begins, goes wrong for a while, and heals.
+func live(t *testing.T, seed uint64) {
+	w := newWorld(t, seed)
+	defer w.end()
+	h := &history{w: w}
+	h.begin()
+	h.trouble()
+	h.heal()
+	if t.Failed() {
+		return
+	}
+	h.settle()
+	w.check()
+	if !t.Failed() {
+		w.checkKept()
+	}
+	if testing.Verbose() {
+		w.report()
+	}
+}
+
+// report says what there was.
+func (w *world) report() {
+	x, o := w.witness, w.oracle
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var apart, inside time.Duration
+	for _, d := range o.apart {
+		apart = max(apart, d)
+	}
+	for _, d := range o.inside {
+		inside = max(inside, d)
+	}
+	w.t.Logf("%s s, %d directors, %d things happened, %d pushes acknowledged, moved while up: %v, packets asked about %d, a tunnel's two directions apart: %v at most at a stretch, %v in all, %v inside partitions",
+		w.elapsed(), len(w.nodes), len(w.told), len(x.acks), x.causes, o.asked, o.worst, apart, inside)
+}
+
+func words(list []netip.Addr) (out []string) {
+	for _, a := range list {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

@@ -6,7 +6,9 @@ import (
 	"iter"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"testing"
+	"time"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
@@ -62,4 +64,49 @@ func BenchmarkPush(b *testing.B) {
 		}
 		push(batch)
 	}
+}
+
+// BenchmarkMerge takes 20,000 tunnels and their pins from another director.
+func BenchmarkMerge(b *testing.B) {
+	const n = 20_000
+	var records []affinity.Change
+	t := affinity.NewTable("x", 0)
+	h := affinity.Header{Stamp: affinity.NewStamp(time.Now(), 0), Origin: "d2", Format: affinity.Format}
+	t.PutService(&affinity.Service{Header: h, Name: "ipsec", Num: 1, VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.10")}, Match: []affinity.Match{{Proto: 50}}})
+	t.PutTenant(&affinity.Tenant{Header: h, Covers: []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10")}})
+	for i := range affinity.Index(2) {
+		name := fmt.Sprintf("rs%d", i+1)
+		t.PutRealServer(&affinity.RealServer{Header: h, Name: name, Host: name, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{198, 51, 100, byte(i + 1)})}, Services: []string{"ipsec"}, Weight: 1})
+		t.SetLife(&affinity.Life{Header: h, RealServer: name, Incarnation: 1, Index: i + 1, Alive: true})
+	}
+	first, _ := t.Take()
+	for i := range n {
+		tun := site(i)
+		tun.Header, tun.Created = h, h.Stamp
+		t.PutTunnel(tun)
+		t.SetPin(affinity.Pin{Header: h, Group: tun.GroupID(), Primary: affinity.Index(1 + i%2), Backup: affinity.Index(2 - i%2), Since: h.Stamp})
+	}
+	records, _ = t.Take()
+	b.ReportAllocs()
+	for b.Loop() {
+		d, err := Open(b.Context(), load(b, nothing{}), Options{Name: "d1", Plane: nothing{}, Host: &machine{}, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			b.Fatal(err)
+		}
+		d.assigns = false
+		for part := range slices.Chunk(slices.Concat(first, records), 1000) {
+			m := &merge{from: "d2", done: make(chan error, 1)}
+			for _, c := range part {
+				m.records = append(m.records, affinity.Change{Kind: c.Kind, Key: c.Key, Value: c.Value})
+			}
+			d.merge(b.Context(), []*merge{m})
+			if err := <-m.done; err != nil {
+				b.Fatal(err)
+			}
+		}
+		if d.Table().Len() != n || d.Table().Unplaced() != 0 {
+			b.Fatalf("%d tunnels, %d unplaced", d.Table().Len(), d.Table().Unplaced())
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/tunnel")
 }

@@ -192,11 +192,22 @@ func (b *book) find(t agent.Inherited) (entry, bool) {
 func (b *book) changed(seq uint64) ([]entry, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var out []entry
-	for e := since(&b.up, seq); e != nil; e = e.Next() {
+	first, n := since(&b.up, seq), 0
+	for e := first; e != nil; e = e.Next() {
+		n++
+	}
+	out := make([]entry, 0, n)
+	for e := first; e != nil; e = e.Next() {
 		out = append(out, *e.Value.(*entry))
 	}
 	return out, b.seq
+}
+
+// last is the number of the last change.
+func (b *book) last() uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seq
 }
 
 // since is the first element of a list that changed after seq.

@@ -184,8 +184,12 @@ func before(a, b *job) bool {
 func (q *queue) look(now time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	changed, seq := q.book.changed(q.seq)
-	q.seq = seq
+	var changed []entry
+	if len(q.jobs) == 0 { // at rest each minute all tunnels change
+		q.seq = q.book.last()
+	} else {
+		changed, q.seq = q.book.changed(q.seq)
+	}
 	found := indexOf(changed)
 	var steps []agent.Step
 	for _, j := range q.jobs {

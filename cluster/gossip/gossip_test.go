@@ -299,7 +299,7 @@ func TestInstall(t *testing.T) {
 		{key(1), key(2), key(3)}, {key(2), key(3), key(4)}, {key(9), key(3), key(2)}, {key(5)}, {key(6), key(5), key(7)}, {key(7), key(6)},
 		{key(1), key(2), key(3), key(4)}, {key(1), key(4)},
 	}
-	for i := range 100 * len(rings) {
+	for i := range 1000 * len(rings) {
 		keys := rings[i%len(rings)]
 		if err := install(ring, keys); err != nil {
 			t.Fatal(err)

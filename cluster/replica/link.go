@@ -46,9 +46,10 @@ type sent struct {
 }
 
 const (
-	inFlight    = 4   // deltas that are not acknowledged
+	inFlight    = 8   // deltas that are not acknowledged
 	inRound     = 256 // messages of a round that are not answered
-	inQuestions = 64  // questions that are not answered
+	maxMerge    = 2 * maxRecords
+	inQuestions = 64 // questions that are not answered
 )
 
 func newLink(r *Replica, p *peer, conn net.Conn, source bool) *link {
@@ -264,7 +265,7 @@ func (l *link) write(ctx context.Context, m message) error {
 	return context.Cause(ctx)
 }
 
-// merge has the local table take the peer's records over, one delta after the other.
+// merge has the local table take the peer's records over.
 func (l *link) merge(ctx context.Context) error {
 	for {
 		var d delta
@@ -273,13 +274,30 @@ func (l *link) merge(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		}
-		if err := l.mergeOne(ctx, d.records); err != nil {
+		seqs, records := l.gather(d)
+		if err := l.mergeAll(ctx, records); err != nil {
 			return nil // ctx has ended
 		}
-		if err := l.write(ctx, ack{d.seq}); err != nil {
-			return err
+		for _, seq := range seqs {
+			if err := l.write(ctx, ack{seq}); err != nil {
+				return err
+			}
 		}
 	}
+}
+
+// gather puts deltas that wait already together: a commit of many records costs little more than one of few.
+func (l *link) gather(first delta) (seqs []uint64, records []affinity.Change) {
+	seqs, records = []uint64{first.seq}, first.records
+	for len(records) < maxMerge {
+		select {
+		case d := <-l.deltas:
+			seqs, records = append(seqs, d.seq), append(records, d.records...)
+		default:
+			return seqs, records
+		}
+	}
+	return seqs, records
 }
 
 const (
@@ -287,8 +305,8 @@ const (
 	maxRetry   = 10 * time.Second
 )
 
-// mergeOne tries until the records are in, or ctx ends.
-func (l *link) mergeOne(ctx context.Context, records []affinity.Change) error {
+// mergeAll tries until the records are in, or ctx ends.
+func (l *link) mergeAll(ctx context.Context, records []affinity.Change) error {
 	for pause := firstRetry; ; pause = min(2*pause, maxRetry) {
 		err := l.r.o.Local.Merge(ctx, l.p.name, records)
 		if ctx.Err() != nil {

@@ -49,6 +49,8 @@ func commands(env *console.Env) []*cli.Command {
 		serviceCommand(env),
 		tenantCommand(env),
 		applyCommand(env),
+		exportCommand(env),
+		importCommand(env),
 		repinCommand(env),
 		rebalanceCommand(env),
 		freezeCommand(env),

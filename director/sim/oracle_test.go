@@ -57,12 +57,14 @@ func (o *oracle) look() {
 	}
 	inside := now.Sub(o.trouble) < together
 	for i := range sampled {
-		tun, ok := able[0].proc.d.Table().Tunnel(tunnelID(i))
-		if !ok {
+		in, out := able[o.r.IntN(len(able))], able[o.r.IntN(len(able))]
+		t := in.proc.d.Table()
+		tun, ok := t.Tunnel(tunnelID(i))
+		if !ok || len(t.Contested(tun)) > 0 {
+			delete(o.streak, tunnelID(i))
 			continue
 		}
 		o.asked++
-		in, out := able[o.r.IntN(len(able))], able[o.r.IntN(len(able))]
 		a, b := in.kernel.incoming(tun), out.kernel.outgoing(tun)
 		switch {
 		case a == b || a == "" || b == "":

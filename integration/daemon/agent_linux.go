@@ -31,6 +31,12 @@ func NewAuthority(dir string) (*Authority, error) {
 	return &Authority{a, dir}, err
 }
 
+// OpenAuthority takes one that `director cluster init` made; the files that it certifies are put into a directory.
+func OpenAuthority(authority, dir string) (*Authority, error) {
+	a, err := ca.Read(authority)
+	return &Authority{a, dir}, err
+}
+
 // issue makes somebody's files and names them as configuration files do.
 func (a *Authority) issue(role ca.Role, name string) (string, error) {
 	i, err := a.ca.Issue(role, name, time.Now(), 24*time.Hour)
@@ -41,14 +47,20 @@ func (a *Authority) issue(role ca.Role, name string) (string, error) {
 	return fmt.Sprintf("{cert: %s, key: %s, ca: %s}", f.Cert, f.Key, f.CA), err
 }
 
-// Settings are a director's, who is to hear agents: more of its node file.
+// Settings are a director's, who is to hear agents: more of its node file. Of several the name is the title.
 func (a *Authority) Settings(l *lab.Lab, director string) (string, error) {
 	tls, err := a.issue(ca.RoleDirector, director)
-	return fmt.Sprintf("agents: {listen: [%q], tls: %s}\n", agentsAt(l), tls), err
+	on := l.Director
+	for _, d := range l.Directors {
+		if d.Title == director {
+			on = d
+		}
+	}
+	return fmt.Sprintf("agents: {listen: [%q], tls: %s}\n", agentsAt(on), tls), err
 }
 
-func agentsAt(l *lab.Lab) string {
-	return netip.AddrPortFrom(l.Director.RS.Addrs[0], AgentPort).String()
+func agentsAt(d *lab.Director) string {
+	return netip.AddrPortFrom(d.RS.Addrs[0], AgentPort).String()
 }
 
 // An Agent is the agent's program on one of a lab's real servers.
@@ -100,8 +112,12 @@ func NewAgent(l *lab.Lab, rs *lab.RealServer, a *Authority, o AgentOptions) (*Ag
 		return nil, err
 	}
 	dir := filepath.Join(o.Dir, rs.Name)
+	var directors []string
+	for _, d := range l.Directors {
+		directors = append(directors, agentsAt(d))
+	}
 	text := fmt.Sprintf(`host: %s
-directors: [%q]
+directors: ["%s"]
 tls: %s
 state_dir: %s
 adopt: %s
@@ -114,7 +130,7 @@ real_servers:
     protocols: [%s]
     terminator: %s
 %s
-`, o.Host, agentsAt(l), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)
+`, o.Host, strings.Join(directors, `", "`), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)
 	file := filepath.Join(o.Dir, rs.Name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure the agent of %s: %w", rs.Name, err)

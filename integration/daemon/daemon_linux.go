@@ -22,8 +22,11 @@ type Options struct {
 	Data   string    // data directory; "": in Dir
 	Log    io.Writer // what it writes; nil: nowhere
 
-	Plane    string // default xdp
-	Settings string // more of the node file, in YAML
+	On       *lab.Director // default: the lab's first
+	Plane    string        // default xdp
+	Settings string        // more of the node file, in YAML
+	NodeFile string        // the whole node file, in YAML; it names the default socket, and none of the above matters
+	Records  string        // the whole records file, in YAML; then Service names what it has
 	Service  VirtualService
 }
 
@@ -36,7 +39,10 @@ type VirtualService struct {
 	Check     string   // of the real servers, as a records file has it: "none", "{udp: 500}"
 }
 
-func (o *Options) complete() {
+func (o *Options) complete(l *lab.Lab) {
+	if o.On == nil {
+		o.On = l.Director
+	}
 	if o.Data == "" {
 		o.Data = filepath.Join(o.Dir, "data")
 	}
@@ -71,34 +77,54 @@ const socket = "tunneldirector/api.sock" // below the machine's /run
 
 // New writes the configuration.
 func New(l *lab.Lab, o Options) (*Daemon, error) {
-	o.complete()
+	o.complete(l)
+	if o.NodeFile == "" {
+		o.NodeFile = nodeFile(l, o)
+	}
+	if o.Records == "" {
+		o.Records = records(l, o.Service)
+	}
 	d := &Daemon{lab: l, opts: o}
-	err := os.WriteFile(d.file("director.yaml"), []byte(nodeFile(l, o)), 0o644)
+	err := os.WriteFile(d.file("director.yaml"), []byte(o.NodeFile), 0o644)
 	if err == nil {
-		err = os.WriteFile(d.file("records.yaml"), []byte(records(l, o.Service)), 0o644)
+		err = os.WriteFile(d.file("records.yaml"), []byte(o.Records), 0o644)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("configure the director: %w", err)
 	}
-	if err := l.Director.Sysctl(map[string]string{
-		"ipv4/conf/" + l.Director.RS.Name + "/arp_ignore": "1", // towards real servers it must not answer ARP for a VIP
+	if err := o.On.Sysctl(map[string]string{
+		"ipv4/conf/" + o.On.RS.Name + "/arp_ignore": "1", // towards real servers it must not answer ARP for a VIP
 		"ipv4/ip_forward": "1", "ipv6/conf/all/forwarding": "1", // what the plane and the filter let through would leave
 	}); err != nil {
 		return nil, err
 	}
-	d.Client, err = api.NewClient(api.ClientOptions{Socket: filepath.Join(l.Director.RunDir(), socket)})
+	d.Client, err = api.NewClient(api.ClientOptions{Socket: filepath.Join(o.On.RunDir(), socket)})
 	return d, err
 }
 
 func (d *Daemon) file(name string) string { return filepath.Join(d.opts.Dir, name) }
 
+// Config is the director's node file, On is where it runs.
+func (d *Daemon) Config() string    { return d.file("director.yaml") }
+func (d *Daemon) On() *lab.Director { return d.opts.On }
+
+// Launch starts the daemon and does not wait until it is ready.
+func (d *Daemon) Launch() error {
+	d.p = d.lab.Command(d.opts.On.Namespace, d.opts.Binary, "run", "--config", d.file("director.yaml"))
+	d.p.Cmd.Stdout, d.p.Cmd.Stderr = d.opts.Log, d.opts.Log
+	return d.p.Start()
+}
+
 // Start starts the daemon and waits until it says that it is ready.
 func (d *Daemon) Start(ctx context.Context) error {
-	d.p = d.lab.Command(d.lab.Director.Namespace, d.opts.Binary, "run", "--config", d.file("director.yaml"))
-	d.p.Cmd.Stdout, d.p.Cmd.Stderr = d.opts.Log, d.opts.Log
-	if err := d.p.Start(); err != nil {
+	if err := d.Launch(); err != nil {
 		return err
 	}
+	return d.Ready(ctx)
+}
+
+// Ready waits until the daemon says that it is ready.
+func (d *Daemon) Ready(ctx context.Context) error {
 	return d.Until(ctx, func() error {
 		if err := d.alive(); err != nil {
 			return final{err}
@@ -134,6 +160,24 @@ func (d *Daemon) Kill() error {
 	return nil
 }
 
+// Signal sends the daemon a signal.
+func (d *Daemon) Signal(sig os.Signal) error {
+	if err := d.alive(); err != nil {
+		return err
+	}
+	return d.p.Cmd.Process.Signal(sig)
+}
+
+// Ended waits for the daemon to end by itself, until ctx ends, and returns how it did.
+func (d *Daemon) Ended(ctx context.Context) error {
+	select {
+	case <-d.p.Done():
+		return d.p.Wait()
+	case <-ctx.Done():
+		return fmt.Errorf("the director has not ended: %w", context.Cause(ctx))
+	}
+}
+
 // Uninstall takes all that a stopped daemon left out of the kernel; the table on disk stays.
 func (d *Daemon) Uninstall() error {
 	_, err := d.Command("uninstall", "--config", d.file("director.yaml"), "--yes")
@@ -143,7 +187,7 @@ func (d *Daemon) Uninstall() error {
 // Command runs the director's command line on the director's machine and returns what it printed.
 func (d *Daemon) Command(args ...string) (string, error) {
 	var out, faults bytes.Buffer
-	p := d.lab.Command(d.lab.Director.Namespace, d.opts.Binary, args...)
+	p := d.lab.Command(d.opts.On.Namespace, d.opts.Binary, args...)
 	p.Cmd.Stdout, p.Cmd.Stderr = &out, &faults
 	if err := p.Run(); err != nil {
 		return out.String(), fmt.Errorf("director %s: %w: %s", args[0], err, bytes.TrimSpace(faults.Bytes()))

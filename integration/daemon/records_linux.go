@@ -15,8 +15,12 @@ const Service = "wireguard"
 
 // nodeFile is what is local to the director.
 func nodeFile(l *lab.Lab, o Options) string {
-	d := l.Director
-	return fmt.Sprintf(`name: director1
+	d := o.On
+	name := "director1"
+	if len(l.Directors) > 1 {
+		name = d.Title
+	}
+	return fmt.Sprintf(`name: %s
 data_dir: %s
 plane: %s
 interfaces:
@@ -26,10 +30,11 @@ interfaces:
 api:
   socket: {path: /run/%s}
 %s
-`, o.Data, o.Plane, d.Sites.Name, d.RS.Name, d.Inner.Name, socket, o.Settings)
+`, name, o.Data, o.Plane, d.Sites.Name, d.RS.Name, d.Inner.Name, socket, o.Settings)
 }
 
-// records are what an operator applies.
+// records are what an operator applies. Of several directors the first is to hold the first VIP, the second the next one and the first
+// gateway, and so on: each is the others' reserve.
 func records(l *lab.Lab, s VirtualService) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `services:
@@ -38,11 +43,11 @@ func records(l *lab.Lab, s VirtualService) string {
     protocols: [%s]
     method: %s
     unknown: %s
-tenants:
+%stenants:
   - name: default
     covers: [%s]
-real_servers:
-`, s.Name, list(l.VIPs), strings.Join(s.Protocols, ", "), s.Method, s.Unknown, list(lab.Covers[:len(l.VIPs)]))
+%sreal_servers:
+`, s.Name, list(l.VIPs), strings.Join(s.Protocols, ", "), s.Method, s.Unknown, prefer(l), list(lab.Covers[:len(l.VIPs)]), gateways(l))
 	for _, r := range l.RealServers {
 		fmt.Fprintf(&b, `  - name: %s
     host: host%d
@@ -52,6 +57,39 @@ real_servers:
 `, r.Name, r.Index, list(r.DR.Addrs), s.Name, s.Check)
 	}
 	return b.String()
+}
+
+// prefer are the VIPs' preference lists, where there are several directors.
+func prefer(l *lab.Lab) string {
+	if len(l.Directors) == 1 {
+		return ""
+	}
+	var words []string
+	for i, a := range l.VIPs {
+		words = append(words, fmt.Sprintf("%q: [%s]", a, strings.Join(Preferred(l, i), ", ")))
+	}
+	return "    prefer: {" + strings.Join(words, ", ") + "}\n"
+}
+
+// gateways are the tenant's, where there are several directors.
+func gateways(l *lab.Lab) string {
+	if len(l.Directors) == 1 {
+		return ""
+	}
+	text := "    gateways:\n"
+	for i, a := range l.Gateways {
+		text += fmt.Sprintf("      - {address: %q, prefer: [%s]}\n", a, strings.Join(Preferred(l, i+1), ", "))
+	}
+	return text
+}
+
+// Preferred are the directors that VIP number i is preferably with, and gateway number i-1.
+func Preferred(l *lab.Lab, i int) []string {
+	var names []string
+	for n := range l.Directors {
+		names = append(names, l.Directors[(n+i)%len(l.Directors)].Title)
+	}
+	return names
 }
 
 func list[T interface{ String() string }](values []T) string {

@@ -57,6 +57,9 @@ func (n *Namespace) Capture(p Port) (*Capture, error) {
 	return c, nil
 }
 
+// Outlet is the other end of a port's cable, in the switch: there a Capture sees what XDP forwards, too.
+func (p Port) Outlet() Port { return Port{Name: p.outlet} }
+
 // Close ends it.
 func (c *Capture) Close() error {
 	c.closing.Store(true)

@@ -285,6 +285,9 @@ func (t *Table) VIPs() []netip.Addr {
 	return slices.Compact(out)
 }
 
+// Crowded tells whether any key is wanted by more than one tunnel.
+func (t *Table) Crowded() bool { return t.endpoints.crowded.Len()+t.subnets.crowded.Len() > 0 }
+
 // ContestedCount is how many keys are wanted by tunnels of more than one group.
 func (t *Table) ContestedCount() int { return t.contested(t.endpoints) + t.contested(t.subnets) }
 

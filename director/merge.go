@@ -158,6 +158,9 @@ func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
 	}
 	x.event("tunnel-put", id, nil)
 	return func() {
+		if !x.assigns && !x.t.Crowded() {
+			return
+		}
 		next, alive = x.t.Tunnel(id) // a later record of the batch may have changed it
 		if !alive {
 			return

@@ -250,49 +250,6 @@ func TestALoopThatDoesNotTurnIsHung(t *testing.T) {
 	})
 }
 
-func TestWhoIsForgotten(t *testing.T) {
-	inBubble(t, []string{"a", "b", "c"}, func(s *set) {
-		only := func(members ...cluster.Member) {
-			s.nodes["a"].SetMembers(members)
-			s.after(time.Second)
-		}
-		known := func(name string, want bool, why string) {
-			t.Helper()
-			if _, got := s.nodes["a"].View().Peer(name); got != want {
-				t.Errorf("%s is known: %t, want %t: %s", name, got, want, why)
-			}
-		}
-		b, c := s.nodes["b"].member, s.nodes["c"].member
-		only(c)
-		s.sees("a", "a", "b", "c") // it is heard, whatever gossip says
-
-		s.nodes["c"].Say(cluster.Beat{Ready: true, Leaving: true})
-		s.after(time.Second)
-		s.end("c")
-		only()
-		known("c", false, "its last beats said that it leaves")
-
-		s.end("b")
-		only()
-		s.sees("a", "a")
-		s.after(58 * time.Minute)
-		known("b", true, "it is dead for less than an hour")
-		s.after(2 * time.Minute)
-		known("b", false, "it is dead for more than an hour")
-
-		only(b, c)
-		b.Leaving = true
-		only(b, c)
-		known("b", true, "gossip names it")
-		s.pokes()
-		only(c)
-		known("b", false, "gossip said that it leaves")
-		if got := s.pokes(); got != "a" {
-			t.Errorf("poked: %q", got)
-		}
-	})
-}
-
 // post sends a datagram to a director from elsewhere.
 func (s *set) post(from, to int, data []byte) {
 	s.t.Helper()
@@ -405,34 +362,6 @@ func TestClocks(t *testing.T) {
 		s.meet()
 		s.after(time.Second)
 		s.sees("a", "a", "b")
-	})
-}
-
-func TestAStarvedReceiver(t *testing.T) {
-	inBubble(t, []string{"a"}, func(s *set) {
-		j := newJudge(New(Options{Self: cluster.Member{Name: "x"}, Conns: s.nodes["a"].o.Conns, Ring: s.ring, Log: slog.New(slog.DiscardHandler)}))
-		j.adopt([]cluster.Member{{Name: "b", Beats: []netip.AddrPort{addrOf(2, 0)}}})
-		j.hear(event{beat: cluster.Beat{From: "b", Start: 1, Seq: 1}, wall: time.Now()})
-		now := time.Now()
-		j.turn(now.Add(time.Hour))
-		if j.draining != 0 || !j.peers["b"].alive {
-			t.Error("an hour in which it did not run counts")
-		}
-		for i := range 12 {
-			j.turn(now.Add(time.Hour + time.Duration(i+1)*j.clock.period))
-		}
-		if j.draining != 2 || !j.peers["b"].alive {
-			t.Errorf("of %d sockets it asks whether they are empty; b is alive: %t", j.draining, j.peers["b"].alive)
-		}
-		j.hear(event{drained: true})
-		j.hear(event{beat: cluster.Beat{From: "b", Start: 1, Seq: 2}, path: 1, wall: time.Now()})
-		if !j.peers["b"].alive {
-			t.Error("b is dead before all sockets are empty")
-		}
-		j.hear(event{path: 1, drained: true})
-		if !j.peers["b"].alive {
-			t.Error("b is dead, although a heartbeat was in a socket")
-		}
 	})
 }
 

@@ -102,6 +102,9 @@ func (s *sock) WriteTo(data []byte, to net.Addr) (int, error) {
 	if stuck {
 		s.mu.Lock()
 		left := time.Until(s.write)
+		if s.write.IsZero() {
+			left = time.Hour
+		}
 		s.mu.Unlock()
 		time.Sleep(left)
 		return 0, os.ErrDeadlineExceeded

@@ -83,8 +83,8 @@ func (p *peer) take(b cluster.Beat, path int, wall time.Time, at mark, trusted b
 	news = news || !w.up
 	w.seq, w.heard, w.mark, w.up = b.Seq, wall, at, true
 	p.heard = wall
-	if !p.alive {
-		p.alive, p.since, news = true, wall, true
+	if !p.alive { // nor was the path up
+		p.alive, p.since = true, wall
 	}
 	if b.Start == p.beat.Start && b.Seq <= p.beat.Seq {
 		return news // it came on another path before

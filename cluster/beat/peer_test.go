@@ -62,6 +62,15 @@ func TestLost(t *testing.T) {
 	if a, b := p.lost(p.paths[0]), p.lost(p.paths[1]); a != 0 || math.Abs(b-0.75) > 0.02 {
 		t.Errorf("lost %v on the whole path and %v on one that loses three of four", a, b)
 	}
+	for range 64 {
+		for i := range p.paths {
+			p.take(cluster.Beat{Start: 1, Seq: p.beat.Seq + 1 - uint64(i)}, i, wall, mark{}, true)
+		}
+	}
+	p.take(cluster.Beat{Start: 1, Seq: p.beat.Seq + 1}, 0, wall, mark{}, true)
+	if a, b := p.lost(p.paths[0]), p.lost(p.paths[1]); a != 0 || b != 0 {
+		t.Errorf("lost %v and %v, when the newest is a moment later on one path", a, b)
+	}
 	p.take(cluster.Beat{Start: 1, Seq: 5000}, 0, wall, mark{}, true)
 	if a, b := p.lost(p.paths[0]), p.lost(p.paths[1]); a != 63./64 || b != 1 {
 		t.Errorf("lost %v and %v after a gap", a, b)

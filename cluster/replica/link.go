@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -93,7 +94,7 @@ func (l *link) talk(ctx context.Context) error {
 		return nil
 	}
 	if err := l.enter(h); err != nil {
-		l.refuse(err)
+		l.refuse(ctx, err)
 		return err
 	}
 	l.work.Go(func() error { return l.merge(ctx) })
@@ -149,11 +150,22 @@ func (l *link) stop(why error) {
 	}
 }
 
-// refuse tells the peer why it is not spoken with.
-func (l *link) refuse(err error) {
+// refuse tells the peer why it is not spoken with, and lets it close.
+func (l *link) refuse(ctx context.Context, err error) {
 	var no *refusal
 	if errors.As(err, &no) {
-		_ = l.stream.write(refused{Why: no.why[:min(len(no.why), maxOrigin)], OldCopy: no.old}) // it is closed next
+		why := strings.ToValidUTF8(no.why[:min(len(no.why), maxOrigin)], "")
+		if l.stream.write(refused{Why: why, OldCopy: no.old}) == nil {
+			linger(ctx)
+		}
+	}
+}
+
+// linger gives the reader time to end: what the peer said last tells more than a write that failed, or closes in order.
+func linger(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(time.Second):
 	}
 }
 
@@ -259,8 +271,10 @@ func (l *link) ping(ctx context.Context) error {
 
 // write sends a message. Once ctx has ended that is no error any more.
 func (l *link) write(ctx context.Context, m message) error {
-	if err := l.stream.write(m); err != nil && ctx.Err() == nil {
-		return fmt.Errorf("send %v to %s: %w", m.kind(), l.p.name, err)
+	if err := l.stream.write(m); err != nil {
+		if linger(ctx); ctx.Err() == nil {
+			return fmt.Errorf("send %v to %s: %w", m.kind(), l.p.name, err)
+		}
 	}
 	return context.Cause(ctx)
 }

@@ -54,6 +54,19 @@ func TestApplyAllOfAService(t *testing.T) {
 	}
 }
 
+// Who is to hold an address is applied, and goes when the file says it no more.
+func TestApplyPreferences(t *testing.T) {
+	w := newWorld(t)
+	const site = "services:\n- {name: a, vips: [192.0.2.1], protocols: [esp]PREFER}\n" +
+		"tenants:\n- {name: default, covers: [100.64.0.0/10]GATEWAYS}\n"
+	full := strings.NewReplacer("PREFER", ", prefer: {192.0.2.1: [d1, d2]}", "GATEWAYS", ", gateways: [{address: 198.51.100.1, prefer: [d2, d1]}, {address: 198.51.100.2}]").Replace(site)
+	w.feed(full, "apply", "-").Exits(console.ExitOK, "created    service a", "created    tenant default")
+	w.feed(full, "apply", "-").Exits(console.ExitOK, "unchanged  service a", "unchanged  tenant default")
+	w.run("service", "list", "--json").Exits(console.ExitOK, `"prefer":{"192.0.2.1":["d1","d2"]}`)
+	w.run("tenant", "list", "--json").Exits(console.ExitOK, `"gateways":[{"address":"198.51.100.1","prefer":["d2","d1"]},{"address":"198.51.100.2"}]`)
+	w.feed(strings.NewReplacer("PREFER", "", "GATEWAYS", "").Replace(site), "apply", "-").Exits(console.ExitOK, "changed    service a", "changed    tenant default")
+}
+
 // A VIP may move from one service to another in one file, whatever their order.
 func TestApplyMovesVIPs(t *testing.T) {
 	w := newWorld(t)

@@ -39,7 +39,7 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 		out = append(out, r)
 	}
 	for _, n := range f.Tenants {
-		w := api.Tenant{Name: orWord(n.Name, "default"), Covers: texts(n.Covers)}
+		w := wireTenant(n)
 		r := record{what: "tenant " + w.Name, want: w, put: func(ctx context.Context) (api.Changed, error) { return c.PutTenant(ctx, w) }}
 		for _, h := range tenants {
 			if h.Name == w.Name {
@@ -62,8 +62,23 @@ func (a *applier) records(ctx context.Context, f config.Records) ([]record, erro
 }
 
 func wireService(s affinity.Service) api.Service {
-	return api.Service{Name: s.Name, VIPs: texts(s.VIPs), Protocols: texts(s.Match), Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String(),
+	w := api.Service{Name: s.Name, VIPs: texts(s.VIPs), Protocols: texts(s.Match), Method: s.Method.String(), Unknown: s.Unknown.String(), Policy: s.Policy.String(),
 		Learn: s.Learn, MaxUnavailable: s.MaxUnavailable}
+	for a, names := range s.Prefer {
+		if w.Prefer == nil {
+			w.Prefer = map[string][]string{}
+		}
+		w.Prefer[a.String()] = names
+	}
+	return w
+}
+
+func wireTenant(n affinity.Tenant) api.Tenant {
+	w := api.Tenant{Name: orWord(n.Name, "default"), Covers: texts(n.Covers)}
+	for _, a := range n.Gateways {
+		w.Gateways = append(w.Gateways, api.Gateway{Address: a.String(), Prefer: n.Prefer[a]})
+	}
+	return w
 }
 
 func wireRealServer(s affinity.RealServer) api.RealServer {

@@ -13,6 +13,9 @@ import (
 func metricsHandler(d Director, log *slog.Logger) http.Handler {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(newCollector(d, log))
+	if c, ok := d.(Cluster); ok {
+		reg.MustRegister(newClusterCollector(c, log))
+	}
 	return promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn), ErrorHandling: promhttp.ContinueOnError})
 }
 

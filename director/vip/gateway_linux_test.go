@@ -19,14 +19,14 @@ import (
 // announced are the interfaces of dir on whose other end an announcement of each address is heard while f runs.
 func announced(t *testing.T, dir spaces.Space, ends map[string]spaces.Space, addrs []netip.Addr, f func()) map[netip.Addr]string {
 	t.Helper()
-	heard := map[string]chan [][]byte{}
+	heard := map[string]func() [][]byte{}
 	for name, far := range ends {
 		far.Do(func() { heard[name] = listen(t, "eth0") })
 	}
 	f()
 	out := map[netip.Addr]string{}
 	for name := range ends {
-		frames := <-heard[name]
+		frames := heard[name]()
 		mac := dir.Link(name).Attrs().HardwareAddr
 		for _, a := range addrs {
 			b, err := frame(a, mac)

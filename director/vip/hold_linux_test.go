@@ -35,14 +35,14 @@ func TestHold(t *testing.T) {
 	onLink(site, "198.51.100.1/32")
 	onLink(site, "2001:db8:1::1/128")
 
-	var heard chan [][]byte
+	var heard func() [][]byte
 	site.Do(func() { heard = listen(t, "eth0") })
 	ch, err := h.Hold(t.Context(), w, Held{VIPs: both})
 	want := []Address{{vip4, "lo"}, {vip6, "tun0"}}
 	if err != nil || !ch.Built || ch.FilterAdded != 2 || !slices.Equal(ch.AddressesAdded, want) {
 		t.Fatalf("changed %+v (%v), want the filter built and %v", ch, err, want)
 	}
-	frames := <-heard
+	frames := heard()
 	for _, v := range both {
 		l, err := net.InterfaceByName("tun0")
 		must(t, err)
@@ -101,14 +101,13 @@ func source(s spaces.Space, dst string) (src string) {
 	return src
 }
 
-// listen collects frames for 300 ms.
-func listen(t *testing.T, ifname string) chan [][]byte {
+// listen collects frames until it is asked for them, and a little longer.
+func listen(t *testing.T, ifname string) (heard func() [][]byte) {
 	t.Helper()
 	ifi, err := net.InterfaceByName(ifname)
 	must(t, err)
 	c, err := packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
 	must(t, err)
-	must(t, c.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
 	out := make(chan [][]byte, 1)
 	go func() {
 		defer c.Close()
@@ -123,7 +122,11 @@ func listen(t *testing.T, ifname string) chan [][]byte {
 			frames = append(frames, b[:n])
 		}
 	}()
-	return out
+	return func() [][]byte {
+		t.Helper()
+		must(t, c.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+		return <-out
+	}
 }
 
 // Why IPv6 VIPs are not on lo: nobody would answer for them.

@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -116,7 +117,8 @@ func (r role) tell(b *Beater) {
 }
 
 func burn() {
-	for {
+	for n := new(atomic.Uint64); ; {
+		n.Add(1)
 	}
 }
 

@@ -162,8 +162,9 @@ func FuzzOpen(f *testing.F) {
 	f.Add(datagram)
 	f.Add(datagram[:20])
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if _, err := s.open(data); err == nil && !bytes.Equal(data, datagram) {
-			t.Error("what nobody sealed was opened")
+		// Each process that fuzzes has sealed this once.
+		if plain, err := s.open(data); err == nil && string(plain) != "beat" {
+			t.Errorf("what nobody sealed was opened: %q", plain)
 		}
 	})
 }

@@ -1,0 +1,247 @@
+package cluster
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"tunneldirector/integration/daemon"
+	"tunneldirector/integration/lab"
+)
+
+// patience is how long a test may take, one of SOAK apart.
+const patience = 5 * time.Minute
+
+var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
+
+// long tells whether tests are to run in full length.
+func long() bool { return os.Getenv("SOAK") != "" }
+
+// TestMain builds the programs under test.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *programs != "" || os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	dir, err := os.MkdirTemp("", "programs-")
+	if err == nil {
+		*programs = dir
+		args := []string{"build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver"}
+		if os.Getenv("CLUSTER_BENCH") != "" { // figures are those of the programs as they are shipped
+			args = append(args[:1], args[2:]...)
+		}
+		var out []byte
+		if out, err = exec.Command("go", args...).CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs:", err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// A rig is a lab with several directors at work, WireGuard, and an agent on each real server.
+type rig struct {
+	*testing.T
+	*lab.Lab
+	d         []*daemon.Daemon // d1, d2 ...
+	agents    map[*lab.RealServer]*daemon.Agent
+	authority *daemon.Authority
+	dir       string
+	ctx       context.Context
+}
+
+// with is the rig for a part of a test.
+func (r *rig) with(t *testing.T) *rig {
+	one := *r
+	one.T = t
+	return &one
+}
+
+// newRig prepares a rig; newLab is next.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		absent(t, "root, for network namespaces")
+	}
+	limit := patience
+	if long() {
+		limit = time.Hour
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return &rig{T: t, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
+}
+
+// newLab builds the lab. Its real servers are made right by their agents' program, and so hold the virtual IPs.
+func (r *rig) newLab(o lab.Options) {
+	r.Helper()
+	o.Logger = slog.New(slog.NewTextHandler(r.Output(), nil))
+	if o.Prepare == nil && !o.Bare {
+		o.Prepare = r.prepare
+	}
+	l, err := lab.New(context.WithoutCancel(r.ctx), o)
+	if err != nil {
+		r.Fatal(err)
+	}
+	r.Lab = l
+	r.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			r.Errorf("close the lab: %v", err)
+		}
+	})
+}
+
+// prepare configures a real server's agent, and lets it make the host right.
+func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
+	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{
+		Binary: filepath.Join(*programs, "realserver"), Dir: r.dir, Log: r.log(rs.Name),
+		More: "    cpu_ceiling: 100%", // the cores are those of all: what others do is not to make a terminator full
+	})
+	if err != nil {
+		return err
+	}
+	r.agents[rs] = a
+	_, err = a.Command("apply", "--config", a.Config())
+	return err
+}
+
+// members configures the directors as members of one cluster.
+func (r *rig) members(more func(d *lab.Director) daemon.Membership, o daemon.Options) {
+	r.Helper()
+	for _, d := range r.Directors {
+		r.member(d, more(d), o)
+	}
+}
+
+func (r *rig) member(d *lab.Director, m daemon.Membership, o daemon.Options) *daemon.Daemon {
+	r.Helper()
+	settings, err := r.authority.Member(r.Lab, d, m)
+	r.must("certify a director", err)
+	o.On, o.Settings = d, settings+o.Settings
+	return r.director(o)
+}
+
+// director adds a director.
+func (r *rig) director(o daemon.Options) *daemon.Daemon {
+	r.Helper()
+	o.Binary, o.Dir, o.Log = filepath.Join(*programs, "director"), filepath.Join(r.dir, o.On.Title), r.log(o.On.Title)
+	r.must("make a directory", os.MkdirAll(o.Dir, 0o755))
+	d, err := daemon.New(r.Lab, o)
+	r.must("configure a director", err)
+	r.d = append(r.d, d)
+	return d
+}
+
+// launch starts all directors at once, and waits until all are ready.
+func (r *rig) launch(all ...*daemon.Daemon) {
+	r.Helper()
+	for _, d := range all {
+		r.must("start a director", d.Launch())
+	}
+	for _, d := range all {
+		r.must("wait until "+d.On().Title+" is ready", d.Ready(r.ctx))
+	}
+}
+
+// tunnels applies the records by the first director, pushes each site's tunnel by another one, and brings all up.
+func (r *rig) tunnels() {
+	r.Helper()
+	r.must("apply", r.d[0].Apply(r.ctx))
+	for _, rs := range r.RealServers {
+		r.must("start an agent", r.agents[rs].Start())
+	}
+	r.settle()
+	for i, s := range r.Sites {
+		r.must("push", r.d[i%len(r.d)].Push(r.ctx, s))
+	}
+	r.must("establish", r.Establish(r.ctx))
+	for _, d := range r.d {
+		r.must("hear the agents", d.Heard(r.ctx, len(r.Sites), r.RealServers...))
+	}
+}
+
+func (r *rig) must(act string, err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatalf("%s: %v", act, err)
+	}
+}
+
+// until waits up to so long for a state.
+func (r *rig) until(d time.Duration, what string, ask func() error) {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(r.ctx, d)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			r.Fatalf("%s: waited %v: %v", what, d, err)
+		}
+	}
+}
+
+// rest lets packets flow for a while: the wires have no virtual time.
+func (r *rig) rest(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-r.ctx.Done():
+	}
+}
+
+// log is where a process writes to: the test's output, each line with a name before it.
+func (r *rig) log(name string) io.Writer { return &lines{to: r.Output(), name: name} }
+
+type lines struct {
+	to   io.Writer
+	name string
+
+	mu   sync.Mutex // guards rest
+	rest []byte
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rest = append(l.rest, b...)
+	for {
+		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
+		if !whole {
+			return len(b), nil
+		}
+		if _, err := fmt.Fprintf(l.to, "%s | %s\n", l.name, line); err != nil {
+			return 0, err
+		}
+		l.rest = rest
+	}
+}
+
+// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
+func absent(t *testing.T, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatal("missing here: " + what)
+	}
+	t.Skip("missing here: " + what)
+}

@@ -134,7 +134,7 @@ func (x *tx) take(from string, c affinity.Change) (then func(), err error) {
 	case affinity.KindRealServer:
 		return x.tookRealServer(rs, c.Key), nil
 	case affinity.KindPin:
-		x.tookPin(pin, affinity.GroupID(c.Key))
+		return x.tookPin(pin, affinity.GroupID(c.Key)), nil
 	case affinity.KindLife:
 		x.tookLife(c.Key)
 	case affinity.KindService:
@@ -187,17 +187,35 @@ func (x *tx) tookRealServer(old *affinity.RealServer, name string) func() {
 	}
 }
 
-func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) {
+func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) (then func()) {
 	p, ok := x.t.Pin(g)
-	if ok && x.t.NeedsMending(p) {
+	if !ok {
+		return func() { x.keepPlaced(old, g) }
+	}
+	if x.t.NeedsMending(p) {
 		x.d.sweep.again = true // it names what died, and was forgotten, while directors could not talk
 	}
-	if !ok || p.Primary == old.Primary {
+	if p.Primary != old.Primary {
+		x.event(pinKind(old, p), groupName(g), func(e *api.Event) {
+			e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()
+		})
+	}
+	return nil
+}
+
+// keepPlaced gives a group the placement back that another director has deleted: its tunnels were deleted on one side of a
+// partition, and put again on the other.
+func (x *tx) keepPlaced(old affinity.Pin, g affinity.GroupID) {
+	tunnels := x.t.PlacedBy(g)
+	if _, placed := x.t.Pin(g); placed || len(tunnels) == 0 || !x.assigns {
 		return
 	}
-	x.event(pinKind(old, p), groupName(g), func(e *api.Event) {
-		e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()
-	})
+	if old.Primary != 0 {
+		x.pin(old)
+	}
+	for _, tun := range tunnels {
+		x.ensurePlaced(tun)
+	}
 }
 
 // tookLife tells of an incarnation that another director began or ended.

@@ -162,18 +162,20 @@ func (w *world) unsettled() string {
 		}
 	}
 	t := first.proc.d.Table()
-	if n := t.Unplaced(); n > 0 {
-		return fmt.Sprintf("%d tunnels are unplaced", n)
-	}
-	loose := ""
-	t.Pins("", func(p affinity.Pin) bool {
-		if !t.AliveAt(p.Primary) || !t.AliveAt(p.Backup) {
-			loose = fmt.Sprintf("%s of %d tunnels is placed at %s (%d) and %s (%d), of which one is dead", p.Group, len(t.PlacedBy(p.Group)), t.NameAt(p.Primary), p.Primary, t.NameAt(p.Backup), p.Backup)
+	return loose(t)
+}
+
+// loose says which tunnel is without a primary or a backup that is alive; "" if all is well.
+func loose(t *affinity.Table) (fault string) {
+	t.Tunnels("", func(tun *affinity.Tunnel) bool {
+		p, ok := t.PinOf(tun)
+		if !ok || !t.AliveAt(p.Primary) || !t.AliveAt(p.Backup) {
+			h, _ := t.Version(affinity.KindPin, string(tun.GroupID()))
+			fault = fmt.Sprintf("%s (%v) of group %s is placed (%t) at %q (%d) and %q (%d) by %+v, version %v", tun.ID, tun.Header, tun.GroupID(), ok, t.NameAt(p.Primary), p.Primary, t.NameAt(p.Backup), p.Backup, p, h)
 		}
-		return loose == ""
+		return fault == ""
 	})
-	t.Unpinned(func(g affinity.GroupID) bool { loose = fmt.Sprintf("%s has no placement", g); return false })
-	return loose
+	return fault
 }
 
 // differ says how the tables of two directors differ, or one from its own disk; "" if they do not.

@@ -4,7 +4,7 @@ BIN     := bin/director
 AGENT   := bin/realserver
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags "-s -w"
 
-.PHONY: help build demo test check unit test-vm generate bench soak fuzz clean
+.PHONY: help build demo test check unit test-vm generate bench bench-cluster soak fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,11 @@ bench: build ## figures as ratios against a floor or a peer of the same run (roo
 	$(GO) run ./integration/bench -director $(BIN) -out build/bench.json
 	AGENTS_BENCH=1 $(GO) test -v -count=1 -timeout 30m -run 'TestTakeover|TestAtRest' ./integration/agents
 	$(GO) run ./integration/vm/run -package ./integration/bench/vm -run TestBench -env BENCH=1 -timeout 10m -out build/bench-vm
+
+bench-cluster: build ## several directors against one: pushes, a healed partition, rest; a director's death (root, some minutes)
+	@mkdir -p build
+	$(GO) run ./integration/bench -director $(BIN) -only cluster -out build/bench-cluster.json
+	CLUSTER_BENCH=1 $(GO) test -v -count=1 -timeout 30m -run TestTakeOver ./integration/cluster
 
 soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop
 	PLANETEST_HISTORIES=10000 $(GO) test -timeout 4h -run 'TestHistories|TestMem' ./director/plane/xdp ./director/plane/planetest

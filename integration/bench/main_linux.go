@@ -18,7 +18,7 @@ func main() {
 	o := options{progress: os.Stderr}
 	flag.StringVar(&o.director, "director", "bin/director", "the director's `program`")
 	flag.BoolVar(&o.quick, "quick", false, "10,000 tunnels only, one round: shows that it works, not how fast")
-	only := flag.String("only", "", "of control, plane, wire; separated by commas (default: all)")
+	only := flag.String("only", "", "of control, plane, wire, cluster; separated by commas (default: all but cluster)")
 	out := flag.String("out", "", "also write the rows as JSON to `FILE`")
 	flag.Parse()
 	if os.Geteuid() != 0 {
@@ -85,8 +85,8 @@ func run(ctx context.Context, o options) ([]Row, error) {
 	for _, part := range []struct {
 		name string
 		run  func(context.Context, options) ([]Row, error)
-	}{{"control", control}, {"plane", planeRows}, {"wire", wireRows}} {
-		if len(o.only) > 0 && !slices.Contains(o.only, part.name) || ctx.Err() != nil {
+	}{{"control", control}, {"plane", planeRows}, {"wire", wireRows}, {"cluster", clusters}} {
+		if len(o.only) > 0 && !slices.Contains(o.only, part.name) || len(o.only) == 0 && part.name == "cluster" || ctx.Err() != nil {
 			continue
 		}
 		r, err := part.run(ctx, o)

@@ -121,6 +121,7 @@ type Director struct {
 	digest    *affinity.Digest
 	health    atomic.Pointer[health]
 	stamp     atomic.Uint64 // the clock's last
+	turned    atomic.Int64  // when the loop last began a turn, Unix nanoseconds
 	reserved  atomic.Pointer[[]netip.Prefix]
 	holding   atomic.Pointer[map[string]time.Time] // addresses
 	changed   *bell
@@ -280,6 +281,7 @@ func (d *Director) Run(ctx context.Context) error {
 		said = d.o.Agents.Changed()
 	}
 	for {
+		d.turned.Store(time.Now().UnixNano())
 		var sweeping <-chan struct{} // mending goes on as long as nobody asks for anything
 		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil {
 			sweeping = d.always
@@ -329,6 +331,12 @@ func (d *Director) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// hangs is how long a turn of the loop may take; a push of a complete set is the longest, with some seconds at 1,000,000 tunnels.
+const hangs = 10 * time.Second
+
+// Turns tells whether the loop turns. One that hangs must not keep addresses.
+func (d *Director) Turns() bool { return time.Since(time.Unix(0, d.turned.Load())) < hangs }
 
 // gather takes the requests that wait already: one commit serves them all.
 func (d *Director) gather(first *request) []*request {

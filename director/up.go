@@ -24,6 +24,8 @@ func (d *Director) howUp(t *affinity.Table, tun *affinity.Tunnel) (how, remedy s
 	switch e := d.evidence(t, tun); {
 	case e.Up:
 		return "is up", "wait until it is down, or repin it first"
+	case e.By == api.ByNobody && !d.lone():
+		return "may be up (no agent tells, and its packets may go through another director)", "repin it first"
 	case e.By == api.ByNobody:
 		return "may be up (plane " + d.o.PlaneKind + " sees no packets)", "repin it first"
 	}

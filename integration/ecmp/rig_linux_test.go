@@ -193,24 +193,31 @@ func (r *rig) start(s spaces.Space, program string, env []string, text []byte) *
 func (r *rig) nextHops(a netip.Addr) (hops []string) {
 	r.t.Helper()
 	r.router.Do(func() {
-		family := netlink.FAMILY_V4
-		if a.Is6() {
-			family = netlink.FAMILY_V6
-		}
-		dst := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
-		routes, err := netlink.RouteListFiltered(family, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+		var err error
+		hops, err = nextHops(a)
 		must(r.t, err)
-		for _, route := range routes {
-			if route.Gw != nil {
-				hops = append(hops, route.Gw.String())
-			}
-			for _, h := range route.MultiPath {
-				hops = append(hops, h.Gw.String())
-			}
-		}
 	})
-	slices.Sort(hops)
 	return hops
+}
+
+// nextHops are those of an address's own route in the namespace of the calling thread, sorted.
+func nextHops(a netip.Addr) (hops []string, err error) {
+	family := netlink.FAMILY_V4
+	if a.Is6() {
+		family = netlink.FAMILY_V6
+	}
+	dst := &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+	routes, err := netlink.RouteListFiltered(family, &netlink.Route{Dst: dst}, netlink.RT_FILTER_DST)
+	for _, route := range routes {
+		if route.Gw != nil {
+			hops = append(hops, route.Gw.String())
+		}
+		for _, h := range route.MultiPath {
+			hops = append(hops, h.Gw.String())
+		}
+	}
+	slices.Sort(hops)
+	return hops, err
 }
 
 // until waits for the routers to spread over these directors, by their last digits, and tells how long it took.

@@ -213,22 +213,112 @@ func TestOverflow(t *testing.T) {
 		b.mu.Lock()
 		b.full = errors.New("no room")
 		b.mu.Unlock()
-		log, revision := a.put(0, 1000)
-		for range maxQueued/len(log) + 10 {
-			a.replica.Wrote(log, revision)
+		last := uint64(0)
+		flood := func(from, to int) {
+			log, revision := a.put(from, to)
+			for i := range maxQueued/len(log) + 10 {
+				last = revision + uint64(i)
+				a.replica.Wrote(log, last)
+			}
+			if s := a.replica.Status()[0]; !s.Dropped || s.Synced {
+				t.Fatalf("too many records wait: %+v", s)
+			}
+			if got := a.replica.Acked(last); len(got) != 0 {
+				t.Errorf("%v have what was dropped", got)
+			}
 		}
-		if s := a.replica.Status()[0]; !s.Dropped || s.Synced {
-			t.Fatalf("too many records wait: %+v", s)
+		flood(0, 1000)
+		time.Sleep(2 * time.Second)
+		if s := a.replica.Status()[0]; !s.Syncing {
+			t.Errorf("no round has begun: %+v", s)
 		}
-		if got := a.replica.Acked(revision); len(got) != 0 {
-			t.Errorf("%v have what was dropped", got)
-		}
+		flood(1000, 1500) // too late for that round
 		b.mu.Lock()
 		b.full = nil
 		b.mu.Unlock()
-		w.await("equal tables", 20*time.Second, w.equal)
-		w.await("acknowledged", time.Second, func() bool { return len(a.replica.Acked(revision)) == 1 })
+		w.await("synced", 20*time.Second, func() bool { s := a.replica.Status()[0]; return s.Synced && s.Lag == 0 })
+		if !w.equal() || len(a.replica.Acked(last)) != 1 {
+			t.Errorf("said to be synced: %s", w.describe())
+		}
 	})
+}
+
+// TestUnacknowledged: before a peer has taken in what it lacked at connecting, it has nothing of ours.
+func TestUnacknowledged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		d, e := newDesk("d1"), newDesk("d2")
+		d.put(0, 10)
+		e.full = errors.New("no room")
+		a := w.start(d, 1)
+		w.start(e, 1)
+		time.Sleep(10 * time.Second)
+		if got := a.replica.Acked(0); len(got) != 0 {
+			t.Errorf("%v have all of ours", got)
+		}
+		if _, all := a.replica.Synced(); all {
+			t.Error("the round is said to be complete")
+		}
+	})
+}
+
+// TestSynced: all that others had is here after a round, when roots were equal at connecting, or by the beats.
+func TestSynced(t *testing.T) {
+	for _, tt := range []struct {
+		name             string
+		blind, cut, full bool
+	}{
+		{"after a round", true, false, true},
+		{"equal at connecting", true, false, false},
+		{"equal by the beats", false, true, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.blind = tt.blind
+				w.cut[[2]string{"d1", "d2"}], w.cut[[2]string{"d2", "d1"}] = tt.cut, tt.cut
+				d := newDesk("d1")
+				if tt.full {
+					d.put(0, 10)
+				}
+				w.start(d, 1)
+				b := w.start(newDesk("d2"), 1)
+				w.await("synced", 2*time.Second, func() bool { ready, all := b.replica.Synced(); return ready && all })
+			})
+		})
+	}
+}
+
+// TestDense: one round brings two tables together whose records share leaves.
+func TestDense(t *testing.T) {
+	var ids []int
+	for n := 0; len(ids) < 120; n++ {
+		if affinity.LeafOf(affinity.KeyHash(affinity.KindTunnel, tunnelOf(affinity.Header{}, n).ID))%affinity.Leaves < 64 {
+			ids = append(ids, n)
+		}
+	}
+	for _, first := range []string{"d1", "d2"} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			a, b := newDesk(first), newDesk(map[string]string{"d1": "d2", "d2": "d1"}[first])
+			w.cut[[2]string{b.name, a.name}] = true
+			put := func(d *desk, ids []int) {
+				for _, n := range ids {
+					d.put(n, n+1)
+				}
+				time.Sleep(time.Second)
+			}
+			put(a, ids[:80]) // the last 40 are there only
+			put(b, ids[20:])
+			put(a, ids[50:60]) // later than there
+			one := w.start(a, 1)
+			w.start(b, 1)
+			w.await("equal tables", 5*time.Second, w.equal)
+			if a.table.Len() != 120 || one.replica.Status()[0].Rounds != 1 {
+				t.Errorf("%d tunnels after %d rounds", a.table.Len(), one.replica.Status()[0].Rounds)
+			}
+		})
+	}
 }
 
 // TestRefusedRecords: a record that a peer cannot take holds nothing else up, and is not sent for ever.

@@ -164,6 +164,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	d.merges, d.leaves, d.changed = make(chan *merge), make(chan struct{}, 1), newBell()
 	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, siblings: map[affinity.GroupID]sibling{}}
 	d.assigns = o.Peers == nil
+	d.turned.Store(time.Now().UnixNano())
 	d.holding.Store(&map[string]time.Time{})
 	d.always = make(chan struct{})
 	close(d.always)

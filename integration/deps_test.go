@@ -24,7 +24,9 @@ var importRules = map[string][]string{
 	"affinity/place":       {"affinity"},
 	"affinity/badgerstore": {"affinity"},
 	"cluster":              {},
-	"cluster/gossip":       {"cluster"},
+	"cluster/gossip":       {"cluster", "cluster/beat/fault"},
+	"cluster/beat":         {"cluster", "cluster/beat/fault"},
+	"cluster/beat/fault":   {}, // what is wrong between directors, in sentences
 	"cluster/replica":      {"cluster", "affinity"},
 	"director/plane":       {"affinity"},
 	// The one suite over all planes, and what it is held against.
@@ -63,6 +65,7 @@ var importRules = map[string][]string{
 	"realserver/load":       {"director/agent", "realserver/terminator", "realserver/space"},
 	"realserver/answer":     {"director/agent", "realserver/space"},
 	"realserver/space":      {},
+	"director/sim":          {anything}, // several directors in one bubble: tests alone
 	"cmd":                   {anything},
 	"integration":           {anything},
 	"integration/lab":       {}, // it does not know the director's code

@@ -17,6 +17,7 @@ type kernel struct {
 	prober   loop.Prober                                                                         // nil with mem
 	report   func(func(context.Context, loop.Verdict))                                           // whom to tell verdicts; before run
 	ear      func(heard func(realServer string) time.Time, flooded func(realServer string) bool) // who knows when agents were last heard; before run; nil with mem
+	turns    func(func() bool)                                                                   // who knows whether the loop turns, without which no address is renewed; before run
 	warns    func() []string                                                                     // on what keeps it from forwarding; may be nil
 	detail   func() []string                                                                     // of the interfaces, for people
 	supplant func(context.Context) (was bool, err error)                                         // takes out what another plane has left; nil: nothing
@@ -29,6 +30,7 @@ func idleKernel(p plane.Plane) *kernel {
 	return &kernel{
 		plane: p, host: nowhere{},
 		report: func(func(context.Context, loop.Verdict)) {},
+		turns:  func(func() bool) {},
 		detail: func() []string { return []string{"forwards nothing"} },
 		run: func(ctx context.Context) error {
 			<-ctx.Done()

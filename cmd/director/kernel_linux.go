@@ -124,14 +124,17 @@ func kernelAround(cfg config.Config, f forwarder, interfaces []plane.Interface, 
 		return nil, err
 	}
 	h.routed = routed
+	turns := func() bool { return true }
 	return &kernel{
 		plane: f, host: h, prober: p, warns: f.Warnings,
 		report: func(to func(context.Context, loop.Verdict)) { p.report = to },
 		ear:    p.Ear,
+		turns:  func(t func() bool) { turns = t },
 		run: func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)
 			g.Go(func() error { return f.Run(ctx) })
 			g.Go(func() error { return p.Run(ctx) })
+			g.Go(func() error { return h.keep(ctx, turns) })
 			return g.Wait()
 		},
 		close: func() error {

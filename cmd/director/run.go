@@ -152,6 +152,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		answering = peers
 	}
 	kernel.report(d.Report)
+	kernel.turns(d.Turns)
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}

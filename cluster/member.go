@@ -58,6 +58,15 @@ type Beat struct {
 	Many      bool   // one of the lists was too long to be said
 	Revision  uint64 // of its store
 	Root      uint64 // of its table's digest
+	Echo      Echo
+}
+
+// An Echo names a beat that a director has heard lately of another one, of each in turn. Who finds one of its own last beats in
+// it knows that what it hears was sent just now, whatever the clocks say.
+type Echo struct {
+	Of    Hash // a director's name
+	Start int64
+	Seq   uint64
 }
 
 // Reaches tells whether the director that says b gets answers of a real server; known is false if it has no opinion.

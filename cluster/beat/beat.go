@@ -11,7 +11,8 @@
 //	                    └──────────── a newer beat (Start, Seq) ───────────────────────┘
 //
 // A datagram that was recorded is refused by Start and Seq once a later one was heard; a director that has just started and
-// has not heard a peer yet has nothing to compare with, and takes the first one that opens.
+// has not heard a peer yet has nothing to compare with, and takes the first one that opens. A director whose clock was set back
+// before it was started again proves by an Echo that it speaks now.
 package beat
 
 import (
@@ -69,6 +70,9 @@ type word struct {
 	beat         cluster.Beat
 	at, readyFor time.Time // when it said so; since when it has been ready
 }
+
+// echoLife is how many beats of this director may have been sent since the one that an Echo names.
+const echoLife = 100
 
 // New makes a Beater. It does nothing before Run.
 func New(o Options) *Beater {
@@ -160,7 +164,17 @@ func (b *Beater) own() cluster.Beat {
 		beat.ReadyFor = time.Since(w.readyFor)
 	}
 	beat.Hung = !w.at.IsZero() && time.Since(w.at) > b.o.HungAfter
+	if peers := *b.peers.Load(); len(peers) > 0 {
+		p := peers[beat.Seq%uint64(len(peers))]
+		beat.Echo = cluster.Echo{Of: cluster.HashOf(p.Member.Name), Start: p.Beat.Start, Seq: p.Beat.Seq}
+	}
 	return fit(beat)
+}
+
+// echoes tells whether a beat names one of this director's of the last while, so that it is no older than that.
+func (b *Beater) echoes(e cluster.Echo) bool {
+	now := b.seq.Load()
+	return e.Of == cluster.HashOf(b.o.Self.Name) && e.Start == b.start && e.Seq <= now && now-e.Seq <= echoLife
 }
 
 // View is what is known of all now. The lists in it must not be changed.

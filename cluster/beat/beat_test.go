@@ -362,6 +362,13 @@ func TestClocks(t *testing.T) {
 		s.meet()
 		s.after(time.Second)
 		s.sees("a", "a", "b")
+		s.end("b")
+		s.after(time.Second)
+		ahead = -10 * time.Minute // as an old recording would say
+		s.start("b", 2, clock)
+		s.meet()
+		s.after(time.Second)
+		s.sees("a", "a", "b")
 	})
 }
 

@@ -135,7 +135,7 @@ func (j *judge) hear(e event) {
 		faults.Add("stranger "+name, fmt.Sprintf("heartbeats of director %s come from %s, but gossip does not know it", name, e.from.Addr()), 5*time.Second)
 		return
 	}
-	switch now := time.Now(); p.follows(e.beat, e.path, e.wall) {
+	switch now := time.Now(); p.follows(e.beat, e.path, e.wall, j.b.echoes(e.beat.Echo)) {
 	case taken:
 		if p.take(e.beat, e.path, e.wall, j.clock.at(now), j.clock.trusted(now)) {
 			j.news = true

@@ -21,6 +21,7 @@ type peer struct {
 	gone    time.Time // since when gossip does not name it; zero: it does
 	beat    cluster.Beat
 	first   uint64 // Seq of the first beat that was heard of this Start
+	newest  int64  // the highest Start that was heard
 	alive   bool
 	since   time.Time
 	heard   time.Time
@@ -48,10 +49,10 @@ const (
 	outdated           // of such a process, the later one being dead, by a clock that says it was long ago
 )
 
-// follows tells what is to become of a beat on a path, at a time by our wall clock.
-func (p *peer) follows(b cluster.Beat, path int, wall time.Time) verdict {
+// follows tells what is to become of a beat on a path, at a time by our wall clock; fresh: it proves that it was sent just now.
+func (p *peer) follows(b cluster.Beat, path int, wall time.Time, fresh bool) verdict {
 	switch {
-	case b.Start > p.beat.Start || p.heard.IsZero():
+	case b.Start > p.newest || p.heard.IsZero():
 		return taken
 	case b.Start == p.beat.Start && b.Seq > p.paths[path].seq:
 		return taken
@@ -59,6 +60,8 @@ func (p *peer) follows(b cluster.Beat, path int, wall time.Time) verdict {
 		return replayed
 	case p.alive:
 		return superseded
+	case fresh:
+		return taken
 	case b.Wall.Sub(wall).Abs() > cluster.MaxOffset:
 		return outdated
 	}
@@ -68,7 +71,7 @@ func (p *peer) follows(b cluster.Beat, path int, wall time.Time) verdict {
 // take takes a beat over that follows, and tells whether it says anything new.
 func (p *peer) take(b cluster.Beat, path int, wall time.Time, at mark, trusted bool) (news bool) {
 	if b.Start != p.beat.Start {
-		p.first, p.offsets = b.Seq, nil
+		p.first, p.offsets, p.newest = b.Seq, nil, max(p.newest, b.Start)
 		for i := range p.paths {
 			p.paths[i].seq, p.paths[i].seen = 0, 0
 		}

@@ -26,27 +26,31 @@ func TestFollows(t *testing.T) {
 		beat cluster.Beat
 		path int
 		want verdict
+
+		fresh bool
 	}{
-		{"the next", false, cluster.Beat{Start: 100, Seq: 6}, 0, taken},
-		{"after a gap", false, cluster.Beat{Start: 100, Seq: 600}, 0, taken},
-		{"the same", false, cluster.Beat{Start: 100, Seq: 5}, 0, replayed},
-		{"the same on the other path", false, cluster.Beat{Start: 100, Seq: 5}, 1, taken},
-		{"an old one", false, cluster.Beat{Start: 100, Seq: 4}, 0, replayed},
-		{"an old one of a dead director", true, cluster.Beat{Start: 100, Seq: 5}, 0, replayed},
-		{"a dead one comes back", true, cluster.Beat{Start: 100, Seq: 6}, 0, taken},
-		{"started again", false, cluster.Beat{Start: 101, Seq: 1}, 0, taken},
-		{"started before", false, cluster.Beat{Start: 99, Seq: 1000, Wall: wall}, 0, superseded},
-		{"started again after its clock was set back", true, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-30 * time.Second)}, 0, taken},
-		{"recorded long ago, its director dead", true, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-2 * time.Minute)}, 0, outdated},
+		{"the next", false, cluster.Beat{Start: 100, Seq: 6}, 0, taken, false},
+		{"after a gap", false, cluster.Beat{Start: 100, Seq: 600}, 0, taken, false},
+		{"the same", false, cluster.Beat{Start: 100, Seq: 5}, 0, replayed, false},
+		{"the same on the other path", false, cluster.Beat{Start: 100, Seq: 5}, 1, taken, false},
+		{"an old one", false, cluster.Beat{Start: 100, Seq: 4}, 0, replayed, false},
+		{"an old one of a dead director", true, cluster.Beat{Start: 100, Seq: 5}, 0, replayed, false},
+		{"a dead one comes back", true, cluster.Beat{Start: 100, Seq: 6}, 0, taken, false},
+		{"started again", false, cluster.Beat{Start: 101, Seq: 1}, 0, taken, false},
+		{"started before", false, cluster.Beat{Start: 99, Seq: 1000, Wall: wall}, 0, superseded, false},
+		{"started again after its clock was set back", true, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-30 * time.Second)}, 0, taken, false},
+		{"recorded long ago, its director dead", true, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-2 * time.Minute)}, 0, outdated, false},
+		{"started again after its clock was set far back", true, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-2 * time.Minute)}, 0, taken, true},
+		{"the same, and its former self is alive", false, cluster.Beat{Start: 99, Seq: 1, Wall: wall.Add(-2 * time.Minute)}, 0, superseded, true},
 	} {
 		p := heardOf(cluster.Beat{Start: 100, Seq: 5, Wall: wall})
 		p.alive = !tt.dead
-		if got := p.follows(tt.beat, tt.path, wall); got != tt.want {
+		if got := p.follows(tt.beat, tt.path, wall, tt.fresh); got != tt.want {
 			t.Errorf("%s: verdict %d, want %d", tt.name, got, tt.want)
 		}
 	}
 	never := &peer{paths: make([]path, 1)}
-	if got := never.follows(cluster.Beat{Start: -1, Seq: 0}, 0, wall); got != taken {
+	if got := never.follows(cluster.Beat{Start: -1, Seq: 0}, 0, wall, false); got != taken {
 		t.Errorf("the first beat of all: verdict %d", got)
 	}
 }

@@ -51,6 +51,15 @@ type packet struct {
 	Holds     []byte `cbor:"8,keyasint,omitempty"`
 	Revision  uint64 `cbor:"9,keyasint"`
 	Root      uint64 `cbor:"10,keyasint"`
+	Echo      echo   `cbor:"11,keyasint"`
+}
+
+// An echo is a cluster.Echo on the wire.
+type echo struct {
+	_     struct{} `cbor:",toarray"`
+	Of    uint32
+	Start int64
+	Seq   uint64
 }
 
 // fit leaves out of a beat what a datagram cannot carry.
@@ -69,6 +78,7 @@ func encode(b cluster.Beat) ([]byte, error) {
 	p := packet{
 		From: b.From, Start: b.Start, Seq: b.Seq, Wall: b.Wall.UnixMilli(), ReadyFor: uint32(b.ReadyFor / time.Second),
 		Unreached: pack(b.Unreached), Holds: pack(b.Holds), Revision: b.Revision, Root: b.Root,
+		Echo: echo{Of: uint32(b.Echo.Of), Start: b.Echo.Start, Seq: b.Echo.Seq},
 	}
 	for bit, set := range flags(&b) {
 		if *set {
@@ -102,6 +112,7 @@ func decode(data []byte) (cluster.Beat, error) {
 	b := cluster.Beat{
 		From: p.From, Start: p.Start, Seq: p.Seq, Wall: time.UnixMilli(p.Wall), ReadyFor: time.Duration(p.ReadyFor) * time.Second,
 		Unreached: unpack(p.Unreached), Holds: unpack(p.Holds), Revision: p.Revision, Root: p.Root,
+		Echo: cluster.Echo{Of: cluster.Hash(p.Echo.Of), Start: p.Echo.Start, Seq: p.Echo.Seq},
 	}
 	for bit, set := range flags(&b) {
 		*set = p.Flags&bit != 0

@@ -52,8 +52,8 @@ func ExitCode(err error) int {
 		return c.code
 	case errors.Is(err, context.Canceled):
 		return ExitInterrupted
-	case errors.As(err, &own):
-		return own.ExitCode()
+	case errors.As(err, &own): // the library's own: it knows no such command, and would exit with what here means refused
+		return ExitUsage
 	}
 	return ExitFailed
 }

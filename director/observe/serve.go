@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -84,7 +85,11 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 				return c.Close()
 			}
 			defer lines.leave(host)
-			if err := b.Talk(ctx, c, host, o); ctx.Err() == nil {
+			switch err := b.Talk(ctx, c, host, o); {
+			case ctx.Err() != nil:
+			case errors.Is(err, io.EOF): // its own word: it stops, or asks again
+				o.Log.Info("agent's stream ended", "host", host, "why", err)
+			default:
 				o.Log.Warn("agent's stream ended", "host", host, "error", err)
 			}
 			return nil

@@ -23,6 +23,7 @@ type host struct {
 	prober     *prober  // nil: links are taken for up
 	routed     []string // interfaces by which the kernel's routing takes packets to subnets
 	log        *slog.Logger
+	gateways   []netip.Addr  // held lately: they come and go, and are no addresses of the machine's own
 	fresh      chan struct{} // poked when there may be something to announce
 
 	mu     sync.Mutex // of the loop, which holds, and the keeper, which renews
@@ -50,7 +51,7 @@ func openHost(interfaces []plane.Interface, p *prober, log *slog.Logger) (*host,
 	return &host{interfaces: interfaces, filter: filter, holder: holder, prober: p, log: log, fresh: make(chan struct{}, 1)}, nil
 }
 
-// Local lists addresses and connected prefixes. Link-local and loopback ones belong to no table.
+// Local lists addresses and connected prefixes, without what is held. Link-local and loopback ones belong to no table.
 func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error) {
 	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -60,7 +61,7 @@ func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Pre
 		a, ok := netip.AddrFromSlice(x.IP)
 		bits, _ := x.Mask.Size()
 		a = a.Unmap()
-		if !ok || a.IsLoopback() || a.IsLinkLocalUnicast() || slices.Contains(vips, a) {
+		if !ok || a.IsLoopback() || a.IsLinkLocalUnicast() || slices.Contains(vips, a) || slices.Contains(h.gateways, a) {
 			continue
 		}
 		own = append(own, a)
@@ -85,6 +86,7 @@ func (h *host) Hold(ctx context.Context, held loop.Held) error {
 		slices.SortFunc(all, netip.Prefix.Compare)
 		w.SubnetInterfaces[i.Name] = slices.Compact(all)
 	}
+	h.gateways = held.Gateways
 	h.mu.Lock()
 	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent, Keep: held.Undecided})
 	h.mu.Unlock()

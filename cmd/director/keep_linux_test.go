@@ -69,6 +69,9 @@ func TestHangingLoopLosesAddresses(t *testing.T) {
 	if got := there(); !slices.Equal(got, both) {
 		t.Errorf("while the loop turns there are %v, want %v", got, both)
 	}
+	if own, _, err := h.Local([]netip.Addr{vip}); err != nil || len(own) > 0 {
+		t.Errorf("what is held is taken for the machine's own: %v (%v)", own, err)
+	}
 	turns.Store(false)
 	for begin := time.Now(); len(there()) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Since(begin) > 8*time.Second {

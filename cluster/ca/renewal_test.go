@@ -103,6 +103,10 @@ func TestRenew(t *testing.T) {
 		if err != nil || !again.Expires().Equal(d.Expires()) {
 			t.Errorf("opened again: %v", err)
 		}
+		time.Sleep(91 * day)
+		if err := d.Renew(t.Context(), Locally(dir, d)); err == nil || !strings.Contains(err.Error(), "expired, and renews nothing") {
+			t.Errorf("after its end: %v", err)
+		}
 	})
 }
 
@@ -350,6 +354,30 @@ func TestRenewer(t *testing.T) {
 		}
 		if n := strings.Count(log.String(), "certificate not renewed"); n != 1 {
 			t.Errorf("said %d times:\n%s", n, log)
+		}
+	})
+}
+
+// Somebody may put another certificate there, or set the clock: it is looked at again and again.
+func TestRenewerLooksAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := authority(t, "prod", time.Now())
+		d, _ := open(t, issue(t, c, RoleDirector, "d1", time.Now(), 90*day))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- Renewer{Credential: d, Log: d.log, Ask: Locally(saved(t, c), d)}.Run(ctx) }()
+		time.Sleep(day)
+		if _, err := issue(t, c, RoleDirector, "d1", time.Now(), 3*day).Save(filepath.Dir(d.files.Cert)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * day)
+		synctest.Wait()
+		if left := time.Until(d.Expires()); left < day {
+			t.Errorf("it ends in %s", left)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

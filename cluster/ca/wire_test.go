@@ -122,6 +122,25 @@ func TestRenewalOfTheSilent(t *testing.T) {
 	})
 }
 
+// A frame that is too long is refused before room is made for it.
+func TestReceiveRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		frame []byte
+		want  byte
+		says  string
+	}{
+		{[]byte{frameChain, 0, 1, 0, 1}, frameChain, "at most 65536"},
+		{[]byte{frameRefusal, 0, 0, 0, 2, 'n', 'o'}, frameChain, "the director refuses: no"},
+		{[]byte{frameRefusal, 0, 0, 0, 2, 'n', 'o'}, frameRequest, "want 'q'"},
+		{[]byte{'x', 0, 0, 0, 0}, frameChain, "want 'c'"},
+		{[]byte{frameChain, 0, 0, 0, 2, 'x'}, frameChain, "unexpected EOF"},
+	} {
+		if _, err := receive(bytes.NewReader(tt.frame), tt.want); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%q: %v, want %s", tt.frame, err, tt.says)
+		}
+	}
+}
+
 func FuzzReceive(f *testing.F) {
 	f.Add([]byte{frameChain, 0, 0, 0, 1, 'x'})
 	f.Add([]byte{frameRefusal, 0, 0, 0, 1, 'x'})

@@ -122,22 +122,31 @@ func TestKeepPlacement(t *testing.T) {
 	for i := range 20 {
 		from.run("repin", fmt.Sprintf("site-%05d", i), "--to", "rs3").Exits(console.ExitOK)
 	}
+	from.feed(`{"id":"up","service":"ipsec","state":"up","endpoints":["203.0.113.201"]}`, "tunnel", "import", "-").Exits(console.ExitOK)
+	from.run("repin", "up", "--to", "rs3").Exits(console.ExitOK)
 	file := export(from)
 	to := newWorld(t)
-	to.run("import", file).Exits(console.ExitOK, "65 created")
+	to.run("import", file).Exits(console.ExitOK, "66 created")
+	to.run("repin", "up", "--to", "rs3").Exits(console.ExitOK)
 	if cmp.Diff(primaries(from), primaries(to)) == "" {
 		t.Error("the placements are the same by chance: the test shows nothing")
 	}
 	to.verdict("rs3", false)
-	to.run("import", file, "--keep-placement").Exits(console.ExitOK, "65 unchanged", "groups could not be placed where the table has them, import again to try again")
+	to.run("import", file, "--keep-placement").Exits(console.ExitOK, "66 unchanged", "groups could not be placed where the table has them, import again to try again")
 	to.verdict("rs3", true)
+	to.run("repin", "up", "--to", "rs3").Exits(console.ExitOK)
 	to.run("import", file, "--keep-placement").Exits(console.ExitOK, "groups were moved to where the table has them")
 	if diff := cmp.Diff(primaries(from), primaries(to)); diff != "" {
 		t.Errorf("placements are not kept: %s", diff)
 	}
-	r := to.run("import", file, "--keep-placement").Exits(console.ExitOK, "65 unchanged")
+	r := to.run("import", file, "--keep-placement").Exits(console.ExitOK, "66 unchanged")
 	if strings.Contains(r.Out, "moved") {
 		t.Error(r.Out)
+	}
+	to.run("repin", "up", "--to", "rs1").Exits(console.ExitOK) // and up there: it is not moved
+	to.run("import", file, "--keep-placement").Exits(console.ExitOK, "1 groups could not be placed where the table has them")
+	if primaries(to)["up"] != "rs1" {
+		t.Error("a tunnel that is up was moved")
 	}
 }
 

@@ -282,7 +282,7 @@ func (d *Director) Run(ctx context.Context) error {
 		said = d.o.Agents.Changed()
 	}
 	for {
-		d.turned.Store(time.Now().UnixNano())
+		d.beginTurn()
 		var sweeping <-chan struct{} // mending goes on as long as nobody asks for anything
 		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil {
 			sweeping = d.always

@@ -28,6 +28,9 @@ const lifetime = 4 * time.Second
 // lastLifetime is how long an address stays with the last director of a cluster when it stops: it may be back soon.
 const lastLifetime = time.Minute
 
+// resumeAfter is how long a director that stood still listens before it decides what to hold.
+const resumeAfter = 500 * time.Millisecond
+
 // leave lets the others take over. Where there are none the addresses stay for as long as a restart takes.
 func (d *Director) leave(ctx context.Context) {
 	d.joint.last = len(d.view().Alive()) < 2
@@ -63,7 +66,9 @@ func (d *Director) owned() Held {
 	if d.joint.last {
 		h.Lifetime = lastLifetime
 	}
-	h.Undecided = d.joint.ready.IsZero()
+	if h.Undecided = d.joint.ready.IsZero() || d.o.Now().Before(d.joint.resumes); h.Undecided {
+		return h
+	}
 	v := d.view()
 	for _, a := range h.VIPs {
 		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a, cluster.VIP, prefer[a]) {
@@ -129,6 +134,18 @@ func (d *Director) holdNow(ctx context.Context) {
 	}
 	d.joint.holds = holds
 	d.holding.Store(&holds)
+}
+
+// beginTurn notes that the loop turns. When it has not for long, what it knows of the others is old, and they may have taken its
+// addresses over: it hears them first, and waits as one that has come back does.
+func (d *Director) beginTurn() {
+	now := time.Now()
+	gap := now.Sub(time.Unix(0, d.turned.Swap(now.UnixNano())))
+	if d.lone() || gap < lifetime/2 || d.joint.ready.IsZero() {
+		return
+	}
+	d.o.Log.Warn("the loop stood still", "seconds", gap.Seconds())
+	d.joint.ready, d.joint.resumes = d.o.Now(), d.o.Now().Add(resumeAfter)
 }
 
 // heldFor tells whether this director has held all of these addresses for a time, and nobody else is known to: then it has seen

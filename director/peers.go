@@ -37,7 +37,8 @@ type joint struct {
 	assigner string    // as it was last seen
 	mine     time.Time // since when this director is the assigner by its view
 	leaving  bool
-	last     bool // it stops, and no other director is alive
+	resumes  time.Time // when it decides again what to hold
+	last     bool      // it stops, and no other director is alive
 	sick     bool
 
 	unreached map[string]time.Time // real servers that do not answer, since when

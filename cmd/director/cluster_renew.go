@@ -3,14 +3,15 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
+	"fmt"
 	"log/slog"
 
 	"tunneldirector/cluster/ca"
+	"tunneldirector/director/observe"
 )
 
 // errNoStream ends a connection on which a certificate was renewed, as it should.
-var errNoStream = errors.New("served, and no stream: its certificate was renewed")
+var errNoStream = fmt.Errorf("%w: its certificate was renewed", observe.ErrServed)
 
 // serveRenewal renews the certificate of who dialled by ca.RenewProtocol. It answers errNoStream when that is done.
 func serveRenewal(ctx context.Context, c *tls.Conn, authority string, log *slog.Logger) error {

@@ -21,6 +21,7 @@ import (
 	"tunneldirector/cluster/replica"
 	loop "tunneldirector/director"
 	"tunneldirector/director/config"
+	"tunneldirector/director/observe"
 )
 
 // peerProtocol is the ALPN of streams between directors.
@@ -213,14 +214,7 @@ func (j *joined) connect(ctx context.Context) error {
 func (j *joined) accept(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = j.listener.Close() })
 	defer stop()
-	server := j.own.ServerConfig(ca.RoleDirector, peerProtocol)
-	renew := j.own.ServerConfig(ca.RoleDirector, ca.RenewProtocol)
-	server.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) {
-		if slices.Contains(h.SupportedProtos, ca.RenewProtocol) {
-			return renew, nil
-		}
-		return nil, nil
-	}
+	server := j.own.ServerConfig(ca.RoleDirector, peerProtocol, ca.RenewProtocol)
 	g, ctx := errgroup.WithContext(ctx)
 	for {
 		raw, err := j.listener.Accept()
@@ -251,10 +245,8 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 		j.log.Warn("a director was not let in", "address", conn.RemoteAddr().String(), "error", err)
 		return
 	case conn.ConnectionState().NegotiatedProtocol == ca.RenewProtocol:
-		if c, err := ca.ServeRenewal(ctx, conn, j.cfg.Cluster.Authority); err != nil {
+		if err := serveRenewal(ctx, conn, j.cfg.Cluster.Authority, j.log); !errors.Is(err, observe.ErrServed) {
 			j.log.Warn("renew a certificate", "of", who.String(), "error", err)
-		} else {
-			j.log.Info("certificate renewed", "of", who.String(), "until", c.Expires)
 		}
 		return
 	}

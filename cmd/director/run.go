@@ -138,6 +138,9 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
 	var peers *several
 	if others != nil {
+		if agents.own != nil && agents.renew == nil {
+			agents.renew = others.renewal()
+		}
 		defer others.close()
 		o.Peers, o.Rank, o.Expects = others, cfg.Cluster.Rank, len(cfg.Cluster.Join) > 0
 		o.HoldAll, o.PreemptAfter = cfg.Cluster.AddressesAll, cfg.Cluster.PreemptAfter

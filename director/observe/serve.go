@@ -80,7 +80,10 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 			if err == nil && !lines.enter(host) {
 				err = fmt.Errorf("%d agents are connected, or %d of host %s", maxLines, maxHostLines, host)
 			}
-			if err != nil {
+			switch {
+			case errors.Is(err, ErrServed):
+				return c.Close()
+			case err != nil:
 				grumble.refused(c, err)
 				return c.Close()
 			}
@@ -96,6 +99,9 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 		})
 	}
 }
+
+// ErrServed is wrapped by the error of Options.Who for a connection that wanted something else than a stream, and has got it.
+var ErrServed = errors.New("served without a stream")
 
 func prove(ctx context.Context, c net.Conn, o Options) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, agent.Patience)

@@ -116,7 +116,7 @@ func (t *Table) Clone() *Table {
 	c.apart = t.apart.Copy()
 	c.loads = t.loads.clone()
 	c.cloning = new(sync.Mutex)
-	c.log, c.dirty = nil, Dirty{}
+	c.log, c.dirty, c.lifted = nil, Dirty{}, nil // a map of its own: the table may be read elsewhere
 	return &c
 }
 

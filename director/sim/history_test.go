@@ -39,9 +39,7 @@ func (h *history) begin() {
 	}
 	w.tell("%d directors of ranks %v", count, ranks) // from 0
 	h.pass(setUp)
-	for _, op := range services() {
-		h.do(w.nodes[0], "", op)
-	}
+	h.do(w.nodes[0], "", services()...)
 	h.pass(1500 * time.Millisecond)
 	for range tunnels / 2 {
 		h.push(h.any())
@@ -223,14 +221,17 @@ func (h *history) undo(n *node) {
 func (h *history) settle() {
 	w := h.w
 	why := ""
-	for end := time.Now().Add(quiet); time.Now().Before(end); {
+	for end := time.Now().Add(quiet); time.Now().Before(end) && !w.t.Failed(); {
 		h.pass(500 * time.Millisecond)
 		h.undo(h.any())
 		if why = w.unsettled(); why == "" {
 			break
 		}
 	}
-	if why != "" {
+	switch {
+	case w.t.Failed():
+		return
+	case why != "":
 		w.fail("not settled %v after everything had healed: %s", quiet, why)
 		return
 	}

@@ -67,9 +67,13 @@ type Beater struct {
 
 // A word is what the loop said of itself.
 type word struct {
-	beat         cluster.Beat
-	at, readyFor time.Time // when it said so; since when it has been ready
+	beat cluster.Beat
+	at   time.Time // when it said so
 }
+
+// stale is after how long the loop's word on what it holds counts no more: its process may have been stopped meanwhile, and its
+// addresses gone. A loop that turns says it many times a second.
+const stale = time.Second
 
 // echoLife is how many beats of this director may have been sent since the one that an Echo names.
 const echoLife = 100
@@ -143,27 +147,26 @@ func (b *Beater) SetMembers(members []cluster.Member) {
 	poke(b.told)
 }
 
-// Say takes over what the director says of itself: Ready, Leaving, Sick, Assigns, Probes, Unreached, Holds, Revision and Root;
-// the rest is filled in here. It proves that the loop turns, which is its only caller, and never blocks.
+// Say takes over what the director says of itself: Ready, ReadyFor, Leaving, Sick, Assigns, Probes, Unreached, Holds, Revision and
+// Root; the rest is filled in here. It proves that the loop turns, which is its only caller, and never blocks.
 func (b *Beater) Say(beat cluster.Beat) {
-	now := time.Now()
 	beat.Unreached, beat.Holds, beat.Many = slices.Clone(beat.Unreached), slices.Clone(beat.Holds), false
-	w := &word{beat: fit(beat), at: now, readyFor: now}
-	if old := b.said.Load(); beat.Ready && old.beat.Ready {
-		w.readyFor = old.readyFor
-	}
-	b.said.Store(w)
+	b.said.Store(&word{beat: fit(beat), at: time.Now()})
 }
 
 // own is the beat of this moment, as it is sent and as View has it.
 func (b *Beater) own() cluster.Beat {
 	w := b.said.Load()
 	beat := w.beat
-	beat.From, beat.Start, beat.Seq, beat.Wall, beat.ReadyFor = b.o.Self.Name, b.start, b.seq.Load(), b.o.Now().Truncate(time.Millisecond), 0
+	beat.From, beat.Start, beat.Seq, beat.Wall = b.o.Self.Name, b.start, b.seq.Load(), b.o.Now().Truncate(time.Millisecond)
+	age := time.Since(w.at)
 	if beat.Ready {
-		beat.ReadyFor = time.Since(w.readyFor)
+		beat.ReadyFor += age
 	}
-	beat.Hung = !w.at.IsZero() && time.Since(w.at) > b.o.HungAfter
+	if age > stale {
+		beat.Holds = nil
+	}
+	beat.Hung = !w.at.IsZero() && age > b.o.HungAfter
 	if peers := *b.peers.Load(); len(peers) > 0 {
 		p := peers[beat.Seq%uint64(len(peers))]
 		beat.Echo = cluster.Echo{Of: cluster.HashOf(p.Member.Name), Start: p.Beat.Start, Seq: p.Beat.Seq}

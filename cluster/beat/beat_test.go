@@ -173,7 +173,7 @@ func TestThePulseIsNoNews(t *testing.T) {
 	inBubble(t, []string{"a", "b"}, func(s *set) {
 		for i := range 60 {
 			for _, n := range s.nodes {
-				n.Say(cluster.Beat{Ready: true, Revision: uint64(i), Root: uint64(i)})
+				n.Say(cluster.Beat{Ready: true, ReadyFor: time.Duration(i) * time.Second, Revision: uint64(i), Root: uint64(i)})
 			}
 			s.after(time.Second)
 		}
@@ -181,10 +181,10 @@ func TestThePulseIsNoNews(t *testing.T) {
 			t.Errorf("poked: %q", got)
 		}
 		p := s.peer("a", "b")
-		if p.Beat.Revision != 59 || p.Beat.ReadyFor < time.Minute || time.Since(p.Heard) > 200*time.Millisecond || p.Paths[0].Lost != 0 || p.Paths[1].Lost != 0 {
+		if p.Beat.Revision != 59 || p.Beat.ReadyFor < 59*time.Second || time.Since(p.Heard) > 200*time.Millisecond || p.Paths[0].Lost != 0 || p.Paths[1].Lost != 0 {
 			t.Errorf("its view: %+v", p)
 		}
-		s.nodes["b"].Say(cluster.Beat{Ready: true, Leaving: true})
+		s.nodes["b"].Say(cluster.Beat{Ready: true, ReadyFor: time.Minute, Leaving: true})
 		s.after(150 * time.Millisecond)
 		if got := s.pokes(); got != "a" || !s.peer("a", "b").Beat.Leaving || !s.peer("a", "b").Alive {
 			t.Errorf("poked when it leaves: %q, %+v", got, s.peer("a", "b"))
@@ -228,6 +228,32 @@ func TestAStuckPathHoldsUpNoOther(t *testing.T) {
 			t.Errorf("paths %+v", p.Paths)
 		}
 		s.says("a", "send heartbeats to b on path 1: ", "send heartbeats to c on path 1: ")
+	})
+}
+
+// A process that was stopped, and goes on, says first what it said last, and others may have its addresses by now.
+func TestWhatIsHeldIsNotSaidForLong(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		held := cluster.Beat{Ready: true, ReadyFor: time.Hour, Holds: hashes(1)}
+		s.nodes["a"].Say(held)
+		s.after(900 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 || b.ReadyFor < time.Hour {
+			t.Errorf("after a moment's silence of the loop: %+v", b)
+		}
+		s.after(300 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 0 || !b.Ready || b.Hung {
+			t.Errorf("after a second's silence of the loop: %+v", b)
+		}
+		s.nodes["a"].Say(held)
+		s.after(200 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 {
+			t.Errorf("when it turns: %+v", b)
+		}
+		s.nodes["a"].Say(cluster.Beat{Ready: true})
+		s.after(200 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; b.ReadyFor > time.Second {
+			t.Errorf("ready anew: %+v", b)
+		}
 	})
 }
 

@@ -74,6 +74,9 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 	}
 	if sick != d.joint.sick {
 		d.joint.sick = sick
+		if !sick && !d.joint.ready.IsZero() {
+			d.joint.ready = now // as one that has come back: what comes and goes does not move addresses each time
+		}
 		d.o.Log.Warn("reach of real servers", "others_reach_what_this_director_does_not", sick)
 		d.note(func(h *health) { h.sick = sick })
 	}

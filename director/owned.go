@@ -136,8 +136,8 @@ func (d *Director) holdNow(ctx context.Context) {
 	d.holding.Store(&holds)
 }
 
-// beginTurn notes that the loop turns. When it has not for long, what it knows of the others is old, and they may have taken its
-// addresses over: it hears them first, and waits as one that has come back does.
+// beginTurn notes that the loop turns, before anything is said or held. When it has not for long, what it knows of the others is old,
+// its addresses may be gone, and with others: it hears them first, and waits as one that has come back does.
 func (d *Director) beginTurn() {
 	now := time.Now()
 	gap := now.Sub(time.Unix(0, d.turned.Swap(now.UnixNano())))
@@ -146,6 +146,9 @@ func (d *Director) beginTurn() {
 	}
 	d.o.Log.Warn("the loop stood still", "seconds", gap.Seconds())
 	d.joint.ready, d.joint.resumes = d.o.Now(), d.o.Now().Add(resumeAfter)
+	holds := map[string]time.Time{}
+	d.joint.holds = holds
+	d.holding.Store(&holds)
 }
 
 // heldFor tells whether this director has held all of these addresses for a time, and nobody else is known to: then it has seen

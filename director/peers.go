@@ -82,6 +82,7 @@ func (d *Director) lookAtPeers(ctx context.Context) {
 	if d.lone() {
 		return
 	}
+	d.beginTurn() // this one may have begun before the process was stopped
 	now, v := d.o.Now(), d.view()
 	d.noteCuts(v)
 	d.becomeReady(now, v)
@@ -192,6 +193,7 @@ func (d *Director) takeAssigning(now time.Time, v cluster.View) {
 // say tells the others how this director is.
 func (d *Director) say() {
 	if !d.lone() {
+		d.beginTurn()
 		d.o.Peers.Say(d.beat())
 	}
 }

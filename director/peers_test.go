@@ -429,3 +429,30 @@ func TestAddressesAreOwned(t *testing.T) {
 		}
 	})
 }
+
+// A director that does not reach the real servers now and then does not move addresses each time.
+func TestOneThatWasSickWaits(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(1)
+		vip := netip.MustParseAddr("192.0.2.10")
+		held := func(want string) {
+			t.Helper()
+			for _, n := range h.all() {
+				if n.said().HoldsAddr(vip) != (n.member.Name == want) {
+					t.Errorf("%s holds it: %t, want it with %s", n.member.Name, n.said().HoldsAddr(vip), want)
+				}
+			}
+		}
+		time.Sleep(20 * time.Second)
+		held("d1")
+		name := h.nodes["d1"].d.Table().RealServers()[0].Name
+		h.nodes["d1"].world.verdict(name, false)
+		time.Sleep(4 * time.Second)
+		held("d2")
+		h.nodes["d1"].world.verdict(name, true)
+		time.Sleep(8 * time.Second)
+		held("d2")
+		time.Sleep(4 * time.Second)
+		held("d1")
+	})
+}

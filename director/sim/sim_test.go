@@ -10,17 +10,11 @@ import (
 	"time"
 )
 
-// TestSimulation lives through as many histories as SIM_SEEDS says, or through the one of SIM_SEED.
+// TestSimulation lives through as many histories as SIM_SEEDS says, from SIM_FIRST on, or through the one of SIM_SEED.
 func TestSimulation(t *testing.T) {
-	first, count := uint64(1), uint64(20)
-	if n, err := strconv.ParseUint(os.Getenv("SIM_SEEDS"), 10, 64); err == nil {
-		count = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("SIM_FIRST"), 10, 64); err == nil {
-		first = n
-	}
-	if n, err := strconv.ParseUint(os.Getenv("SIM_SEED"), 10, 64); err == nil {
-		first, count = n, 1
+	first, count := number("SIM_FIRST", 1), number("SIM_SEEDS", 300)
+	if seed := number("SIM_SEED", 0); seed != 0 {
+		first, count = seed, 1
 	}
 	for seed := first; seed < first+count; seed++ {
 		t.Run(fmt.Sprintf("seed-%d", seed), func(t *testing.T) {
@@ -28,6 +22,14 @@ func TestSimulation(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) { live(t, seed) })
 		})
 	}
+}
+
+// number is what an environment variable says, else n.
+func number(name string, n uint64) uint64 {
+	if x, err := strconv.ParseUint(os.Getenv(name), 10, 64); err == nil {
+		return x
+	}
+	return n
 }
 
 // live is one history: everything begins, goes wrong for a while, and heals.

@@ -67,10 +67,11 @@ type Options struct {
 
 // A Replica keeps this director's table and the others' the same. Any goroutine may call its methods.
 type Replica struct {
-	o        Options
-	instance string
-	retired  chan struct{} // closed when this director's store turns out to be an old copy
-	members  chan struct{} // poked when members have changed; capacity 1
+	o         Options
+	instance  string
+	retired   chan struct{} // closed when this director's store turns out to be an old copy
+	members   chan struct{} // poked when members have changed; capacity 1
+	answering chan struct{} // full while a round is answered; capacity 1
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, when anything below changes
@@ -88,7 +89,7 @@ func New(o Options) *Replica {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Replica{o: o, instance: rand.Text(), retired: make(chan struct{}), members: make(chan struct{}, 1),
+	return &Replica{o: o, instance: rand.Text(), retired: make(chan struct{}), members: make(chan struct{}, 1), answering: make(chan struct{}, 1),
 		changed: make(chan struct{}), peers: map[string]*peer{}}
 }
 

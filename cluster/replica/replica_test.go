@@ -431,3 +431,24 @@ func TestAsk(t *testing.T) {
 		}
 	})
 }
+
+// TestFilledOnce: a new director to which two offer the same table gets it once.
+func TestFilledOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := newDesk("d1"), newDesk("d2")
+		log, _ := a.put(0, 20_000)
+		if err := b.Merge(t.Context(), "d1", log); err != nil {
+			t.Fatal(err)
+		}
+		w.start(a, 1)
+		w.start(b, 1)
+		w.await("two equal tables", 10*time.Second, w.equal)
+		third := w.start(newDesk("d3"), 1)
+		w.await("three equal tables", 20*time.Second, w.equal)
+		total, by := moved(third)
+		if ratio := float64(total) / float64(bytesOf(log)); ratio > 1.3 {
+			t.Errorf("moved %.2f times the table: %v", ratio, by)
+		}
+	})
+}

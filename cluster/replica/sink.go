@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"tunneldirector/affinity"
 )
@@ -29,6 +30,7 @@ func (l *link) serveRounds(ctx context.Context) error {
 func (l *link) serve(ctx context.Context, begin groups) (err error) {
 	t := l.beginTurn()
 	defer func() { l.endTurn(t, err == nil) }()
+	defer l.alone(ctx)()
 	l.r.mu.Lock()
 	l.p.hello.Records = begin.records
 	l.r.mu.Unlock()
@@ -66,6 +68,23 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 			return err
 		}
 	}
+}
+
+// aloneWithin is how long a round waits for that of another source.
+const aloneWithin = 10 * time.Second
+
+// alone waits until no other source's round is answered here: after a partition, or at a first start, several directors offer
+// the same records, and what the first has brought the others' sums do not differ in any more. It returns what lets the next one in.
+func (l *link) alone(ctx context.Context) (next func()) {
+	wait := time.NewTimer(aloneWithin)
+	defer wait.Stop()
+	select {
+	case l.r.answering <- struct{}{}:
+		return func() { <-l.r.answering }
+	case <-wait.C:
+	case <-ctx.Done():
+	}
+	return func() {}
 }
 
 // descend tells the source where sums differ, down to the leaves.

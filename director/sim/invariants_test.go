@@ -212,11 +212,11 @@ func (w *world) checkKept() {
 		case a.lost:
 		case !ok:
 			w.fail("lost: %s was acknowledged as %v, and nothing is there", a.words, a.Header)
-		case a.kind.Newer(a.Header, h):
+		case later(a.kind, a.Header, h):
 			w.fail("lost: %s was acknowledged as %v, and %v is there", a.words, a.Header, h)
 		case a.Deleted && !h.Deleted:
 			tun, _ := t.Tunnel(a.key)
-			if v := pushed[tun.Labels[opLabel]]; !a.kind.Newer(v.Header, a.Header) {
+			if v := pushed[tun.Labels[opLabel]]; !later(a.kind, v.Header, a.Header) {
 				w.fail("back: %s was acknowledged as %v, and the push of %v is there, as %v", a.words, a.Header, v.Header, h)
 			}
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -45,6 +46,16 @@ type witness struct {
 	trouble bool // two may have assigned since all tables were equal
 }
 
+// later is the order of design.md: placements and lives by (epoch, stamp, origin), all else by (stamp, origin). It is written down
+// here once more, so that the directors' own is held against it.
+func later(k affinity.Kind, a, b affinity.Header) bool {
+	var epochs int
+	if k == affinity.KindPin || k == affinity.KindLife {
+		epochs = cmp.Compare(a.Epoch, b.Epoch)
+	}
+	return cmp.Or(epochs, cmp.Compare(a.Stamp, b.Stamp), cmp.Compare(a.Origin, b.Origin)) > 0
+}
+
 func newWitness(w *world) *witness {
 	return &witness{w: w, pushed: map[string]version{}, had: map[*disk]map[string]version{}, deleted: map[*disk]map[string]version{}, parent: map[version]version{},
 		changed: map[affinity.GroupID]time.Time{}, causes: map[string]int{}, repins: map[affinity.GroupID]bool{}, drained: map[string]bool{}}
@@ -70,7 +81,7 @@ func (x *witness) commit(n *node, d *disk, old map[recordKey]affinity.Change, wr
 		switch {
 		case existed && c.Now == was.Now && !bytes.Equal(c.Value, was.Value):
 			x.fault("%s: %s %q differs from what it was in the same version %v", n.name, c.Kind, c.Key, c.Now)
-		case existed && c.Now != was.Now && !c.Kind.Newer(c.Now, was.Now):
+		case existed && c.Now != was.Now && !later(c.Kind, c.Now, was.Now):
 			x.fault("%s: %s %q went back on the disk from %v to %v", n.name, c.Kind, c.Key, was.Now, c.Now)
 		}
 		switch c.Kind {
@@ -273,7 +284,7 @@ func (x *witness) diskLost() {
 	for _, a := range acks {
 		kept := slices.ContainsFunc(live, func(d *disk) bool {
 			c, ok := d.record(a.kind, a.key)
-			return ok && !a.kind.Newer(a.Header, c.Now)
+			return ok && !later(a.kind, a.Header, c.Now)
 		})
 		a.lost = a.lost || !kept
 	}

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -148,12 +149,21 @@ func placement(t api.TunnelState) string {
 	return t.Placement.RealServer + ", else " + t.Placement.Backup
 }
 
-// placed is where a site's tunnel is, as all directors say that answer.
+// placed is where a site's tunnel is, as the first director says that answers.
 func (r *rig) placed(s *lab.Site) *lab.RealServer {
 	r.Helper()
-	rs, _, err := r.d[0].Placed(r.ctx, s)
-	r.must("ask where "+s.Name+" is", err)
-	return rs
+	var errs []error
+	for _, d := range slices.Backward(r.d) { // the first one is what most befalls
+		ctx, cancel := context.WithTimeout(r.ctx, 5*time.Second) // it may be stopped
+		rs, _, err := d.Placed(ctx, s)
+		cancel()
+		if err == nil {
+			return rs
+		}
+		errs = append(errs, err)
+	}
+	r.must("ask where "+s.Name+" is", errors.Join(errs...))
+	return nil
 }
 
 // assigner is who assigns, as a director says.

@@ -104,8 +104,9 @@ func New(l *lab.Lab, o Options) (*Daemon, error) {
 
 func (d *Daemon) file(name string) string { return filepath.Join(d.opts.Dir, name) }
 
-// Config is the director's node file, On is where it runs.
+// Config is the director's node file, Data its data directory, On is where it runs.
 func (d *Daemon) Config() string    { return d.file("director.yaml") }
+func (d *Daemon) Data() string      { return d.opts.Data }
 func (d *Daemon) On() *lab.Director { return d.opts.On }
 
 // Launch starts the daemon and does not wait until it is ready.

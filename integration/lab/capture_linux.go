@@ -17,6 +17,7 @@ import (
 // A Seen is an IP packet that passed an interface. Of one in IPIP it is the inner packet that is told.
 type Seen struct {
 	At       time.Time
+	MAC      [6]byte // that the frame is for
 	Src, Dst netip.Addr
 	Proto    uint8 // of IPv6 the next header
 	Type     uint8 // the byte after the IP header: of ICMP the type
@@ -100,7 +101,9 @@ func parseSeen(frame []byte) (s Seen, ok bool) {
 	if len(frame) < 14 {
 		return s, false
 	}
-	return parsePacket(frame[14:])
+	s, ok = parsePacket(frame[14:])
+	s.MAC = [6]byte(frame)
+	return s, ok
 }
 
 func parsePacket(p []byte) (s Seen, ok bool) {

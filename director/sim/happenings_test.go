@@ -297,7 +297,7 @@ func (h *history) leave() {
 	w.later(4*time.Second, func() {
 		w.tell("%s has left", n.name)
 		n.crash(false)
-		n.left = true
+		n.quit()
 		w.witness.diskLost()
 		w.gossip()
 	})
@@ -318,7 +318,7 @@ func (h *history) goBack() {
 		w.witness.troubled()
 		w.tell("%s starts from the copy", n.name)
 		n.crash(false)
-		n.disk = old
+		n.put(old)
 		w.witness.diskLost()
 		w.start(n)
 		w.gossip()

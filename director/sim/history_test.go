@@ -125,6 +125,13 @@ func (h *history) do(n *node, words string, ops ...affinity.Op) {
 				h.w.tell("%s answered %s with %v", n.name, words, r.Err)
 			}
 		}
+		soon, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		disks := h.w.disks()
+		have := p.peers.Await(soon, results[len(results)-1].Revision, -1)
+		for i, r := range results {
+			h.w.witness.replicated(n, words, ops[i], r, have, disks)
+		}
 	}()
 }
 

@@ -69,8 +69,24 @@ func (w *world) newNode(m cluster.Member) *node {
 	w.network.attach(m.Name, m.Beats[0].Addr(), m.Beats[1].Addr())
 	n := &node{w: w, name: m.Name, member: m, kernel: newKernel(), clock: newClock(), memory: newMemory()}
 	n.disk = w.emptyDisk(n)
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.nodes = append(w.nodes, n)
 	return n
+}
+
+// put puts another disk into a machine.
+func (n *node) put(d *disk) {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.disk = d
+}
+
+// quit takes it out for good.
+func (n *node) quit() {
+	n.w.mu.Lock()
+	defer n.w.mu.Unlock()
+	n.left = true
 }
 
 // ring is the directors' common key.

@@ -78,9 +78,10 @@ func (o *oracle) look() {
 		o.apart[tun.ID] += passed
 		o.streak[tun.ID] += passed
 		o.worst = max(o.worst, o.streak[tun.ID])
-		if o.streak[tun.ID] > bound {
-			o.w.fail("tunnel %s goes to %s by %s and returns by %s through %s, for %v now, though all directors can talk", tun.ID, a, in.name, b, out.name, o.streak[tun.ID])
-			delete(o.streak, tun.ID)
+		if o.apart[tun.ID] > bound {
+			o.w.fail("tunnel %s goes to %s by %s and returns by %s through %s: for %v at a stretch, and for %v in all, though all directors could talk", tun.ID, a, in.name, b, out.name,
+				o.streak[tun.ID], o.apart[tun.ID])
+			o.apart[tun.ID] = 0
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -270,14 +271,32 @@ func (x *witness) answered(n *node, d *disk, words string, op affinity.Op, since
 	}
 }
 
-// diskLost forgives what no disk has any more.
-func (x *witness) diskLost() {
-	var live []*disk
-	for _, n := range x.w.nodes {
-		if !n.left {
-			live = append(live, n.disk)
+// replicated holds that the directors of which another one says that they have a push do have it.
+func (x *witness) replicated(n *node, words string, op affinity.Op, r affinity.Result, have []string, disks map[string]*disk) {
+	put, is := op.(affinity.PutTunnel)
+	if !is || r.Err != nil || !r.Changed {
+		return
+	}
+	x.mu.Lock()
+	v := x.pushed[put.Tunnel.Labels[opLabel]]
+	x.mu.Unlock()
+	now := x.w.disks()
+	for _, name := range have {
+		d := disks[name]
+		if d == nil || d != now[name] {
+			continue // it came, or its disk was replaced, meanwhile
+		}
+		if c, ok := d.record(v.kind, v.key); !ok || later(v.kind, v.Header, c.Now) {
+			x.mu.Lock()
+			x.fault("%s says that %s has %s, and it has not", n.name, name, words)
+			x.mu.Unlock()
 		}
 	}
+}
+
+// diskLost forgives what no disk has any more.
+func (x *witness) diskLost() {
+	live := slices.Collect(maps.Values(x.w.disks()))
 	x.mu.Lock()
 	acks := slices.Clone(x.acks)
 	x.mu.Unlock()

@@ -90,7 +90,8 @@ func (w *world) keep() {
 		if n.aside.Swap(false) && !n.left {
 			w.tell("the disk of %s is an old copy and is moved aside", n.name)
 			n.crash(false)
-			n.disk, n.memory = w.emptyDisk(n), newMemory()
+			n.put(w.emptyDisk(n))
+			n.memory = newMemory()
 			w.witness.diskLost()
 			w.start(n)
 			w.gossip()
@@ -119,6 +120,19 @@ func (w *world) emptyDisk(n *node) *disk {
 	return newDisk(fmt.Sprintf("store-%d", w.stores), w.seed*1000+uint64(w.stores), func(d *disk, old map[recordKey]affinity.Change, written []affinity.Change) {
 		w.witness.commit(n, d, old, written)
 	})
+}
+
+// disks are those of the directors that have not left, by name.
+func (w *world) disks() map[string]*disk {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[string]*disk{}
+	for _, n := range w.nodes {
+		if !n.left {
+			out[n.name] = n.disk
+		}
+	}
+	return out
 }
 
 // members are all that have not left, as gossip would say.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/api"
 	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 )
@@ -58,6 +59,8 @@ type Options struct {
 	PlaneDetail func() []string
 	// PlaneWarnings are sentences on what keeps the plane from forwarding as it should; may be nil.
 	PlaneWarnings func() []string
+	// NextHop tells by which neighbour an address of a real server is reached, by the kernel and by the wire; may be nil.
+	NextHop func(realServer string, a netip.Addr) api.NextHop
 	// Alarms are what else needs a person, in sentences; may be nil.
 	Alarms                   func() []string
 	Host                     Host

@@ -14,7 +14,7 @@ import (
 // Explain asks the data plane itself what becomes of a packet, and the table why.
 func (v view) Explain(_ context.Context, q api.Question) (api.Explanation, error) {
 	t := v.d.Table()
-	p, err := packet(t, q)
+	p, err := v.d.packet(t, q)
 	if err != nil {
 		return api.Explanation{}, err
 	}
@@ -35,7 +35,7 @@ func (v view) Explain(_ context.Context, q api.Question) (api.Explanation, error
 }
 
 // packet reads a question, with what is not said filled in from the VIP's services.
-func packet(t *affinity.Table, q api.Question) (plane.Packet, error) {
+func (d *Director) packet(t *affinity.Table, q api.Question) (plane.Packet, error) {
 	var faults []affinity.Fault
 	addr := func(field, s string) netip.Addr {
 		a, err := netip.ParseAddr(s)
@@ -50,6 +50,10 @@ func packet(t *affinity.Table, q api.Question) (plane.Packet, error) {
 		faults = append(faults, affinity.Fault{Field: "tenant", Value: q.Tenant, Problem: "is not a tenant", Remedy: "GET /v1/tenants"})
 	}
 	p.Tenant = q.Tenant
+	var ok bool
+	if p.From, ok = d.cameFrom(t, q.SrcMAC); !ok {
+		faults = append(faults, affinity.Fault{Field: "src_mac", Value: q.SrcMAC, Problem: "is neither a real server nor a MAC address", Remedy: "like 02:00:5e:10:00:01, or a name of GET /v1/realservers"})
+	}
 	if q.Proto != "" {
 		proto, err := affinity.ParseProto(q.Proto)
 		if err != nil {
@@ -87,6 +91,7 @@ type explainer struct {
 	d   *Director
 	p   plane.Packet
 	dec plane.Decision
+	pin affinity.Pin // that holds; zero: none does
 	e   *api.Explanation
 }
 
@@ -96,6 +101,9 @@ func (x *explainer) say(format string, args ...any) {
 
 func (x *explainer) explain() {
 	x.say("%s packet from %s to %s", affinity.ProtoName(x.p.Proto), at(x.p.Src, x.p.SrcPort), at(x.p.Dst, x.p.DstPort))
+	if x.p.From != 0 {
+		x.say("it comes from real server %s", x.t.NameAt(x.p.From))
+	}
 	for _, s := range x.t.Services() {
 		if s.Num == x.dec.Service {
 			x.e.Service = s.Name
@@ -140,6 +148,7 @@ func (x *explainer) holder(h affinity.Holding, ok bool) {
 		x.say("the data plane holds %s, the table does not (any more): director status tells whether it is being mended", x.e.Matched)
 		return
 	}
+	x.pin = h.Pin
 	x.e.Tunnel, x.e.Group = h.Tunnel, groupName(h.Group)
 	x.e.Primary, x.e.Backup = x.t.NameAt(h.Pin.Primary), x.t.NameAt(h.Pin.Backup)
 	x.say("%s is claimed by tunnel %s, placed with group %s", x.e.Matched, h.Tunnel, x.e.Group)
@@ -170,6 +179,11 @@ func (x *explainer) outcome() {
 	dec := x.dec
 	if dec.Reason != plane.None {
 		x.say("the packet is %s: %s", map[string]string{"drop": "dropped", "pass": "left to the director's own stack"}[x.e.Action], dec.Reason)
+		x.loops()
+		x.died()
+		if dec.Reason == plane.DropNoNeighbour {
+			x.way(x.t.Serving(x.pin))
+		}
 		return
 	}
 	x.e.RealServer, x.e.UsedBackup = x.t.NameAt(dec.RealServer), dec.Backup
@@ -180,6 +194,10 @@ func (x *explainer) outcome() {
 		x.say("the primary %s is dead, so its backup takes the packet", x.e.Primary)
 	}
 	x.say("the packet goes to real server %s (incarnation %d)", x.e.RealServer, x.e.Incarnation)
+	x.way(dec.RealServer)
+	x.loops()
+	x.died()
+	x.sees(dec.RealServer)
 	switch {
 	case dec.Backup || x.e.Backup == "":
 		x.e.IfItDies = "dropped until the group is placed anew"

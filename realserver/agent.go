@@ -27,10 +27,12 @@ type Options struct {
 	// Flooded tells whether more probes come for a real server than are answered; directors are told. It must not block. Nil: never.
 	Flooded func(realServer string) bool
 	// Tend keeps the host as it has to be; it is called at the start and every minute. Nil: nobody does.
-	Tend  func(ctx context.Context) error
-	Look  time.Duration // between looks at a terminator; 0: 5 s
-	Adopt Pace          // also of releases; zero: 20 a second, 50 at once, asked again twice
-	Log   *slog.Logger
+	Tend func(ctx context.Context) error
+	// Examine tells what is wrong with the host, by real server, after each Tend; directors are told. Nil: nobody looks.
+	Examine func(ctx context.Context) map[string][]agent.Finding
+	Look    time.Duration // between looks at a terminator; 0: 5 s
+	Adopt   Pace          // also of releases; zero: 20 a second, 50 at once, asked again twice
+	Log     *slog.Logger
 }
 
 // GCPercent is what a program that runs an Agent sets: the heap is small and seldom grows, and memory is what an agent must not take
@@ -77,7 +79,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, s := range a.streams {
 		g.Go(func() error { return s.run(ctx) })
 	}
-	if a.o.Tend != nil {
+	if a.o.Tend != nil || a.o.Examine != nil {
 		g.Go(func() error { return a.tend(ctx) })
 	}
 	return g.Wait()
@@ -89,7 +91,11 @@ func (a *Agent) tend(ctx context.Context) error {
 	defer tick.Stop()
 	told := ""
 	for {
-		switch err := a.o.Tend(ctx); {
+		var err error
+		if a.o.Tend != nil {
+			err = a.o.Tend(ctx)
+		}
+		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err == nil:
@@ -101,11 +107,24 @@ func (a *Agent) tend(ctx context.Context) error {
 			a.unready.Store(&now)
 			a.o.Log.Warn("the host is not as it has to be", "error", err)
 		}
+		a.examine(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// examine looks what is wrong with the host, for directors to know.
+func (a *Agent) examine(ctx context.Context) {
+	if a.o.Examine == nil {
+		return
+	}
+	found := a.o.Examine(ctx)
+	for _, in := range a.instances {
+		list := found[in.Name]
+		in.change(false, func(s *agent.Status) { s.Found = list[:min(len(list), agent.MaxFound)] })
 	}
 }
 

@@ -41,6 +41,7 @@ func commands(env *console.Env) []*cli.Command {
 		clusterCommand(env),
 		statusCommand(env),
 		traceCommand(env),
+		doctorCommand(env),
 		auditCommand(env),
 		watchCommand(env),
 		tunnelCommand(env),

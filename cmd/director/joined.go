@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -43,7 +44,8 @@ type joined struct {
 	local    *local
 	memory   *memory
 	listener net.Listener
-	old      chan string // a peer that says the store is an old copy
+	examiner atomic.Pointer[examiner] // nil: it is not there yet
+	old      chan string              // a peer that says the store is an old copy
 	log      *slog.Logger
 }
 

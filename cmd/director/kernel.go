@@ -6,7 +6,9 @@ import (
 	"time"
 
 	loop "tunneldirector/director"
+	"tunneldirector/director/doctor"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/probe"
 )
 
 // kernel is what the daemon uses of this machine: one data plane, and what measures and holds for it.
@@ -18,6 +20,8 @@ type kernel struct {
 	report   func(func(context.Context, loop.Verdict))                                           // whom to tell verdicts; before run
 	ear      func(heard func(realServer string) time.Time, flooded func(realServer string) bool) // who knows when agents were last heard; before run; nil with mem
 	turns    func(func() bool)                                                                   // who knows whether the loop turns, without which no address is renewed; before run
+	probes   func() []probe.State                                                                // how real servers answered; nil with mem
+	settings func() ([]doctor.Setting, error)                                                    // of the kernel's, that work against it; nil with mem
 	warns    func() []string                                                                     // on what keeps it from forwarding; may be nil
 	detail   func() []string                                                                     // of the interfaces, for people
 	supplant func(context.Context) (was bool, err error)                                         // takes out what another plane has left; nil: nothing

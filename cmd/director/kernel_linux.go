@@ -12,6 +12,7 @@ import (
 
 	loop "tunneldirector/director"
 	"tunneldirector/director/config"
+	"tunneldirector/director/doctor"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/ipvs"
 	"tunneldirector/director/plane/ipvs/inject"
@@ -19,6 +20,7 @@ import (
 	"tunneldirector/director/plane/ipvs/shadow"
 	"tunneldirector/director/plane/mem"
 	"tunneldirector/director/plane/xdp"
+	"tunneldirector/director/vip/sysctl"
 )
 
 // openKernel opens the configured plane, or the best one for what is stored.
@@ -54,7 +56,19 @@ func openKernel(cfg config.Config, stored *loop.Stored, log *slog.Logger) (*kern
 	log.Info("plane chosen", "plane", c.kind, "by", c.by, "why", c.why)
 	if config.Forwards(c.kind) {
 		mend := c.kind == config.PlaneIPVS && cfg.IPVS.SetSysctls && loop.Check(k.plane, stored.Config()) == nil // else it will not run
-		mendSettings(c.kind, cfg.Silent(), interfaces, entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets(), mend, log)
+		entries, routes := entriesFor(stored.Config(), stored.Endpoints()), stored.Subnets()
+		k.settings = func() (out []doctor.Setting, err error) {
+			found, err := findings(c.kind, cfg.Silent(), interfaces, entries, routes)
+			for _, f := range found {
+				one := doctor.Setting{What: f.What, Why: f.Why, Mend: f.Remedy}
+				if one.Mend == "" {
+					one.Mend = sysctl.Command(f.Settings...)
+				}
+				out = append(out, one)
+			}
+			return out, err
+		}
+		mendSettings(c.kind, cfg.Silent(), interfaces, entries, routes, mend, log)
 	}
 	return k, nil
 }
@@ -129,6 +143,7 @@ func kernelAround(cfg config.Config, f forwarder, interfaces []plane.Interface, 
 		plane: f, host: h, prober: p, warns: f.Warnings,
 		report: func(to func(context.Context, loop.Verdict)) { p.report = to },
 		ear:    p.Ear,
+		probes: p.p.Snapshot,
 		turns:  func(t func() bool) { turns = t },
 		run: func(ctx context.Context) error {
 			g, ctx := errgroup.WithContext(ctx)

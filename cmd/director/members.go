@@ -162,9 +162,12 @@ func (s several) Forget(ctx context.Context, name string) error {
 
 // A nodeQuestion is what one director asks of another's daemon, beside its loop.
 type nodeQuestion struct {
-	Forget  string      `json:"forget,omitempty"`
-	Keys    bool        `json:"keys,omitempty"`
-	Keyring *keyringAsk `json:"keyring,omitempty"`
+	Forget  string        `json:"forget,omitempty"`
+	Keys    bool          `json:"keys,omitempty"`
+	Keyring *keyringAsk   `json:"keyring,omitempty"`
+	Version bool          `json:"version,omitempty"`
+	Doctor  bool          `json:"doctor,omitempty"`
+	Explain *api.Question `json:"explain,omitempty"`
 }
 
 type keyringAsk struct {
@@ -174,12 +177,16 @@ type keyringAsk struct {
 }
 
 type nodeAnswer struct {
-	Known bool     `json:"known,omitempty"`
-	Keys  []string `json:"keys,omitempty"` // fingerprints, the primary's first
+	Known       bool              `json:"known,omitempty"`
+	Keys        []string          `json:"keys,omitempty"` // fingerprints, the primary's first
+	Version     string            `json:"version,omitempty"`
+	Doctor      *api.DoctorReport `json:"doctor,omitempty"`
+	Explanation *api.Explanation  `json:"explanation,omitempty"`
+	Why         string            `json:"why,omitempty"` // there is no explanation
 }
 
 // answer answers another director's daemon.
-func (j *joined) answer(_ context.Context, from string, question []byte) ([]byte, error) {
+func (j *joined) answer(ctx context.Context, from string, question []byte) ([]byte, error) {
 	var q nodeQuestion
 	if err := json.Unmarshal(question, &q); err != nil {
 		return nil, fmt.Errorf("read director %s's question: %w", from, err)
@@ -196,6 +203,11 @@ func (j *joined) answer(_ context.Context, from string, question []byte) ([]byte
 	}
 	for _, key := range j.ring.Keys() {
 		a.Keys = append(a.Keys, gossip.Fingerprint(key))
+	}
+	if x := j.examiner.Load(); x != nil {
+		if err := x.answer(ctx, q, &a); err != nil {
+			return nil, err
+		}
 	}
 	return json.Marshal(a)
 }

@@ -136,6 +136,9 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	}
 	o := loop.Options{Agents: agents.book, Alarms: agents.alarms, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
+	if kernel.probes != nil {
+		o.NextHop = kernel.nextHop
+	}
 	var peers *several
 	if others != nil {
 		if agents.own != nil && agents.renew == nil {
@@ -154,12 +157,16 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		peers = &several{d, others}
 		answering = peers
 	}
+	exam := newExaminer(cfg, d, kernel, agents, peers)
+	if others != nil {
+		others.examiner.Store(exam)
+	}
 	kernel.report(d.Report)
 	kernel.turns(d.Turns)
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
-	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete})
+	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam})
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err

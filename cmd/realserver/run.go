@@ -84,7 +84,7 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 	for i := range instances {
 		instances[i].Meter = newGauge(cfg, &cfg.RealServers[i], log)
 	}
-	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Look: cfg.Look,
+	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Examine: d.examine, Look: cfg.Look,
 		Adopt: realserver.Pace{Rate: float64(cfg.Adopt.Rate), Burst: cfg.Adopt.Burst, Retries: cfg.Adopt.Retries}, Log: log,
 		Dial: newCaller(cfg, d.own.ClientConfig(ca.RoleDirector, agent.Protocol)).dial}
 	for _, a := range cfg.Directors {
@@ -149,6 +149,19 @@ func (d *daemon) tendHost(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// examine is what `realserver doctor` finds, for directors. What could not be looked at is nothing that they could mend.
+func (d *daemon) examine(ctx context.Context) map[string][]agent.Finding {
+	list, err := d.host.Doctor(ctx)
+	if err != nil && ctx.Err() == nil {
+		d.log.Debug("look for what is wrong with the host", "error", err)
+	}
+	out := map[string][]agent.Finding{}
+	for _, f := range list {
+		out[f.Instance] = append(out[f.Instance], agent.Finding{ID: f.ID, What: agent.Text(f.What), Causes: agent.Text(f.Causes), Remedy: agent.Text(f.Remedy), Severity: string(f.Severity)})
+	}
+	return out
 }
 
 // toDo is how many changes there are to make.

@@ -131,8 +131,12 @@ func (r *Report) check() error {
 
 func (s *Status) check() error {
 	ok := text(s.RealServer) && text(s.Cause) && s.Health <= HealthDead && dated(s.Since) && len(s.Load.Parts) <= maxParts
+	ok = ok && len(s.Found) <= MaxFound
 	for _, p := range s.Load.Parts {
 		ok = ok && text(p.Name) && text(p.Says)
+	}
+	for _, f := range s.Found {
+		ok = ok && text(f.ID) && text(f.What) && text(f.Causes) && text(f.Remedy) && text(f.Severity)
 	}
 	if !ok {
 		return errors.New("status out of its bounds")

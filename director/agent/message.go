@@ -19,6 +19,7 @@ const (
 	MaxSubnets   = 256     // of one tunnel
 	MaxText      = 400     // bytes of a name, a cause, any text; valid UTF-8
 	MaxReported  = 50_000  // tunnels of one real server
+	MaxFound     = 16      // findings in a Status
 	Patience     = 10 * time.Second
 	DefaultPort  = 7460 // TCP, where directors listen for agents
 	DefaultProbe = 7461 // UDP, at the VIP
@@ -130,6 +131,16 @@ type Status struct {
 	Load       Load      `cbor:"6,keyasint"`
 	Tunnels    uint32    `cbor:"7,keyasint"`           // established
 	Flooded    bool      `cbor:"8,keyasint,omitempty"` // lately more questions came on the data path than are answered: silence there proves nothing
+	Found      []Finding `cbor:"9,keyasint,omitempty"` // what is wrong with the host, as of the last minute
+}
+
+// A Finding is something that is wrong with a real server's host.
+type Finding struct {
+	ID       string `cbor:"1,keyasint"` // of this kind of finding
+	What     string `cbor:"2,keyasint"` // the fact
+	Causes   string `cbor:"3,keyasint"` // what becomes of packets
+	Remedy   string `cbor:"4,keyasint"` // a command, mostly
+	Severity string `cbor:"5,keyasint"` // breaks, risks or notes
 }
 
 // A Load is how near a real server is to its limit. The figure is the highest of its parts, each a share of its own limit.

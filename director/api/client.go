@@ -220,16 +220,20 @@ func (c *Client) Tunnels(ctx context.Context, f TunnelFilter) iter.Seq2[TunnelSt
 
 // Lookup asks what happens to a packet.
 func (c *Client) Lookup(ctx context.Context, question Question) (Explanation, error) {
+	return call[Explanation](ctx, c, http.MethodGet, "/v1/lookup", question.query(), nil)
+}
+
+func (question Question) query() url.Values {
 	q := url.Values{}
 	for k, v := range map[string]string{
 		"src": question.Src, "dst": question.Dst, "tenant": question.Tenant, "proto": question.Proto, "fragment": question.Fragment,
-		"src_port": port(question.SrcPort), "dst_port": port(question.DstPort),
+		"src_port": port(question.SrcPort), "dst_port": port(question.DstPort), "src_mac": question.SrcMAC,
 	} {
 		if v != "" {
 			q.Set(k, v)
 		}
 	}
-	return call[Explanation](ctx, c, http.MethodGet, "/v1/lookup", q, nil)
+	return q
 }
 
 func port(p uint16) string {

@@ -91,6 +91,7 @@ type Question struct {
 	SrcPort  uint16 `json:"src_port,omitempty" query:"src_port" maximum:"65535"`
 	DstPort  uint16 `json:"dst_port,omitempty" query:"dst_port" maximum:"65535"`
 	Fragment string `json:"fragment,omitempty" query:"fragment" enum:",first,later"`
+	SrcMAC   string `json:"src_mac,omitempty" query:"src_mac" doc:"MAC address, or real server by name, that it comes from: what a real server sends back is a loop"`
 }
 
 // An Explanation is the answer, made from the table and from the data plane itself.
@@ -113,6 +114,10 @@ type Explanation struct {
 	PinnedBy    string   `json:"pinned_by,omitempty"`
 	Words       []string `json:"words" doc:"each step of the decision in a sentence"`
 	Agrees      bool     `json:"agrees" doc:"the data plane decides as the table says"`
+
+	NextHops    []NextHop    `json:"next_hops" doc:"how the chosen real server is reached, by what the kernel and the data plane have"`
+	Established []SeenTunnel `json:"established" doc:"where agents see the tunnel, the newest establishment first"`
+	Agent       string       `json:"agent,omitempty" doc:"what the chosen real server's agent says"`
 }
 
 // Status is a director at a glance.

@@ -27,6 +27,7 @@ type Options struct {
 	MaxSetLines      int // of a complete set, which is in memory while it is compared, half a KiB a line; 0: 2,000,000
 	MaxConnections   int // on each listener; 0: 1,000
 	Heartbeat        time.Duration
+	Examiner         Examiner // nil: GET /v1/doctor and /v1/lookup/all do not exist
 }
 
 // Limits that no one needs to change.
@@ -49,6 +50,7 @@ type Server struct {
 	metrics http.Handler
 	sets    chan struct{} // holds one token while a complete set is taken in
 	audits  chan struct{} // holds one token while the data plane is compared
+	exams   chan struct{} // holds one token while the Examiner looks
 }
 
 // New makes the interface; it touches nothing. The Server is an http.Handler.
@@ -68,7 +70,7 @@ func New(d Director, o Options) *Server {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
 	}
-	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1), audits: make(chan struct{}, 1)}
+	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1), audits: make(chan struct{}, 1), exams: make(chan struct{}, 1)}
 	s.huma = humago.New(s.mux, humaConfig(o.Version))
 	s.huma.UseMiddleware(s.authorize)
 	s.registerTunnels()
@@ -78,6 +80,7 @@ func New(d Director, o Options) *Server {
 	s.registerOperations()
 	s.registerPlane()
 	s.registerStatus()
+	s.registerDoctor()
 	s.registerSeen()
 	s.registerCluster()
 	s.registerTable()

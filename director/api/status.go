@@ -71,6 +71,19 @@ type lookupInput struct{ Question }
 type lookupOutput struct{ Body Explanation }
 
 func (s *Server) lookup(ctx context.Context, in *lookupInput) (*lookupOutput, error) {
+	if p := in.check(); p != nil {
+		return nil, p
+	}
+	e, err := s.d.View().Explain(ctx, in.Question)
+	if err != nil {
+		return nil, asProblem(err)
+	}
+	e.fill()
+	return &lookupOutput{e}, nil
+}
+
+// check holds a question to its form.
+func (in *lookupInput) check() *Problem {
 	var f faults
 	for _, x := range []struct{ field, value string }{{"src", in.Src}, {"dst", in.Dst}} {
 		if x.value == "" && x.field == "src" {
@@ -80,15 +93,15 @@ func (s *Server) lookup(ctx context.Context, in *lookupInput) (*lookupOutput, er
 			f.add(x.field, x.value, "is not an address", "like 203.0.113.5 or 2001:db8::5")
 		}
 	}
-	if p := f.problem("the question"); p != nil {
-		return nil, p
-	}
 	in.Tenant = tenantName(in.Tenant)
-	e, err := s.d.View().Explain(ctx, in.Question)
-	if err != nil {
-		return nil, asProblem(err)
-	}
-	return &lookupOutput{e}, nil
+	return f.problem("the question")
+}
+
+// fill makes empty what would be null.
+func (e *Explanation) fill() {
+	fillList(&e.Words)
+	fillList(&e.NextHops)
+	fillList(&e.Established)
 }
 
 // Health answers the probes of whoever runs the process.

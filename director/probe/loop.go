@@ -245,7 +245,7 @@ func (l *loop) judge(t *target, now time.Time) {
 		r = result{question: r.question, problem: "its agent has just found it dead"}
 	}
 	changed := t.machine.step(r, l.cfg)
-	t.show(r, changed, now)
+	t.show(r, changed, l.hops(t), now)
 	l.count()
 	if !changed {
 		return

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -18,6 +19,13 @@ type State struct {
 	Since time.Time     // of the verdict; not known: since it is probed
 	Agent Word          // of the last round
 	Slow  bool          // it answers much later than when it is idle: delay. As good as full, never as dead
+	Hops  [2]Hop        // the neighbours that its questions go to, by IPv4 and by IPv6, once one has answered
+}
+
+// A Hop is a neighbour, and who answered for it on the wire last.
+type Hop struct {
+	Addr netip.Addr
+	MAC  [6]byte
 }
 
 // A board is where one target's State is shown to other goroutines; only the loop writes.
@@ -59,8 +67,9 @@ func (l *loop) publish() {
 }
 
 // show puts a round's result on t's board. A cause is put in words only when it is another one.
-func (t *target) show(r result, changed bool, now time.Time) {
+func (t *target) show(r result, changed bool, hops [2]Hop, now time.Time) {
 	s := *t.board.Load()
+	s.Hops = hops
 	if r.rtt > 0 {
 		s.RTT = r.rtt
 	}
@@ -73,6 +82,21 @@ func (t *target) show(r result, changed bool, now time.Time) {
 	}
 	t.shown = r
 	t.board.Store(&s)
+}
+
+// hops are the neighbours that t's questions go to.
+func (l *loop) hops(t *target) (out [2]Hop) {
+	for _, q := range t.questions {
+		family := 0
+		if q.hop.Is6() {
+			family = 1
+		}
+		mac := l.macs[neighbourKey{q.iface, q.hop}]
+		if len(mac) == 6 && q.about() && !out[family].Addr.IsValid() {
+			out[family] = Hop{q.hop, [6]byte(mac)}
+		}
+	}
+	return out
 }
 
 // notAsked is the cause before the first round.

@@ -35,7 +35,6 @@ type node struct {
 	beat    cluster.Beat
 	running bool
 	out     map[string][]affinity.Change
-	heard   map[string]time.Time
 }
 
 func inHub(t *testing.T, names int, f func(h *hub)) {
@@ -454,5 +453,35 @@ func TestOneThatWasSickWaits(t *testing.T) {
 		held("d2")
 		time.Sleep(4 * time.Second)
 		held("d1")
+	})
+}
+
+// Where nobody could take over, the kernel goes on with the addresses for as long as a restart takes.
+func TestAddressesLastWhereNobodyTakesOver(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(1)
+		lasts := func(want time.Duration) {
+			t.Helper()
+			time.Sleep(2 * time.Second)
+			h.nodes["d1"].host.set(func(m *machine) {
+				if m.held.Lifetime != want || len(m.held.Own) == 0 {
+					t.Errorf("d1 holds %v for %v, want for %v", m.held.Own, m.held.Lifetime, want)
+				}
+			})
+		}
+		lasts(4 * time.Second)
+		h.nodes["d2"].end()
+		lasts(time.Minute)
+		h.nodes["d2"].begin()
+		time.Sleep(8 * time.Second)
+		lasts(4 * time.Second)
+		h.mu.Lock()
+		h.nodes["d1"].member.Role, h.nodes["d2"].member.Role = cluster.RoleTunnel, cluster.RoleSubnet
+		h.mu.Unlock()
+		lasts(time.Minute)
+		if err := h.nodes["d1"].d.Leave(h.t.Context()); err != nil {
+			t.Errorf("leave where nobody takes over: %v", err)
+		}
+		lasts(time.Minute)
 	})
 }

@@ -12,7 +12,7 @@ import (
 const asidePrefix = "aside-"
 
 // MoveAside puts a closed store's files into a directory of their own below its directory, which is an empty store then, and
-// names it. What begins with "aside-" or ends in ".json" stays: it is not the store's.
+// names it. What begins with "aside-", ends in ".json", or is called "journal" stays: it is not the store's.
 func MoveAside(dir string, now time.Time) (to string, err error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -44,5 +44,5 @@ func MoveAside(dir string, now time.Time) (to string, err error) {
 
 // beside tells whether a name in a store's directory is not the store's.
 func beside(name string) bool {
-	return strings.HasPrefix(name, asidePrefix) || strings.HasSuffix(name, ".json")
+	return strings.HasPrefix(name, asidePrefix) || strings.HasSuffix(name, ".json") || name == "journal"
 }

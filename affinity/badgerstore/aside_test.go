@@ -30,6 +30,9 @@ func TestMoveAside(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "peers.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	to, err := MoveAside(dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -40,6 +43,9 @@ func TestMoveAside(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "journal")); err != nil {
+		t.Errorf("the journal was moved, too: %v", err)
 	}
 	dir = to
 	s = open()

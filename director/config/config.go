@@ -25,6 +25,7 @@ type Config struct {
 	Limits     Limits
 	IPVS       IPVS
 	Store      Store
+	Journal    Journal
 	Log        Log
 }
 
@@ -133,6 +134,7 @@ func Default() Config {
 		Limits:  Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
 		IPVS:    IPVS{Pairs4: netip.MustParsePrefix("240.0.0.0/16"), Pairs6: netip.MustParsePrefix("fd7d:6469:7265:6374::/64"), Timeout: 24 * time.Hour},
 		Store:   Store{Reserve: 256 << 20},
+		Journal: Journal{MaxSize: 256 << 20, MaxAge: 90 * 24 * time.Hour},
 		Log:     Log{Level: slog.LevelInfo, Format: "text"},
 	}
 }

@@ -25,6 +25,7 @@ func (v value) config(c *Config) {
 		field{"limits", func(v value) { v.section(func(v value) { v.limits(&c.Limits) }) }},
 		field{"ipvs", func(v value) { v.section(func(v value) { v.ipvs(&c.IPVS) }) }},
 		field{"store", func(v value) { v.section(func(v value) { v.store(&c.Store) }) }},
+		field{"journal", func(v value) { v.section(func(v value) { v.journal(&c.Journal) }) }},
 		field{"log", func(v value) { v.section(func(v value) { v.log(&c.Log) }) }},
 	)
 }

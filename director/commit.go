@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/api"
 )
 
 // commit makes a transaction durable, publishes and programs it. Its error is that of the store: nothing was changed.
@@ -18,6 +19,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	revision := d.work.Revision() + uint64(max(1, len(tx.events)))
 	if err := d.write(changes, revision); err != nil {
 		d.o.Log.Error("commit refused", "changes", len(changes), "error", err)
+		d.tell(api.Event{Kind: "refused", Object: "store", Why: fmt.Sprintf("%d changes at once: %v", len(changes), err)})
 		if !errors.Is(err, ErrRefused) {
 			d.fatal = fmt.Errorf("the disk failed in the middle of a commit; start again from what it holds: %w", err)
 		}
@@ -28,6 +30,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	d.publish(tx.t)
 	d.digest.Note(changes)
 	d.events.add(tx.events, revision)
+	d.tell(tx.events...)
 	d.program(ctx, dirty)
 	d.hand(tx.moves)
 	d.tellPeers(changes, revision)

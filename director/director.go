@@ -72,6 +72,7 @@ type Options struct {
 	HoldAll                  bool          // every director holds every VIP, silently
 	PreemptAfter             time.Duration // a preferred holder of an address that has come back waits so long
 	MaxEndpoints, MaxSubnets int           // of the plane's tables; 0: no limit
+	Journal                  Journal       // keeps what happens; nil: nobody does
 	Log                      *slog.Logger
 	Now                      func() time.Time // nil: time.Now
 }
@@ -311,6 +312,7 @@ func (d *Director) Run(ctx context.Context) error {
 			d.lookAtPeers(ctx)
 		case <-d.leaves:
 			d.leave(ctx)
+			d.tellLeaving()
 		case <-tick.C:
 			d.background(ctx)
 			d.say()
@@ -377,6 +379,7 @@ func (d *Director) step(ctx context.Context, batch []*request) {
 			answers[i][j] = tx.do(op)
 		}
 	}
+	d.tellRefused(batch, answers)
 	err := d.commit(ctx, tx)
 	for i, r := range batch {
 		for j := range answers[i] {
@@ -438,6 +441,7 @@ func (d *Director) lookAgain(ctx context.Context) {
 		d.o.Log.Info("own addresses changed", "own", d.local.own)
 		d.program(ctx, affinity.Dirty{Config: true})
 	}
+	d.noteClock()
 	d.holdNow(ctx)
 	d.supplant(ctx)
 }

@@ -8,6 +8,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/cluster"
+	"tunneldirector/director/api"
 )
 
 // With other directors a death is provisional first: each fails the real server over in its own data plane at once, and says
@@ -34,6 +35,7 @@ type doubt struct {
 func (d *Director) doubtLife(ctx context.Context, life *affinity.Life, v Verdict) {
 	if x := d.joint.doubts[v.RealServer]; x == nil || x.index != life.Index {
 		d.condemn(life, v)
+		d.tell(api.Event{Kind: "provisional", Object: v.RealServer, From: "alive", To: "dead", Why: "failed over here before the assigner calls it dead: " + v.Cause})
 		d.joint.doubts[v.RealServer] = &doubt{verdict: v, index: life.Index, since: d.o.Now()}
 		d.say()
 	}
@@ -78,6 +80,7 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 			d.joint.ready = now // as one that has come back: what comes and goes does not move addresses each time
 		}
 		d.o.Log.Warn("reach of real servers", "others_reach_what_this_director_does_not", sick)
+		d.tell(api.Event{Kind: "director", Object: d.o.Name, Why: sickWords(sick)})
 		d.note(func(h *health) { h.sick = sick })
 	}
 }
@@ -92,6 +95,7 @@ func (d *Director) absolve(name string, i affinity.Index, why string) {
 		d.planeFailed(fmt.Errorf("take back the death of real server %s: %w", name, err))
 	}
 	d.o.Log.Warn("real server is not dead after all", "real_server", name, "why", why)
+	d.tell(api.Event{Kind: "provisional", Object: name, From: "dead", To: "alive", Why: "not dead after all: " + why})
 }
 
 // answers notes that a real server answers this director.

@@ -116,6 +116,7 @@ func (d *Director) condemn(life *affinity.Life, v Verdict) {
 func (d *Director) unsettle(v Verdict, why string) {
 	if d.unsettled[v.RealServer] != v {
 		d.o.Log.Error("verdict not acted on", "real_server", v.RealServer, "alive", v.Alive, "cause", v.Cause, "why", why)
+		d.tell(api.Event{Kind: "held", Object: v.RealServer, Why: v.Cause + "; not acted on: " + why})
 	}
 	d.unsettled[v.RealServer] = v
 	d.note(func(h *health) { h.held[v.RealServer] = v.Cause + "; " + why })

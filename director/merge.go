@@ -197,7 +197,7 @@ func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) (then func()) {
 	}
 	if p.Primary != old.Primary {
 		x.event(pinKind(old, p), groupName(g), func(e *api.Event) {
-			e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()
+			e.From, e.To, e.Backup, e.Why = x.t.NameAt(old.Primary), x.t.NameAt(p.Primary), x.t.NameAt(p.Backup), p.Why.String()+": by director "+p.Header.Origin
 		})
 	}
 	return nil

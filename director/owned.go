@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"tunneldirector/cluster"
+	"tunneldirector/director/api"
 )
 
 // Held is what a Host is to have as local addresses, and what it closes.
@@ -121,6 +122,7 @@ func (d *Director) holdNow(ctx context.Context) {
 	if was := d.health.Load().holdErr; said != was {
 		if said != "" {
 			d.o.Log.Error("hold the VIPs", "error", said)
+			d.tell(api.Event{Kind: "address", Why: "cannot be held as they should be: " + said})
 		}
 		d.note(func(h *health) { h.holdErr = said })
 	}
@@ -132,6 +134,7 @@ func (d *Director) holdNow(ctx context.Context) {
 			holds[a.String()] = now
 		}
 	}
+	d.tellHeld(h, holds)
 	d.joint.holds = holds
 	d.holding.Store(&holds)
 }

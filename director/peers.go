@@ -9,6 +9,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/cluster"
+	"tunneldirector/director/api"
 )
 
 // Peers is how a director speaks with the others. All methods may be called from any goroutine, and none blocks but Ask.
@@ -41,6 +42,7 @@ type joint struct {
 	last     bool      // it stops, and no other director is alive
 	sick     bool
 
+	living    map[string]string    // the others, as they were last told of
 	unreached map[string]time.Time // real servers that do not answer, since when
 	doubts    map[string]*doubt    // by real server: deaths that are not latched
 	holds     map[string]time.Time // addresses that are held, since when
@@ -85,6 +87,7 @@ func (d *Director) lookAtPeers(ctx context.Context) {
 	d.beginTurn() // this one may have begun before the process was stopped
 	now, v := d.o.Now(), d.view()
 	d.noteCuts(v)
+	d.tellPeersLives(v)
 	d.becomeReady(now, v)
 	d.watchClock(v)
 	d.takeAssigning(now, v)
@@ -131,6 +134,7 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 	if why != "" {
 		d.joint.ready = now
 		d.o.Log.Info("director is ready", "why", why, "tunnels", d.work.Len())
+		d.tell(api.Event{Kind: "director", Object: d.o.Name, Why: "ready: " + why})
 		d.note(func(h *health) { h.unready = "" })
 		return
 	}
@@ -162,11 +166,13 @@ func (d *Director) watchClock(v cluster.View) {
 	if wild != d.clock.Logical && (wild || d.clockTrusted()) {
 		d.clock.Logical = wild
 		d.o.Log.Warn("clock against the other directors'", "ahead", off, "stamps_by_logic_alone", wild)
+		d.tell(api.Event{Kind: "clock", Object: d.o.Name, Why: fmt.Sprintf("%v ahead of the other directors' median; stamps count on by themselves: %t", off.Round(time.Millisecond), wild)})
 	}
-	if !wild {
-		off = 0
-	}
-	d.note(func(h *health) { h.clockOff = off })
+	d.note(func(h *health) {
+		if h.offset, h.clockOff = off, off; !wild {
+			h.clockOff = 0
+		}
+	})
 }
 
 // takeAssigning begins or ends this director's being the assigner.
@@ -174,6 +180,7 @@ func (d *Director) takeAssigning(now time.Time, v cluster.View) {
 	name := v.Assigner()
 	if name != d.joint.assigner {
 		d.o.Log.Info("assigner", "is", name, "was", d.joint.assigner)
+		d.tell(api.Event{Kind: "assigner", Object: name, From: d.joint.assigner, To: name, Why: "as this director sees it"})
 		d.joint.assigner = name
 		d.note(func(h *health) { h.assigner = name })
 	}
@@ -187,6 +194,7 @@ func (d *Director) takeAssigning(now time.Time, v cluster.View) {
 		d.assigns = true
 		d.sweep.takeOver()
 		d.o.Log.Info("this director assigns now")
+		d.tell(api.Event{Kind: "director", Object: d.o.Name, Why: "it assigns now"})
 	}
 }
 

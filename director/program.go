@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/director/api"
 	"tunneldirector/director/plane"
 )
 
@@ -100,6 +101,7 @@ func (d *Director) replacePlane(ctx context.Context) error {
 	}
 	d.planeErr = nil
 	d.note(func(h *health) { h.planeErr = "" })
+	d.tell(api.Event{Kind: "plane", Object: d.o.PlaneKind, Why: "holds the whole table"})
 	d.o.Log.Info("data plane holds the table", "plane", d.o.PlaneKind, "seconds", d.o.Now().Sub(began).Seconds())
 	return nil
 }
@@ -152,6 +154,7 @@ func (d *Director) entries() iter.Seq[plane.Entry] {
 // planeFailed notes that the kernel is not as the table says; it is replaced whole, soon.
 func (d *Director) planeFailed(err error) {
 	d.o.Log.Error("the data plane refused; it is programmed whole again", "error", err, "in_seconds", replaceRest.Seconds())
+	d.tell(api.Event{Kind: "plane", Object: d.o.PlaneKind, Why: "refused, and is programmed whole again: " + err.Error()})
 	d.planeErr = err
 	d.replaceAt = d.o.Now().Add(replaceRest)
 	d.note(func(h *health) { h.planeErr = err.Error() })

@@ -23,6 +23,8 @@ type health struct {
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock
 	clockOff time.Duration     // of the wall clock before the other directors'; 0: not much
+	offset   time.Duration     // the same, however little
+	jumped   time.Duration     // how far the wall clock of a director alone jumped; 0: it is believed
 	assigner string            // director that places groups
 	unready  string            // why it is not ready; "" if it is
 	last     bool              // it stops as the last director
@@ -70,6 +72,7 @@ func (v view) Status(ctx context.Context) (api.Status, error) {
 	s.Tunnels = api.TunnelCounts{Total: uint64(t.Len()), Unplaced: uint64(t.Unplaced()),
 		Placed: uint64(t.Len()) - uint64(t.Unplaced()), NoBackup: uint64(t.Alone()), Contested: uint64(t.ContestedCount()), Split: uint64(t.SplitCount())}
 	s.NPlusOne = nPlusOne(t)
+	s.ClockOffset = h.clockOffset(d.lone()).Seconds()
 	addAlarms(&s, h, d.o.Now())
 	s.Alarms = append(s.Alarms, agentAlarms(s.RealServers, d.o.Now())...)
 	if d.o.Alarms != nil {
@@ -161,6 +164,17 @@ func nPlusOne(t *affinity.Table) api.NPlusOne {
 	}
 	r := place.NPlusOne(place.View{Servers: servers(t, nil), Pair: t.PairLoad, Mean: all.Mean()})
 	return api.NPlusOne{OK: r.OK, Missing: r.Missing}
+}
+
+// clockOffset is how far the wall clock is ahead of what is held against it.
+func (h *health) clockOffset(alone bool) time.Duration {
+	switch {
+	case !alone:
+		return h.offset
+	case h.jumped != 0:
+		return h.jumped
+	}
+	return -h.ahead
 }
 
 // newFor is how long a real server may take to be found alive.

@@ -1,6 +1,11 @@
 package director
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"tunneldirector/director/api"
+)
 
 // wallWatch compares the wall clock with the time that passes.
 type wallWatch struct {
@@ -23,11 +28,13 @@ func (d *Director) watchWall() {
 	if !w.passed.IsZero() && (by > wallJump || by < -wallJump) {
 		w.jumped, w.by, d.clock.Logical = now, by, true
 		d.o.Log.Error("the wall clock jumped; stamps count on by themselves", "by", by)
+		d.tell(api.Event{Kind: "clock", Object: d.o.Name, Why: fmt.Sprintf("jumped by %v; stamps count on by themselves", by.Round(time.Millisecond))})
 	}
 	w.passed, w.wall = now, wall
 	if d.lone() && d.clock.Logical && now.Sub(w.jumped) > believe {
 		d.clock.Logical = false
 		d.o.Log.Warn("the wall clock is believed again", "it_jumped_by", w.by)
+		d.tell(api.Event{Kind: "clock", Object: d.o.Name, Why: "is believed again"})
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
+	"tunneldirector/director/journal"
 	"tunneldirector/director/plane"
 )
 
@@ -121,6 +122,13 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if err != nil {
 		return err
 	}
+	events, err := journal.Open(journal.Options{Dir: filepath.Join(cfg.DataDir, "journal"), MaxSize: int64(cfg.Journal.MaxSize), MaxAge: cfg.Journal.MaxAge, Director: cfg.Name, Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, events.Close()) }()
+	events.Note("director", cfg.Name, "starts: version "+console.Version())
+	defer func() { events.Note("director", cfg.Name, stopWords(err)) }()
 	kernel, err := openKernel(cfg, stored, log)
 	if err != nil {
 		return err
@@ -134,7 +142,8 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if err != nil {
 		return err
 	}
-	o := loop.Options{Agents: agents.book, Alarms: agents.alarms, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+	alarms := func() []string { return append(agents.alarms(), events.Alarms()...) }
+	o := loop.Options{Agents: agents.book, Alarms: alarms, Journal: events, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
 	if kernel.probes != nil {
 		o.NextHop = kernel.nextHop
@@ -166,13 +175,15 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
-	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam})
+	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam, Journal: events, Certificates: certificates(cfg, agents, others)})
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return disk.Run(ctx) })
+	g.Go(func() error { return events.Run(ctx) })
+	g.Go(func() error { return events.WatchAlarms(ctx, alarmsOf(d)) })
 	g.Go(func() error { return kernel.run(ctx) })
 	g.Go(func() error { return d.Run(ctx) })
 	g.Go(func() error { return server.Serve(ctx, listeners) })

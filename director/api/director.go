@@ -142,6 +142,7 @@ type Status struct {
 	DiskFree    uint64             `json:"disk_free_bytes"`
 	DiskUsed    uint64             `json:"disk_used_bytes"`
 	ClockSays   string             `json:"clock,omitempty" doc:"empty, or how the clock is off"`
+	ClockOffset float64            `json:"clock_offset_seconds" doc:"the clock less the other directors' median; of a director alone, less its newest record if that is ahead, or how far the clock jumped"`
 }
 
 // PlaneStatus is the data plane's side of the Status.

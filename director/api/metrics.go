@@ -10,8 +10,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-func metricsHandler(d Director, log *slog.Logger) http.Handler {
-	reg := prometheus.NewRegistry()
+func metricsHandler(d Director, o Options) http.Handler {
+	reg, log := prometheus.NewRegistry(), o.Log
+	reg.MustRegister(newEventCollector(o))
 	reg.MustRegister(newCollector(d, log))
 	if c, ok := d.(Cluster); ok {
 		reg.MustRegister(newClusterCollector(c, log))
@@ -25,7 +26,7 @@ type collector struct {
 	log *slog.Logger
 
 	info, ready, writable, inSync, frozen, nPlusOne, alarms, revision, started *prometheus.Desc
-	tunnels, diskFree, diskUsed, tableEntries, tableMax                        *prometheus.Desc
+	tunnels, diskFree, diskUsed, tableEntries, tableMax, clockOffset           *prometheus.Desc
 	dropped, passed, subnetPackets, subnetBytes                                *prometheus.Desc
 	rsUp, rsTunnels, rsBackup, rsCapacity, rsWeight, rsDrained, rsBandwidth    *prometheus.Desc
 	rsPackets, rsBytes, rsRTT, rsIncarnation, rsDrainLeft                      *prometheus.Desc
@@ -48,6 +49,7 @@ func newCollector(d Director, log *slog.Logger) *collector {
 		alarms:        desc("alarms", "Conditions that need a person."),
 		revision:      desc("revision", "Commits of the store."),
 		started:       desc("start_time_seconds", "When the daemon started, Unix time."),
+		clockOffset:   desc("clock_offset_seconds", "The clock less the other directors' median; of a director alone, less its newest record if that is ahead, or how far the clock jumped."),
 		tunnels:       desc("tunnels", "Tunnels in the table by state; they overlap.", "state"),
 		diskFree:      desc("disk_free_bytes", "Free space where the store is."),
 		diskUsed:      desc("disk_used_bytes", "Space that the store takes."),
@@ -63,7 +65,7 @@ func newCollector(d Director, log *slog.Logger) *collector {
 		rsCapacity:    desc("real_server_capacity_tunnels", "Most tunnels it takes; 0: no limit.", "real_server"),
 		rsWeight:      desc("real_server_weight", "Relative weight in placement.", "real_server"),
 		rsDrained:     desc("real_server_drained", "1 if it takes no new tunnels.", "real_server"),
-		rsBandwidth:   desc("real_server_expected_bits_per_second", "Sum of its tunnels' expected bandwidth.", "real_server"),
+		rsBandwidth:   desc("real_server_expected_bytes_per_second", "Sum of its tunnels' expected bandwidth.", "real_server"),
 		rsPackets:     desc("real_server_packets_total", "Packets forwarded to it.", "real_server"),
 		rsBytes:       desc("real_server_bytes_total", "Bytes forwarded to it.", "real_server"),
 		rsRTT:         desc("real_server_probe_rtt_seconds", "Round trip of the last probe.", "real_server"),
@@ -130,6 +132,7 @@ func (c *collector) director(st *Status, gauge gaugeFunc) {
 	gauge(c.alarms, float64(len(st.Alarms)))
 	gauge(c.revision, float64(st.Revision))
 	gauge(c.started, float64(st.Started.UnixMilli())/1000)
+	gauge(c.clockOffset, st.ClockOffset)
 	gauge(c.diskFree, float64(st.DiskFree))
 	gauge(c.diskUsed, float64(st.DiskUsed))
 	for state, n := range map[string]uint64{
@@ -163,7 +166,7 @@ func (c *collector) realServer(r RealServerStatus, gauge gaugeFunc, counter coun
 	gauge(c.rsCapacity, float64(r.Capacity), r.Name)
 	gauge(c.rsWeight, float64(r.Weight), r.Name)
 	gauge(c.rsDrained, bit(r.Admin == "drained"), r.Name)
-	gauge(c.rsBandwidth, float64(r.BandwidthBPS), r.Name)
+	gauge(c.rsBandwidth, float64(r.BandwidthBPS)/8, r.Name)
 	gauge(c.rsIncarnation, float64(r.Incarnation), r.Name)
 	counter(c.rsPackets, r.Traffic.Packets, r.Name)
 	counter(c.rsBytes, r.Traffic.Bytes, r.Name)

@@ -10,7 +10,7 @@ import (
 
 func TestClusterMetrics(t *testing.T) {
 	rec := httptest.NewRecorder()
-	metricsHandler(newClusterLab(), slog.New(slog.DiscardHandler)).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	metricsHandler(newClusterLab(), Options{Log: slog.New(slog.DiscardHandler)}).ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for _, want := range []string{
 		`tunneldirector_cluster_director_up{peer="d3"} 0`,
 		`tunneldirector_cluster_director_assigns{peer="d1"} 1`,

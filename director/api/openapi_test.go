@@ -19,6 +19,7 @@ var routes = []string{
 	"GET /v1/tenants", "GET /v1/tenants/{name}", "PUT /v1/tenants/{name}", "DELETE /v1/tenants/{name}",
 	"POST /v1/groups/{id}/repin", "POST /v1/rebalance", "GET /v1/plane/pairs", "POST /v1/plane/audit", "POST /v1/check", "PUT /v1/freeze", "DELETE /v1/freeze",
 	"GET /v1/seen", "GET /v1/orders",
+	"GET /v1/events",
 	"GET /v1/table", "PUT /v1/table",
 	"GET /v1/cluster", "POST /v1/cluster/leave", "POST /v1/cluster/forget/{name}", "GET /v1/cluster/keyring", "POST /v1/cluster/keyring",
 }

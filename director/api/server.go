@@ -27,7 +27,9 @@ type Options struct {
 	MaxSetLines      int // of a complete set, which is in memory while it is compared, half a KiB a line; 0: 2,000,000
 	MaxConnections   int // on each listener; 0: 1,000
 	Heartbeat        time.Duration
-	Examiner         Examiner // nil: GET /v1/doctor and /v1/lookup/all do not exist
+	Examiner         Examiner                    // nil: GET /v1/doctor and /v1/lookup/all do not exist
+	Journal          Journal                     // nil: no events are kept
+	Certificates     func() map[string]time.Time // when they end, by what they are for; nil: none is told
 }
 
 // Limits that no one needs to change.
@@ -70,7 +72,7 @@ func New(d Director, o Options) *Server {
 	if o.Heartbeat == 0 {
 		o.Heartbeat = 15 * time.Second
 	}
-	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o.Log), sets: make(chan struct{}, 1), audits: make(chan struct{}, 1), exams: make(chan struct{}, 1)}
+	s := &Server{d: d, o: o, mux: http.NewServeMux(), metrics: metricsHandler(d, o), sets: make(chan struct{}, 1), audits: make(chan struct{}, 1), exams: make(chan struct{}, 1)}
 	s.huma = humago.New(s.mux, humaConfig(o.Version))
 	s.huma.UseMiddleware(s.authorize)
 	s.registerTunnels()
@@ -82,6 +84,7 @@ func New(d Director, o Options) *Server {
 	s.registerStatus()
 	s.registerDoctor()
 	s.registerSeen()
+	s.registerEvents()
 	s.registerCluster()
 	s.registerTable()
 	s.serveOpenAPI()

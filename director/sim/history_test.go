@@ -203,12 +203,21 @@ func (h *history) heal() {
 	h.join()
 	for _, n := range w.nodes {
 		n.disk.set(func(d *disk) { d.full, d.fails, d.slow = false, false, 0 })
+	}
+	h.raise()
+	w.gossip()
+}
+
+// raise starts who does not run.
+func (h *history) raise() {
+	for _, n := range h.w.nodes {
 		if !n.left && !n.running() {
 			n.crash(false)
-			w.start(n)
+			h.w.tell("%s starts", n.name)
+			h.w.start(n)
+			h.w.gossip()
 		}
 	}
-	w.gossip()
 }
 
 // undo takes back what operators did, as far as a director knows of it.
@@ -224,30 +233,33 @@ func (h *history) undo(n *node) {
 	}
 }
 
-// settle waits until all directors agree, and sees that they go on to.
+// settle waits until all directors agree, lets some time go by, and sees that they still do.
 func (h *history) settle() {
 	w := h.w
-	why := ""
-	for end := time.Now().Add(quiet); time.Now().Before(end) && !w.t.Failed(); {
+	for _, what := range []string{"settled", "settled for good"} {
+		if why := h.await(quiet); w.t.Failed() {
+			return
+		} else if why != "" {
+			w.fail("not %s %v after everything had healed: %s", what, quiet, why)
+			return
+		}
+		w.tell("%s", what)
+		w.witness.calm()
+		h.pass(undisturbed)
+	}
+}
+
+// await waits until nothing is unsettled, and says what is at the end.
+func (h *history) await(most time.Duration) (why string) {
+	for end := time.Now().Add(most); time.Now().Before(end) && !h.w.t.Failed(); {
 		h.pass(500 * time.Millisecond)
+		h.raise() // a commit that was under way may have ended a process since
 		h.undo(h.any())
-		if why = w.unsettled(); why == "" {
+		if why = h.w.unsettled(); why == "" {
 			break
 		}
 	}
-	switch {
-	case w.t.Failed():
-		return
-	case why != "":
-		w.fail("not settled %v after everything had healed: %s", quiet, why)
-		return
-	}
-	w.tell("settled")
-	w.witness.calm()
-	h.pass(undisturbed)
-	if why := w.unsettled(); why != "" {
-		w.fail("unsettled again: %s", why)
-	}
+	return why
 }
 
 // calm: from now on two placements of one group are a fault.

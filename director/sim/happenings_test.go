@@ -114,6 +114,7 @@ func (h *history) end(lost bool) {
 	w.witness.troubled()
 	away := time.Duration(100+w.r.IntN(6000)) * time.Millisecond
 	w.tell("%s crashes, power lost: %t; back after %v", n.name, lost, away)
+	w.oracle.change()
 	n.crash(lost)
 	if lost {
 		n.kernel = newKernel()
@@ -129,6 +130,7 @@ func (h *history) back(n *node, after time.Duration) {
 		}
 		n.crash(false)
 		h.w.tell("%s starts", n.name)
+		h.w.oracle.change()
 		h.w.start(n)
 		h.w.gossip()
 	})
@@ -184,6 +186,7 @@ func (h *history) kill() {
 	w := h.w
 	rs := fmt.Sprintf("rs%d", 1+w.r.IntN(4))
 	w.tell("%s dies", rs)
+	w.oracle.change()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.down[rs] = true
@@ -193,6 +196,7 @@ func (h *history) kill() {
 func (h *history) revive() {
 	w := h.w
 	w.tell("all real servers answer")
+	w.oracle.change()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.down)
@@ -204,6 +208,7 @@ func (h *history) deafen() {
 	w := h.w
 	rs, n := fmt.Sprintf("rs%d", 1+w.r.IntN(4)), w.nodes[w.r.IntN(len(w.nodes))]
 	w.tell("%s does not answer %s", rs, n.name)
+	w.oracle.change()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.deaf[[2]string{n.name, rs}] = true
@@ -274,6 +279,7 @@ func (h *history) enter() {
 	w.witness.troubled()
 	n := w.newNode(newMember(len(w.nodes)+1, len(w.nodes)+1))
 	w.tell("%s is new", n.name)
+	w.oracle.change()
 	w.start(n)
 	w.later(time.Duration(w.r.IntN(1000))*time.Millisecond, w.gossip)
 }
@@ -288,6 +294,7 @@ func (h *history) leave() {
 	n.leaving = true
 	w.witness.troubled()
 	w.tell("%s leaves", n.name)
+	w.oracle.change()
 	p := n.proc
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)

@@ -69,8 +69,11 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 	}
 	sick := false
 	for name, since := range d.joint.unreached {
-		life, ok := d.work.LifeOf(name)
-		if ok && life.Alive && now.Sub(since) >= doubtAfter && len(reachedBy(v, name)) > 0 {
+		switch life, ok := d.work.LifeOf(name); {
+		case !ok:
+		case !life.Alive || len(reachedBy(v, name)) == 0:
+			d.joint.unreached[name] = now // when it returns, one director finds it first, and the others a moment later
+		case now.Sub(since) >= doubtAfter:
 			sick = true
 		}
 	}

@@ -26,7 +26,8 @@ type Held struct {
 // lifetime is how long an address stays with a director that hangs. It is in whole seconds, as the kernel counts.
 const lifetime = 4 * time.Second
 
-// lastLifetime is how long an address stays with the last director of a cluster when it stops: it may be back soon.
+// lastLifetime is how long an address stays with a director that hangs, dies or stops where no other one could hold it: the kernel
+// forwards, and the daemon may be back soon.
 const lastLifetime = time.Minute
 
 // resumeAfter is how long a director that stood still listens before it decides what to hold.
@@ -34,10 +35,10 @@ const resumeAfter = 500 * time.Millisecond
 
 // leave lets the others take over. Where there are none the addresses stay for as long as a restart takes.
 func (d *Director) leave(ctx context.Context) {
-	d.joint.last = len(d.view().Alive()) < 2
-	d.joint.leaving = !d.joint.last
+	last := !relieved(d.view())
+	d.joint.leaving = !last
 	d.lookAtPeers(ctx)
-	d.note(func(h *health) { h.last = d.joint.last })
+	d.note(func(h *health) { h.last = last })
 }
 
 // owned is what this director is to hold, by the view that it has.
@@ -63,14 +64,14 @@ func (d *Director) owned() Held {
 		h.Own, h.Gateways = h.VIPs, gateways
 		return h
 	}
+	v := d.view()
 	h.Lifetime, h.Silent = lifetime, d.o.HoldAll
-	if d.joint.last {
+	if !relieved(v) {
 		h.Lifetime = lastLifetime
 	}
 	if h.Undecided = d.joint.ready.IsZero() || d.o.Now().Before(d.joint.resumes); h.Undecided {
 		return h
 	}
-	v := d.view()
 	for _, a := range h.VIPs {
 		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a, cluster.VIP, prefer[a]) {
 			h.Own = append(h.Own, a)
@@ -82,6 +83,14 @@ func (d *Director) owned() Held {
 		}
 	}
 	return h
+}
+
+// relieved tells whether a live director could take over something of what this one is for.
+func relieved(v cluster.View) bool {
+	return slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
+		side := p.Member.Role == v.Self.Role || p.Member.Role == cluster.RoleBoth || v.Self.Role == cluster.RoleBoth
+		return side && p.Alive && p.Beat.Ready && !p.Beat.Leaving && !p.Beat.Hung
+	})
 }
 
 // fit tells whether this director may hold addresses at all.

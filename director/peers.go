@@ -39,11 +39,10 @@ type joint struct {
 	mine     time.Time // since when this director is the assigner by its view
 	leaving  bool
 	resumes  time.Time // when it decides again what to hold
-	last     bool      // it stops, and no other director is alive
 	sick     bool
 
 	living    map[string]string    // the others, as they were last told of
-	unreached map[string]time.Time // real servers that do not answer, since when
+	unreached map[string]time.Time // real servers that do not answer; since when they do so to others
 	doubts    map[string]*doubt    // by real server: deaths that are not latched
 	holds     map[string]time.Time // addresses that are held, since when
 	probing   time.Time            // since when there is something to probe

@@ -485,3 +485,25 @@ func TestAddressesLastWhereNobodyTakesOver(t *testing.T) {
 		lasts(time.Minute)
 	})
 }
+
+// A real server that returns is found by the directors one after another, and none of them is sick for that.
+func TestWhoFindsAReturnLaterIsNotSick(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(2)
+		time.Sleep(10 * time.Second)
+		name := h.nodes["d1"].d.Table().RealServers()[0].Name
+		for _, n := range h.all() {
+			n.world.verdict(name, false)
+		}
+		time.Sleep(10 * time.Second)
+		h.nodes["d1"].world.verdict(name, true)
+		time.Sleep(900 * time.Millisecond)
+		if l, _ := h.nodes["d2"].d.Table().LifeOf(name); !l.Alive || h.nodes["d2"].said().Sick {
+			t.Errorf("d2 has %+v of it, and is sick: %t", l, h.nodes["d2"].said().Sick)
+		}
+		time.Sleep(4 * time.Second)
+		if !h.nodes["d2"].said().Sick {
+			t.Error("d2 alone does not reach it, and is not sick")
+		}
+	})
+}

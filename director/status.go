@@ -27,7 +27,7 @@ type health struct {
 	jumped   time.Duration     // how far the wall clock of a director alone jumped; 0: it is believed
 	assigner string            // director that places groups
 	unready  string            // why it is not ready; "" if it is
-	last     bool              // it stops as the last director
+	last     bool              // it stops, and no other director could take over
 	sick     bool              // others reach real servers that this director does not
 	stuck    map[string]string // real server that is drained -> why the last group could not be moved
 }

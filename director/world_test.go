@@ -71,12 +71,18 @@ type machine struct {
 	answering int
 	targets   []Target
 	verdicts  map[string]Verdict
+	held      Held
 }
 
 func (m *machine) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) {
 	return []netip.Addr{netip.MustParseAddr("198.51.100.254")}, []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, nil
 }
-func (m *machine) Hold(context.Context, Held) error { return nil }
+func (m *machine) Hold(_ context.Context, h Held) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.held = h
+	return nil
+}
 func (m *machine) LinksUp() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -56,6 +56,9 @@ type Beat struct {
 	Unreached []Hash
 	Holds     []Hash
 	Many      bool   // one of the lists was too long to be said
+	Full      bool   // its store takes no writes: it cannot assign
+	Assigner  Hash   // of the director that it takes for the assigner; 0: none
+	Records   uint64 // in its table
 	Revision  uint64 // of its store
 	Root      uint64 // of its table's digest
 	Echo      Echo

@@ -56,12 +56,29 @@ func (v View) live() []one {
 	return list
 }
 
-// Assigner is who places groups and judges real servers: the live director of the lowest rank; "" if none is ready.
+// Assigner is who places groups and judges real servers: the live director of the lowest rank whose store takes writes; "" if
+// none is ready. A director that one which is heard takes for the assigner, though it is not heard here, comes first: of two that
+// cannot hear each other, but are both heard by a third, only one assigns.
 func (v View) Assigner() string {
-	if l := v.live(); len(l) > 0 {
-		return l[0].member.Name
+	l := v.live()
+	if len(l) == 0 {
+		return ""
 	}
-	return ""
+	able := slices.DeleteFunc(slices.Clone(l), func(o one) bool { return o.beat.Full })
+	if len(able) == 0 {
+		able = l
+	}
+	best := able[0].member
+	for _, p := range v.Peers {
+		if p.Alive || p.Member.Rank > best.Rank || p.Member.Rank == best.Rank && p.Member.Name >= best.Name {
+			continue
+		}
+		heard := func(o one) bool { return o.member.Name != v.Self.Name && o.beat.Assigner == HashOf(p.Member.Name) }
+		if slices.ContainsFunc(l, heard) {
+			best = p.Member
+		}
+	}
+	return best.Name
 }
 
 // Alive are the names of the directors that are alive, this one among them, sorted.

@@ -34,6 +34,9 @@ type doubt struct {
 // doubtLife begins to doubt an incarnation that does not answer.
 func (d *Director) doubtLife(ctx context.Context, life *affinity.Life, v Verdict) {
 	if x := d.joint.doubts[v.RealServer]; x == nil || x.index != life.Index {
+		if x != nil {
+			d.absolve(v.RealServer, "another incarnation of it is judged now")
+		}
 		d.condemn(life, v)
 		d.tell(api.Event{Kind: "provisional", Object: v.RealServer, From: "alive", To: "dead", Why: "failed over here before the assigner calls it dead: " + v.Cause})
 		d.joint.doubts[v.RealServer] = &doubt{verdict: v, index: life.Index, since: d.o.Now()}
@@ -49,7 +52,7 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 		life, ok := d.work.LifeOf(name)
 		if !ok || !life.Alive || life.Index != x.index {
 			delete(d.joint.doubts, name)
-			delete(d.condemned, x.index)
+			d.absolve(name, "the incarnation that was doubted is not the one in use any more")
 			continue
 		}
 		reaching := reachedBy(v, name)
@@ -62,7 +65,7 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 			if len(reaching) > 0 {
 				why = fmt.Sprintf("%v reach it", reaching)
 			}
-			d.absolve(name, x.index, "this director alone does not reach it: "+why)
+			d.absolve(name, "this director alone does not reach it: "+why)
 			x.absolved = true
 			d.note(func(h *health) { h.held[name] = x.verdict.Cause + "; not believed because " + why })
 		}
@@ -88,29 +91,35 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 	}
 }
 
-// absolve takes a provisional death back in the data plane.
-func (d *Director) absolve(name string, i affinity.Index, why string) {
-	if !d.condemned[i] {
-		return
+// absolve takes the provisional deaths of a real server back in the data plane, but for incarnations that are dead by now. After a
+// partition it may have several that live.
+func (d *Director) absolve(name, why string) {
+	took := false
+	for _, l := range d.work.Lives() {
+		if l.RealServer != name || !d.condemned[l.Index] {
+			continue
+		}
+		delete(d.condemned, l.Index)
+		if !l.Alive {
+			continue
+		}
+		took = true
+		if err := d.o.Plane.SetAlive(l.Index, true); err != nil {
+			d.planeFailed(fmt.Errorf("take back the death of real server %s: %w", name, err))
+		}
 	}
-	delete(d.condemned, i)
-	if err := d.o.Plane.SetAlive(i, true); err != nil {
-		d.planeFailed(fmt.Errorf("take back the death of real server %s: %w", name, err))
+	if took {
+		d.o.Log.Warn("real server is not dead after all", "real_server", name, "why", why)
+		d.tell(api.Event{Kind: "provisional", Object: name, From: "dead", To: "alive", Why: "not dead after all: " + why})
 	}
-	d.o.Log.Warn("real server is not dead after all", "real_server", name, "why", why)
-	d.tell(api.Event{Kind: "provisional", Object: name, From: "dead", To: "alive", Why: "not dead after all: " + why})
 }
 
 // answers notes that a real server answers this director.
 func (d *Director) answers(name, cause string) {
 	delete(d.joint.unreached, name)
-	if x := d.joint.doubts[name]; x != nil {
+	if d.joint.doubts[name] != nil {
 		delete(d.joint.doubts, name)
-		if life, ok := d.work.Life(x.index); ok && life.Alive {
-			d.absolve(name, x.index, "it answers again: "+cause)
-		} else {
-			delete(d.condemned, x.index)
-		}
+		d.absolve(name, "it answers again: "+cause)
 	}
 }
 

@@ -74,7 +74,7 @@ func (d *Director) judge(ctx context.Context, v Verdict) {
 	case !exists:
 		d.settle(v.RealServer)
 	case v.Alive && known && d.condemned[life.Index] && !d.lone():
-		d.absolve(v.RealServer, life.Index, "it answers again: "+v.Cause)
+		d.absolve(v.RealServer, "it answers again: "+v.Cause)
 	case v.Alive && known && d.condemned[life.Index]:
 		d.died(ctx, life, Verdict{RealServer: v.RealServer, Cause: "did not answer, and answers again: " + v.Cause})
 	case v.Alive:

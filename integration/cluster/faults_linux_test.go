@@ -266,13 +266,11 @@ func (r *rig) mute() {
 	f.end("cut one way").lossless(r)
 }
 
-// realServerDies pulls the cables of a real server: every director calls it dead, and the same one takes its tunnels over at each.
+// realServerDies kills a real server's host: every director calls it dead, and the same one takes its tunnels over at each.
 func (r *rig) realServerDies() {
 	dead := r.placed(r.Sites[0])
 	f := r.flow(r.Sites...)
-	for _, p := range []lab.Port{dead.DR, dead.Inner} {
-		r.must("pull a cable", r.SetCable(p, false))
-	}
+	r.must("kill "+dead.Name, r.KillRealServer(dead.Index))
 	r.until(15*time.Second, "wait until all directors call it dead", func() error {
 		for _, d := range r.d {
 			st, err := d.Client.RealServer(r.ctx, dead.Name)
@@ -297,9 +295,8 @@ func (r *rig) realServerDies() {
 			r.Errorf("%s lost %d packets, and its real server lives", s.Name, o.site[s])
 		}
 	}
-	for _, p := range []lab.Port{dead.DR, dead.Inner} {
-		r.must("plug a cable in", r.SetCable(p, true))
-	}
+	r.must("start "+dead.Name+" again", r.Restore(dead.Index))
+	r.must("start its agent", r.agents[dead].Start())
 	r.until(30*time.Second, "see it alive again", func() error {
 		for _, d := range r.d {
 			if st, err := d.Client.RealServer(r.ctx, dead.Name); err != nil || st.State != "alive" {

@@ -161,11 +161,18 @@ func (r *rig) launch(all ...*daemon.Daemon) {
 // tunnels applies the records by the first director, pushes each site's tunnel by another one, and brings all up.
 func (r *rig) tunnels() {
 	r.Helper()
+	r.begin()
+	r.settle()
+}
+
+// begin is tunnels, and does not wait until all addresses are where they belong.
+func (r *rig) begin() {
+	r.Helper()
 	r.must("apply", r.d[0].Apply(r.ctx))
 	for _, rs := range r.RealServers {
 		r.must("start an agent", r.agents[rs].Start())
 	}
-	r.settle()
+	r.until(20*time.Second, "wait until all have the records", func() error { return r.equal(r.d...) })
 	for i, s := range r.Sites {
 		r.must("push", r.d[i%len(r.d)].Push(r.ctx, s))
 	}

@@ -14,6 +14,7 @@ import (
 type Membership struct {
 	Keyring string // "": the authority's, which is made
 	Rank    int    // 0: the number in the director's title
+	Side    string // tunnel or subnet; default both
 	More    string // of the section, YAML lines indented by 2
 }
 
@@ -33,6 +34,9 @@ func (a *Authority) Member(l *lab.Lab, d *lab.Director, m Membership) (string, e
 			return "", err
 		}
 	}
+	if m.Side == "" {
+		m.Side = "both"
+	}
 	var join []string
 	for i, o := range l.Directors {
 		if o == d && m.Rank == 0 {
@@ -43,13 +47,14 @@ func (a *Authority) Member(l *lab.Lab, d *lab.Director, m Membership) (string, e
 	return agents + fmt.Sprintf(`cluster:
   name: %s
   rank: %d
+  role: %s
   listen: %s:7462
-  heartbeat: ["%[3]s:7464", "%s:7464"]
+  heartbeat: ["%[4]s:7464", "%s:7464"]
   join: [%s]
   keyring: %s
   tls: %s
 %s
-`, a.ca.Cluster(), m.Rank, d.Mgmt.Addrs[0], d.RS.Addrs[0], strings.Join(join, ", "), m.Keyring, tls, m.More), nil
+`, a.ca.Cluster(), m.Rank, m.Side, d.Mgmt.Addrs[0], d.RS.Addrs[0], strings.Join(join, ", "), m.Keyring, tls, m.More), nil
 }
 
 // keyring is the one of all members.

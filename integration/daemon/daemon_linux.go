@@ -23,6 +23,7 @@ type Options struct {
 	Log    io.Writer // what it writes; nil: nowhere
 
 	On       *lab.Director // default: the lab's first
+	Side     string        // where it stands: tunnel or subnet, and so which interfaces it has; default both
 	Plane    string        // default xdp
 	Settings string        // more of the node file, in YAML
 	NodeFile string        // the whole node file, in YAML; it names the default socket, and none of the above matters

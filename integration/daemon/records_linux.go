@@ -24,13 +24,22 @@ func nodeFile(l *lab.Lab, o Options) string {
 data_dir: %s
 plane: %s
 interfaces:
-  - {name: %s, roles: [tunnel]}
   - {name: %s, roles: [realservers]}
-  - {name: %s, roles: [subnet]}
-api:
+%sapi:
   socket: {path: /run/%s}
 %s
-`, name, o.Data, o.Plane, d.Sites.Name, d.RS.Name, d.Inner.Name, socket, o.Settings)
+`, name, o.Data, o.Plane, d.RS.Name, sides(o), socket, o.Settings)
+}
+
+// sides are the interfaces of the sides that a director stands on.
+func sides(o Options) (text string) {
+	if o.Side != "subnet" {
+		text += fmt.Sprintf("  - {name: %s, roles: [tunnel]}\n", o.On.Sites.Name)
+	}
+	if o.Side != "tunnel" {
+		text += fmt.Sprintf("  - {name: %s, roles: [subnet]}\n", o.On.Inner.Name)
+	}
+	return text
 }
 
 // records are what an operator applies. Of several directors the first is to hold the first VIP, the second the next one and the first

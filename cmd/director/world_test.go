@@ -18,6 +18,7 @@ import (
 	"tunneldirector/cmd/console/consoletest"
 	td "tunneldirector/director"
 	"tunneldirector/director/api"
+	"tunneldirector/director/config"
 	"tunneldirector/director/observe"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/mem"
@@ -87,7 +88,8 @@ func newWorldOver(t *testing.T, p plane.Plane) *world {
 	}
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	w := &world{t: t, d: d, agents: book, server: api.New(d, api.Options{Name: "d1", Version: "1.2.3"}), socket: filepath.Join(t.TempDir(), "api.sock")}
+	exam := newExaminer(config.Config{Name: "d1"}, d, &kernel{}, agents{book: book}, nil)
+	w := &world{t: t, d: d, agents: book, server: api.New(d, api.Options{Name: "d1", Version: "1.2.3", Examiner: exam}), socket: filepath.Join(t.TempDir(), "api.sock")}
 	w.listen()
 	t.Cleanup(func() {
 		w.hangUp()

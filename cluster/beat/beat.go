@@ -71,8 +71,8 @@ type word struct {
 	at   time.Time // when it said so
 }
 
-// stale is after how long the loop's word on what it holds counts no more: its process may have been stopped meanwhile, and its
-// addresses gone. A loop that turns says it many times a second.
+// stale is after how long the loop's word on what it holds, and on which real servers answer, counts no more: its process may have
+// been stopped meanwhile, its addresses gone, and real servers come back or died. A loop that turns says it many times a second.
 const stale = time.Second
 
 // echoLife is how many beats of this director may have been sent since the one that an Echo names.
@@ -147,8 +147,7 @@ func (b *Beater) SetMembers(members []cluster.Member) {
 	poke(b.told)
 }
 
-// Say takes over what the director says of itself: Ready, ReadyFor, Leaving, Sick, Assigns, Probes, Unreached, Holds, Revision and
-// Root; the rest is filled in here. It proves that the loop turns, which is its only caller, and never blocks.
+// Say takes over what the director says of itself: all but From, Start, Seq, Wall, Hung and Echo, which are filled in here. It proves that the loop turns, which is its only caller, and never blocks.
 func (b *Beater) Say(beat cluster.Beat) {
 	beat.Unreached, beat.Holds, beat.Many = slices.Clone(beat.Unreached), slices.Clone(beat.Holds), false
 	b.said.Store(&word{beat: fit(beat), at: time.Now()})
@@ -164,7 +163,7 @@ func (b *Beater) own() cluster.Beat {
 		beat.ReadyFor += age
 	}
 	if age > stale {
-		beat.Holds = nil
+		beat.Holds, beat.Probes = nil, false
 	}
 	beat.Hung = !w.at.IsZero() && age > b.o.HungAfter
 	if peers := *b.peers.Load(); len(peers) > 0 {

@@ -189,6 +189,14 @@ func TestThePulseIsNoNews(t *testing.T) {
 		if got := s.pokes(); got != "a" || !s.peer("a", "b").Beat.Leaving || !s.peer("a", "b").Alive {
 			t.Errorf("poked when it leaves: %q, %+v", got, s.peer("a", "b"))
 		}
+		for i, b := range []cluster.Beat{{Ready: true, Full: true}, {Ready: true, Full: true, Assigner: 7}} {
+			s.nodes["b"].Say(b)
+			s.after(150 * time.Millisecond)
+			if got := s.pokes(); got != "a" {
+				t.Errorf("poked at the %dth of what is news: %q", i+1, got)
+			}
+		}
+		s.nodes["b"].Say(cluster.Beat{Ready: true, ReadyFor: time.Minute, Leaving: true})
 		if b := s.nodes["b"].View().Beat; !b.Leaving || b.From != "b" || b.ReadyFor < time.Minute {
 			t.Errorf("of itself it says %+v", b)
 		}
@@ -231,22 +239,23 @@ func TestAStuckPathHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// A process that was stopped, and goes on, says first what it said last, and others may have its addresses by now.
-func TestWhatIsHeldIsNotSaidForLong(t *testing.T) {
+// A process that was stopped, and goes on, says first what it said last, and others may have its addresses by now. Nor does it
+// know which real servers answer.
+func TestWhatIsHeldOrReachedIsNotSaidForLong(t *testing.T) {
 	inBubble(t, []string{"a", "b"}, func(s *set) {
-		held := cluster.Beat{Ready: true, ReadyFor: time.Hour, Holds: hashes(1)}
+		held := cluster.Beat{Ready: true, ReadyFor: time.Hour, Holds: hashes(1), Probes: true}
 		s.nodes["a"].Say(held)
 		s.after(900 * time.Millisecond)
-		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 || b.ReadyFor < time.Hour {
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 || !b.Probes || b.ReadyFor < time.Hour {
 			t.Errorf("after a moment's silence of the loop: %+v", b)
 		}
 		s.after(300 * time.Millisecond)
-		if b := s.peer("b", "a").Beat; len(b.Holds) != 0 || !b.Ready || b.Hung {
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 0 || b.Probes || !b.Ready || b.Hung {
 			t.Errorf("after a second's silence of the loop: %+v", b)
 		}
 		s.nodes["a"].Say(held)
 		s.after(200 * time.Millisecond)
-		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 {
+		if b := s.peer("b", "a").Beat; len(b.Holds) != 1 || !b.Probes {
 			t.Errorf("when it turns: %+v", b)
 		}
 		s.nodes["a"].Say(cluster.Beat{Ready: true})

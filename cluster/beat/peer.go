@@ -104,7 +104,7 @@ func (p *peer) take(b cluster.Beat, path int, wall time.Time, at mark, trusted b
 // differs tells whether a beat says something else than another one, the pulse itself and the table's progress not counted.
 func differs(a, b cluster.Beat) bool {
 	return a.Start != b.Start || a.Ready != b.Ready || a.Leaving != b.Leaving || a.Hung != b.Hung || a.Sick != b.Sick ||
-		a.Assigns != b.Assigns || a.Probes != b.Probes || a.Many != b.Many ||
+		a.Assigns != b.Assigns || a.Probes != b.Probes || a.Many != b.Many || a.Full != b.Full || a.Assigner != b.Assigner ||
 		!slices.Equal(a.Unreached, b.Unreached) || !slices.Equal(a.Holds, b.Holds)
 }
 

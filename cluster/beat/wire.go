@@ -37,6 +37,7 @@ const (
 	assigns
 	probes
 	many
+	full
 )
 
 // A packet is a beat on the wire, before it is sealed.
@@ -52,6 +53,8 @@ type packet struct {
 	Revision  uint64 `cbor:"9,keyasint"`
 	Root      uint64 `cbor:"10,keyasint"`
 	Echo      echo   `cbor:"11,keyasint"`
+	Assigner  uint32 `cbor:"12,keyasint,omitempty"`
+	Records   uint64 `cbor:"13,keyasint,omitempty"`
 }
 
 // An echo is a cluster.Echo on the wire.
@@ -78,7 +81,7 @@ func encode(b cluster.Beat) ([]byte, error) {
 	p := packet{
 		From: b.From, Start: b.Start, Seq: b.Seq, Wall: b.Wall.UnixMilli(), ReadyFor: uint32(b.ReadyFor / time.Second),
 		Unreached: pack(b.Unreached), Holds: pack(b.Holds), Revision: b.Revision, Root: b.Root,
-		Echo: echo{Of: uint32(b.Echo.Of), Start: b.Echo.Start, Seq: b.Echo.Seq},
+		Echo: echo{Of: uint32(b.Echo.Of), Start: b.Echo.Start, Seq: b.Echo.Seq}, Assigner: uint32(b.Assigner), Records: b.Records,
 	}
 	for bit, set := range flags(&b) {
 		if *set {
@@ -112,7 +115,7 @@ func decode(data []byte) (cluster.Beat, error) {
 	b := cluster.Beat{
 		From: p.From, Start: p.Start, Seq: p.Seq, Wall: time.UnixMilli(p.Wall), ReadyFor: time.Duration(p.ReadyFor) * time.Second,
 		Unreached: unpack(p.Unreached), Holds: unpack(p.Holds), Revision: p.Revision, Root: p.Root,
-		Echo: cluster.Echo{Of: cluster.Hash(p.Echo.Of), Start: p.Echo.Start, Seq: p.Echo.Seq},
+		Echo: cluster.Echo{Of: cluster.Hash(p.Echo.Of), Start: p.Echo.Start, Seq: p.Echo.Seq}, Assigner: cluster.Hash(p.Assigner), Records: p.Records,
 	}
 	for bit, set := range flags(&b) {
 		*set = p.Flags&bit != 0
@@ -123,6 +126,7 @@ func decode(data []byte) (cluster.Beat, error) {
 func flags(b *cluster.Beat) map[uint32]*bool {
 	return map[uint32]*bool{
 		ready: &b.Ready, leaving: &b.Leaving, hung: &b.Hung, sick: &b.Sick, assigns: &b.Assigns, probes: &b.Probes, many: &b.Many,
+		full: &b.Full,
 	}
 }
 

@@ -32,8 +32,9 @@ func hashes(n int) []cluster.Hash {
 func largest() cluster.Beat {
 	return fit(cluster.Beat{
 		From: strings.Repeat("n", maxName), Start: 1<<63 - 1, Seq: 1<<64 - 1, Wall: time.UnixMilli(1 << 60), ReadyFor: 1<<63 - 1,
-		Ready: true, Leaving: true, Hung: true, Sick: true, Assigns: true, Probes: true,
+		Ready: true, Leaving: true, Hung: true, Sick: true, Assigns: true, Probes: true, Many: true, Full: true,
 		Unreached: hashes(cluster.MaxHashes), Holds: hashes(cluster.MaxHashes), Revision: 1<<64 - 1, Root: 1<<64 - 1,
+		Assigner: 1<<32 - 1, Records: 1<<64 - 1, Echo: cluster.Echo{Of: 1<<32 - 1, Start: 1<<63 - 1, Seq: 1<<64 - 1},
 	})
 }
 
@@ -43,6 +44,8 @@ func TestWire(t *testing.T) {
 		{From: "a", Wall: time.UnixMilli(-1)},
 		{From: "b", Start: -5, Seq: 1, Wall: time.UnixMilli(1_700_000_000_123), Holds: hashes(1), Assigns: true},
 		{From: "c", Wall: time.UnixMilli(0), ReadyFor: 61 * time.Second, Many: true, Probes: true},
+		{From: "d", Wall: time.UnixMilli(0), Full: true},
+		{From: "e", Wall: time.UnixMilli(0), Assigner: 7, Records: 8},
 	} {
 		plain, err := encode(b)
 		if err != nil {

@@ -296,11 +296,11 @@ func (h *history) leave() {
 	w.tell("%s leaves", n.name)
 	w.oracle.change()
 	p := n.proc
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	w.clients.Go(func() {
+		ctx, cancel := context.WithTimeout(w.ctx, 3*time.Second)
 		defer cancel()
 		_ = p.d.Leave(ctx)
-	}()
+	})
 	w.later(4*time.Second, func() {
 		w.tell("%s has left", n.name)
 		n.crash(false)

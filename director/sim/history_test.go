@@ -112,8 +112,8 @@ func (h *history) do(n *node, words string, ops ...affinity.Op) {
 	if words != "" {
 		h.w.tell("%s: %s", n.name, words)
 	}
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	h.w.clients.Go(func() {
+		ctx, cancel := context.WithTimeout(h.w.ctx, 20*time.Second)
 		defer cancel()
 		results, err := p.d.Do(ctx, ops)
 		if err != nil || p.dead.Load() {
@@ -132,7 +132,7 @@ func (h *history) do(n *node, words string, ops ...affinity.Op) {
 		for i, r := range results {
 			h.w.witness.replicated(n, words, ops[i], r, have, disks)
 		}
-	}()
+	})
 }
 
 // push sends a director some change of tunnels.

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -29,6 +30,9 @@ type world struct {
 	oracle  *oracle
 	agenda  []appointment
 	stores  int // made so far
+	clients sync.WaitGroup
+	ctx     context.Context // of the clients
+	hangUp  context.CancelFunc
 
 	mu   sync.Mutex
 	down map[string]bool    // real servers that answer nobody
@@ -53,6 +57,7 @@ func newWorld(t *testing.T, seed uint64) *world {
 			return a
 		}}))
 	}
+	w.ctx, w.hangUp = context.WithCancel(context.Background())
 	w.witness = newWitness(w)
 	w.oracle = newOracle(w)
 	return w
@@ -173,9 +178,11 @@ func (w *world) start(n *node) {
 
 // end stops everything, so that the bubble can end.
 func (w *world) end() {
+	w.hangUp()
 	for _, n := range w.nodes {
 		n.crash(false)
 	}
+	w.clients.Wait()
 	w.network.mu.Lock()
 	pipes := w.network.pipes
 	w.network.mu.Unlock()

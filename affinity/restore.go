@@ -23,7 +23,8 @@ func (t *Table) Merge(k Kind, key string, value []byte, forgotten Stamp) (newer 
 		return false, err
 	}
 	was, known := t.Version(k, key)
-	if known && !k.Newer(rec.header, was) || !known && rec.header.Deleted && rec.header.Stamp < forgotten {
+	served := rec.header.Deleted && rec.header.Stamp < forgotten && (!known || was.Stamp > rec.header.Stamp)
+	if served || known && !k.Newer(rec.header, was) {
 		return false, nil
 	}
 	t.record(k, key, rec.header, value, nil)

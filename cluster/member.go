@@ -57,7 +57,7 @@ type Beat struct {
 	Holds     []Hash
 	Many      bool   // one of the lists was too long to be said
 	Full      bool   // its store takes no writes: it cannot assign
-	Assigner  Hash   // of the director that it takes for the assigner; 0: none
+	Assigner  Hash   // of the director that it hears, itself among them, which would be the assigner; 0: none
 	Records   uint64 // in its table
 	Revision  uint64 // of its store
 	Root      uint64 // of its table's digest

@@ -60,15 +60,11 @@ func (v View) live() []one {
 // none is ready. A director that one which is heard takes for the assigner, though it is not heard here, comes first: of two that
 // cannot hear each other, but are both heard by a third, only one assigns.
 func (v View) Assigner() string {
-	l := v.live()
-	if len(l) == 0 {
+	best, ok := v.lowest()
+	if !ok {
 		return ""
 	}
-	able := slices.DeleteFunc(slices.Clone(l), func(o one) bool { return o.beat.Full })
-	if len(able) == 0 {
-		able = l
-	}
-	best := able[0].member
+	l := v.live()
 	for _, p := range v.Peers {
 		if p.Alive || p.Member.Rank > best.Rank || p.Member.Rank == best.Rank && p.Member.Name >= best.Name {
 			continue
@@ -79,6 +75,28 @@ func (v View) Assigner() string {
 		}
 	}
 	return best.Name
+}
+
+// Heard is the director that would be the assigner by what is heard here alone, for the Beat; 0: none.
+func (v View) Heard() Hash {
+	if m, ok := v.lowest(); ok {
+		return HashOf(m.Name)
+	}
+	return 0
+}
+
+// lowest is the live director of the lowest rank whose store takes writes, if there is one that does.
+func (v View) lowest() (Member, bool) {
+	l := v.live()
+	if len(l) == 0 {
+		return Member{}, false
+	}
+	for _, o := range l {
+		if !o.beat.Full {
+			return o.member, true
+		}
+	}
+	return l[0].member, true
 }
 
 // Alive are the names of the directors that are alive, this one among them, sorted.

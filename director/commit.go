@@ -18,6 +18,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 	}
 	revision := d.work.Revision() + uint64(max(1, len(tx.events)))
 	if err := d.write(changes, revision); err != nil {
+		d.joint.full = true
 		d.o.Log.Error("commit refused", "changes", len(changes), "error", err)
 		d.tell(api.Event{Kind: "refused", Object: "store", Why: fmt.Sprintf("%d changes at once: %v", len(changes), err)})
 		if !errors.Is(err, ErrRefused) {
@@ -26,6 +27,7 @@ func (d *Director) commit(ctx context.Context, tx *tx) error {
 		return affinity.Refuse(affinity.Unwritable, "store", affinity.Fault{Field: "store", Problem: err.Error(),
 			Remedy: "nothing was changed; try again when there is room"})
 	}
+	d.joint.full = false
 	tx.t.SetRevision(revision)
 	d.publish(tx.t)
 	d.digest.Note(changes)
@@ -66,6 +68,7 @@ func (d *Director) write(changes []affinity.Change, revision uint64) error {
 			if life, ok := d.work.LifeOf(v.RealServer); ok && life.Alive && !v.Alive && d.holdDeath(v.RealServer) == "" {
 				d.condemn(life, v)
 			}
+			d.noteReach(v)
 		}
 	}
 }

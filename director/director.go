@@ -166,7 +166,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
 		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}}
 	d.merges, d.leaves, d.changed = make(chan *merge), make(chan struct{}, 1), newBell()
-	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, siblings: map[affinity.GroupID]sibling{}}
+	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, disowned: map[netip.Addr]time.Time{}, siblings: map[affinity.GroupID]sibling{}}
 	d.assigns = o.Peers == nil
 	d.turned.Store(time.Now().UnixNano())
 	d.holding.Store(&map[string]time.Time{})
@@ -288,7 +288,7 @@ func (d *Director) Run(ctx context.Context) error {
 	for {
 		d.beginTurn()
 		var sweeping <-chan struct{} // mending goes on as long as nobody asks for anything
-		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil {
+		if d.sweep.pass != 0 && !d.work.Freeze().On && d.planeErr == nil && d.settled() {
 			sweeping = d.always
 		}
 		select {
@@ -412,7 +412,7 @@ func (d *Director) forget() {
 
 // forgetful is the stamp before which tombstones are forgotten now.
 func (d *Director) forgetful() affinity.Stamp {
-	return affinity.NewStamp(d.o.Now().Add(-TombstonesLive).Truncate(time.Hour), 0)
+	return affinity.NewStamp(d.reckoned().Add(-TombstonesLive).Truncate(time.Hour), 0)
 }
 
 // lookAgain judges what was held, and refreshes what others may have changed.

@@ -16,8 +16,8 @@ import (
 //
 //	probes: dead ─▶ condemned here ─┬─ all live peers say so, too, or cannot tell: the assigner latches it
 //	                                ├─ it answers again: absolved
-//	                                └─ doubtAfter, and the record says alive: absolved; it is this director that cannot
-//	                                   reach it, and if a peer can, this one is sick: others are to hold its addresses
+//	                                └─ doubtAfter, and a peer reaches it: absolved; it is this director that cannot, and so
+//	                                   it is sick: others are to hold its addresses
 //
 // A doubt that was absolved stays one, so that the real server is not condemned again before it has answered.
 
@@ -60,11 +60,8 @@ func (d *Director) settleDoubts(ctx context.Context, v cluster.View) {
 		case len(reaching) == 0 && d.assigns && d.holdDeath(name) == "":
 			delete(d.joint.doubts, name)
 			d.died(ctx, life, x.verdict)
-		case !x.absolved && now.Sub(x.since) >= doubtAfter:
-			why := "the assigner, " + v.Assigner() + ", has not called it dead"
-			if len(reaching) > 0 {
-				why = fmt.Sprintf("%v reach it", reaching)
-			}
+		case len(reaching) > 0 && !x.absolved && now.Sub(x.since) >= doubtAfter: // if nobody reaches it the assigner is late
+			why := fmt.Sprintf("%v reach it", reaching)
 			d.absolve(name, "this director alone does not reach it: "+why)
 			x.absolved = true
 			d.note(func(h *health) { h.held[name] = x.verdict.Cause + "; not believed because " + why })

@@ -232,7 +232,7 @@ func (x *tx) retire(name, cause string) {
 
 // birth makes a new incarnation; false without a free index.
 func (x *tx) birth(name, cause string) bool {
-	index, ok := x.t.FreeIndex(x.d.indexes())
+	index, ok := x.freeIndex(name)
 	if !ok || !x.assigns {
 		return false
 	}
@@ -249,6 +249,22 @@ func (x *tx) birth(name, cause string) bool {
 		x.d.o.Agents.Again(name)
 	}
 	return true
+}
+
+// freeIndex is an index for a new incarnation: one of this director's own, else that of the real server's dead one, if no pin names
+// it, else any.
+func (x *tx) freeIndex(name string) (affinity.Index, bool) {
+	if i, ok := x.t.FreeIndex(x.d.indexes()); ok {
+		return i, true
+	}
+	if l, ok := x.t.LifeOf(name); ok && !l.Alive {
+		named := false
+		x.t.Pairs(func(p, b affinity.Index, _ affinity.Load) { named = named || p == l.Index || b == l.Index })
+		if !named {
+			return l.Index, true
+		}
+	}
+	return x.t.FreeIndex(1, 1)
 }
 
 // bearUnprobed takes a real server for alive where nobody probes.

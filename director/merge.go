@@ -69,7 +69,7 @@ func (d *Director) gatherMerges(first *merge) []*merge {
 // merge takes a batch: the whole line of a push that another director has answered.
 func (d *Director) merge(ctx context.Context, batch []*merge) {
 	tx := d.begin()
-	tx.forgotten = d.forgetful()
+	tx.forgotten, tx.defers = d.forgetful(), d.assigns && !d.settled()
 	errs := make([]error, len(batch))
 	var after []func()
 	for i, m := range batch {
@@ -127,7 +127,7 @@ func (x *tx) take(from string, c affinity.Change) (then func(), err error) {
 	}
 	x.cached = nil
 	h, _ := x.t.Version(c.Kind, c.Key)
-	x.d.clock.Follow(h.Stamp, x.now)
+	x.d.clock.Follow(h.Stamp, x.d.reckoned())
 	switch c.Kind {
 	case affinity.KindTunnel:
 		return x.tookTunnel(old, c.Key), nil
@@ -154,7 +154,10 @@ func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
 		}
 		x.event("tunnel-deleted", id, nil)
 		x.d.sweep.roomFreed = true
-		return func() { x.leave(old) }
+		return x.later(func() {
+			x.inheritLearned(old)
+			x.leave(old)
+		})
 	}
 	x.event("tunnel-put", id, nil)
 	return func() {
@@ -168,7 +171,42 @@ func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
 		if lost := x.t.Contested(next); len(lost) > 0 {
 			x.event("contested", id, func(e *api.Event) { e.Why = strings.Join(lost, "; ") })
 		}
-		x.follow(old, next)
+		x.later(func() { x.follow(old, next) })()
+	}
+}
+
+// later does what the assigner has to do now, or, while tables are being compared, leaves it to a look at everything when they are
+// equal: the placement of what has come may be on its way, too.
+func (x *tx) later(do func()) func() {
+	return func() {
+		if x.defers {
+			x.d.sweep.later = true
+			return
+		}
+		do()
+	}
+}
+
+// inheritLearned hands the placement of a learned tunnel that is gone to the one that has been announced in its place.
+func (x *tx) inheritLearned(old *affinity.Tunnel) {
+	p, placed := x.t.PinOf(old)
+	s, known := x.t.Service(old.Service)
+	if !old.Learned() || !placed || p.Primary == 0 || !known {
+		return
+	}
+	for _, ep := range old.Claimed() {
+		for _, vip := range s.VIPs {
+			h, held := x.t.AtEndpoint(affinity.EndpointKey{VIP: vip, Addr: ep.Addr(), Port: ep.Port()})
+			next, ok := x.t.Tunnel(h.Tunnel)
+			if !held || !ok || next.Service != old.Service {
+				continue
+			}
+			if _, has := x.t.PinOf(next); !has {
+				p.Group, p.Note = next.GroupID(), "it was learned there"
+				x.pin(p)
+			}
+			return
+		}
 	}
 }
 
@@ -190,7 +228,7 @@ func (x *tx) tookRealServer(old *affinity.RealServer, name string) func() {
 func (x *tx) tookPin(old affinity.Pin, g affinity.GroupID) (then func()) {
 	p, ok := x.t.Pin(g)
 	if !ok {
-		return func() { x.keepPlaced(old, g) }
+		return x.later(func() { x.keepPlaced(old, g) })
 	}
 	if x.t.NeedsMending(p) {
 		x.d.sweep.again = true // it names what died, and was forgotten, while directors could not talk
@@ -240,6 +278,12 @@ type cut struct {
 	from, to affinity.Stamp // to 0: it lasts
 }
 
+// has tells whether a stamp is of the time of the cut, about: clocks differ, and a cut is noticed late.
+func (c cut) has(s affinity.Stamp) bool {
+	const margin = affinity.Stamp(2000 << 16) // 2 s
+	return s+margin > c.from && (c.to == 0 || s <= c.to+margin)
+}
+
 // A sibling is a placement that lost against one that was made on the other side of a cut.
 type sibling struct {
 	lost affinity.Pin
@@ -252,6 +296,17 @@ const (
 	siblingsMost = 100_000          // more are not kept
 	siblingLife  = 10 * time.Minute // after which nothing is moved back any more
 )
+
+// before tells whether a record is from before a cut that lasts: what is pushed again is written again then, once, because the other
+// side may have been told something else meanwhile.
+func (d *Director) before(s affinity.Stamp) bool {
+	for _, c := range d.joint.cuts {
+		if c.to == 0 && s <= c.from {
+			return true
+		}
+	}
+	return false
+}
 
 // noteCuts keeps when directors were out of reach.
 func (d *Director) noteCuts(v cluster.View) {
@@ -270,12 +325,12 @@ func (d *Director) noteCuts(v cluster.View) {
 // noteSibling keeps the loser of two placements that two directors made while they could not talk.
 func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.Change) {
 	gap, was := x.d.joint.cuts[from]
-	if !was || mine.Primary == 0 || mine.Header.Stamp <= gap.from || gap.to != 0 && mine.Header.Stamp > gap.to {
+	if !was || mine.Primary == 0 {
 		return
 	}
 	theirs, err := affinity.DecodePin(c.Value)
-	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || theirs.Header.Stamp <= gap.from {
-		return
+	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || !gap.has(theirs.Header.Stamp) {
+		return // what was written since is no more than what the assigner does
 	}
 	lost, won := mine, theirs.Header
 	if !newer {
@@ -307,10 +362,9 @@ func (d *Director) settleSiblings(ctx context.Context) {
 		case !d.assigns:
 			continue
 		}
-		if d.upAt(g, s.lost.Primary) {
-			back := s.lost
-			back.Why, back.Note = affinity.WhyPlaced, "it is established there"
-			tx.pin(back)
+		if i := d.upAt(g, d.work.NameAt(s.lost.Primary)); i != 0 && i != pin.Primary {
+			tx.pin(affinity.Pin{Group: g, Primary: i, Why: affinity.WhyPlaced, Note: "it is established there"})
+			tx.backup(g, i, affinity.WhyBackup)
 		}
 		delete(d.joint.siblings, g)
 	}
@@ -319,15 +373,20 @@ func (d *Director) settleSiblings(ctx context.Context) {
 	}
 }
 
-// upAt tells whether the newest establishment of a group's tunnels is at the incarnation that has an index.
-func (d *Director) upAt(g affinity.GroupID, i affinity.Index) bool {
-	if !d.work.AliveAt(i) {
-		return false
+// upAt is the live incarnation of a real server, if the newest establishment of a group's tunnels is there; else 0. The one that the
+// group was pinned to may have been called dead on the other side of the cut.
+func (d *Director) upAt(g affinity.GroupID, name string) affinity.Index {
+	life, ok := d.work.LifeOf(name)
+	if !ok || !life.Alive {
+		return 0
 	}
 	for _, tun := range d.work.PlacedBy(g) {
 		if list := d.sightings(d.work, tun, false); len(list) > 0 {
-			return list[0].RealServer == d.work.NameAt(i) && d.fresh(list[0])
+			if list[0].RealServer == name && d.fresh(list[0]) {
+				return life.Index
+			}
+			return 0
 		}
 	}
-	return false
+	return 0
 }

@@ -30,6 +30,9 @@ const lifetime = 4 * time.Second
 // forwards, and the daemon may be back soon.
 const lastLifetime = time.Minute
 
+// handedOver is how long an address is held after its new owner is known, where that one cannot say that it holds it.
+const handedOver = 2 * time.Second
+
 // resumeAfter is how long a director that stood still listens before it decides what to hold.
 const resumeAfter = 500 * time.Millisecond
 
@@ -113,12 +116,19 @@ func (d *Director) owns(v cluster.View, a netip.Addr, side cluster.Side, prefer 
 	v.Beat = d.beat() // what is known here this moment
 	owner, _ := v.Owner(a, side, prefer, d.o.PreemptAfter)
 	if owner == d.o.Name {
+		delete(d.joint.disowned, a)
 		return true
 	}
 	if _, held := d.joint.holds[a.String()]; !held {
 		return false
 	}
 	p, ok := v.Peer(owner)
+	if ok && p.Beat.Many { // it has more than it can say: it holds it by the time that this one has known it for the owner for a while
+		if _, known := d.joint.disowned[a]; !known {
+			d.joint.disowned[a] = d.o.Now()
+		}
+		return d.o.Now().Sub(d.joint.disowned[a]) < handedOver
+	}
 	return !ok || !p.Beat.HoldsAddr(a)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -31,6 +32,16 @@ type Peers interface {
 	Ask(ctx context.Context, name string, question []byte) (answer []byte, err error)
 }
 
+// A settler is a Peers that knows whether tables are being compared: what others wrote before now may come yet. It answers true
+// after a while even if a peer cannot be compared with.
+type settler interface{ Settled() bool }
+
+// settled tells whether what is here is all that the live directors have, so that what lacks here lacks everywhere.
+func (d *Director) settled() bool {
+	s, ok := d.o.Peers.(settler)
+	return !ok || s.Settled()
+}
+
 // joint is what the loop knows of its being one of several.
 type joint struct {
 	ready    time.Time // zero: it is not
@@ -40,12 +51,15 @@ type joint struct {
 	leaving  bool
 	resumes  time.Time // when it decides again what to hold
 	sick     bool
+	full     bool          // the disk refused the last commit
+	offset   time.Duration // of the clock before the others'
 
-	living    map[string]string    // the others, as they were last told of
-	unreached map[string]time.Time // real servers that do not answer; since when they do so to others
-	doubts    map[string]*doubt    // by real server: deaths that are not latched
-	holds     map[string]time.Time // addresses that are held, since when
-	probing   time.Time            // since when there is something to probe
+	living    map[string]string        // the others, as they were last told of
+	unreached map[string]time.Time     // real servers that do not answer; since when they do so to others
+	doubts    map[string]*doubt        // by real server: deaths that are not latched
+	holds     map[string]time.Time     // addresses that are held, since when
+	disowned  map[netip.Addr]time.Time // addresses whose owner is another one, since when; of one that cannot say what it holds
+	probing   time.Time                // since when there is something to probe
 
 	cuts     map[string]cut // by director: when it was last out of reach
 	siblings map[affinity.GroupID]sibling
@@ -54,6 +68,8 @@ type joint struct {
 const (
 	// aloneAfter is how long a director with a table waits for others before it goes on alone.
 	aloneAfter = 5 * time.Second
+	// fillingAfter is how long one that has the table waits for those that are being filled, if nobody else is ready.
+	fillingAfter = 3 * aloneAfter
 	// handOver is how long a director has been the assigner in its own view before it acts as one: the one before has seen it by then.
 	handOver = 300 * time.Millisecond
 )
@@ -121,9 +137,11 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 			why = "it holds all that a ready director has"
 		}
 	case now.Sub(d.joint.lonely) < aloneAfter:
+	case alive > 0 && withAll:
+		why = "no director is ready, and all that the live ones have is here"
 	case alive > 0:
-		if withAll {
-			why = "no director is ready, and all that the live ones have is here"
+		if now.Sub(d.joint.lonely) >= fillingAfter && d.hasMost(v) {
+			why = "no director is ready, and nobody has more than what is here; degraded"
 		}
 	case records > 0:
 		why = "no other director was heard; degraded"
@@ -138,6 +156,14 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		return
 	}
 	d.note(func(h *health) { h.unready = unreadyWords(alive, ready) })
+}
+
+// hasMost tells whether no live director has more records; of those that have as many the one of the lowest rank has.
+func (d *Director) hasMost(v cluster.View) bool {
+	_, records := d.digest.Root()
+	return records > 0 && !slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
+		return p.Alive && (p.Beat.Records > uint64(records) || p.Beat.Records == uint64(records) && p.Member.Rank < d.o.Rank)
+	})
 }
 
 func unreadyWords(alive, ready int) string {
@@ -161,6 +187,7 @@ func (d *Director) notReady() *affinity.Refusal {
 // watchClock lets stamps count on by themselves while the wall clock is off the others'.
 func (d *Director) watchClock(v cluster.View) {
 	off := v.Offset()
+	d.joint.offset = off
 	wild := off > cluster.MaxOffset || off < -cluster.MaxOffset
 	if wild != d.clock.Logical && (wild || d.clockTrusted()) {
 		d.clock.Logical = wild
@@ -189,7 +216,7 @@ func (d *Director) takeAssigning(now time.Time, v cluster.View) {
 		d.assigns = false
 	case d.joint.mine.IsZero():
 		d.joint.mine = now
-	case !d.assigns && now.Sub(d.joint.mine) >= handOver:
+	case !d.assigns && now.Sub(d.joint.mine) >= handOver && d.settled():
 		d.assigns = true
 		d.sweep.takeOver()
 		d.o.Log.Info("this director assigns now")
@@ -208,12 +235,15 @@ func (d *Director) say() {
 // beat is what there is to say.
 func (d *Director) beat() cluster.Beat {
 	now := d.o.Now()
-	root, _ := d.digest.Root()
+	root, records := d.digest.Root()
 	b := cluster.Beat{
 		From:  d.o.Name,
 		Ready: !d.joint.ready.IsZero(), Leaving: d.joint.leaving, Sick: d.joint.sick, Assigns: d.assigns,
-		Revision: d.work.Revision(), Root: root,
+		Revision: d.work.Revision(), Root: root, Records: uint64(records), Full: d.joint.full,
 	}
+	v := d.view()
+	v.Beat = b
+	b.Assigner = v.Heard()
 	if b.Ready {
 		b.ReadyFor = now.Sub(d.joint.ready)
 	}

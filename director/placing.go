@@ -35,7 +35,7 @@ func (x *tx) serves(i affinity.Index, tun *affinity.Tunnel) bool {
 // place chooses primary and backup of a group anew. If there is no room the group is unplaced, and its pin says why.
 func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 	x.replan(g, func(tunnels []*affinity.Tunnel, v place.View, d place.Demand, old affinity.Pin) (affinity.Pin, bool) {
-		if i := x.whereUp(tunnels, v, d); i != 0 && old.Primary == 0 {
+		if i := x.whereUp(tunnels, v, d); i != 0 && (old.Primary == 0 || x.t.Orphaned(old)) {
 			next := affinity.Pin{Group: g, Primary: i, Why: why}
 			next.Backup, next.Note = place.ChooseBackup(v, d, i)
 			next.Note = strings.TrimPrefix(next.Note+"; it is established there", "; ")

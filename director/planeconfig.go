@@ -64,8 +64,11 @@ func hashable(t *affinity.Table, service string, alive func(*affinity.Life) bool
 
 func shapeServer(t *affinity.Table, rs *affinity.RealServer, i affinity.Index, alive bool) plane.RealServer {
 	out := plane.RealServer{Index: i, Name: rs.Name, Addrs: rs.Addrs, Alive: alive}
-	if s, ok := t.Service(rs.Services[0]); ok {
-		out.Method = s.Method
+	for _, name := range rs.Services {
+		if s, ok := t.Service(name); ok {
+			out.Method = s.Method
+			break
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(rs.VLANs)) {
 		if n, ok := t.Tenant(name); ok {

@@ -18,6 +18,7 @@ import (
 type sweep struct {
 	pass         int  // 0: at rest; 1: orphans; 2: the others; 3: tunnels, of whoever assigned before
 	whole        bool // pass 3 is to come
+	later        bool // a look at everything is due when the tables are equal
 	after        affinity.GroupID
 	again        bool // it did not get through
 	roomAppeared bool // a real server changed by which the unplaced and those without a backup may find room
@@ -72,6 +73,13 @@ func (d *Director) background(ctx context.Context) {
 	}
 	if d.sweep.pass != 0 && !d.assigns {
 		d.sweep.pass = 0
+	}
+	if d.assigns && !d.settled() {
+		return
+	}
+	if d.sweep.later {
+		d.sweep.later = false
+		d.sweep.takeOver()
 	}
 	if d.sweep.pass == 3 {
 		d.sweepTunnels(ctx)

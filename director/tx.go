@@ -22,6 +22,7 @@ type tx struct {
 
 	assigns   bool           // placements and lives are this director's to write
 	forgotten affinity.Stamp // tombstones before it are not taken
+	defers    bool           // what follows from merged records waits
 
 	looked map[string]bool // tunnels of which what is stale was released
 	strays []stray
@@ -127,7 +128,7 @@ func (x *tx) putTunnel(op affinity.PutTunnel) affinity.Result {
 		return refused(r)
 	}
 	next.Generation = max(next.Generation, x.known(next.ID))
-	if exists && affinity.SameIntent(old, &next) {
+	if exists && affinity.SameIntent(old, &next) && !x.d.before(old.Header.Stamp) {
 		return x.answer(&next, affinity.Result{Warnings: warnings})
 	}
 	next.Header = x.header(affinity.KindTunnel, next.ID)

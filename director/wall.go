@@ -38,6 +38,14 @@ func (d *Director) watchWall() {
 	}
 }
 
+// reckoned is the time by this director's clock, or by the others' where this one is off.
+func (d *Director) reckoned() time.Time {
+	if d.clock.Logical {
+		return d.o.Now().Add(-d.joint.offset)
+	}
+	return d.o.Now()
+}
+
 // clockTrusted tells whether a jump is long enough ago that what the others say of this clock is about it as it is now.
 func (d *Director) clockTrusted() bool {
 	return d.watch.jumped.IsZero() || time.Since(d.watch.jumped) > 5*time.Second

@@ -44,6 +44,7 @@ func commands(env *console.Env) []*cli.Command {
 		doctorCommand(env),
 		auditCommand(env),
 		watchCommand(env),
+		eventsCommand(env),
 		tunnelCommand(env),
 		seenCommand(env),
 		realServerCommand(env),

@@ -105,6 +105,7 @@ func argumentOf(path string, n int) string {
 func (k completer) values(ctx context.Context, before []string, name, word string) []console.Choice {
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
+		"kind":     api.EventKinds(),
 		"seen":     {api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot},
 		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "side": {config.RoleBothSides, config.RoleTunnelSide, config.RoleSubnetSide}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}

@@ -73,6 +73,7 @@ func TestCompletion(t *testing.T) {
 		{"tunnel import --format ", []string{"ndjson", "csv"}},
 		{"completion ", []string{"bash", "zsh", "fish"}},
 		{"trace --fragment l", []string{"later"}},
+		{"events --kind mo", []string{"moved"}},
 		{"seen --state ", []string{"right", "wrong-place", "unknown", "not-up"}},
 		{"tunnel list --state u", []string{"up", "unsaid"}},
 		{"seen --rs rs1", []string{"rs1"}},

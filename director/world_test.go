@@ -124,6 +124,7 @@ type world struct {
 	supplant func(context.Context) (bool, error)
 	agents   *observe.Book
 	skew     atomic.Int64 // of the director's clock, nanoseconds
+	kept     diary
 	stop     func()
 }
 
@@ -161,7 +162,7 @@ func (w *world) open(ctx context.Context) {
 	if over == nil {
 		over = w.plane
 	}
-	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host, Agents: w.agents,
+	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host, Agents: w.agents, Journal: &w.kept,
 		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		w.t.Fatal(err)

@@ -3,6 +3,7 @@ package director
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,7 +67,8 @@ func (x *explainer) sees(dst affinity.Index) {
 	if x.d.o.Agents == nil {
 		return
 	}
-	x.speaks(x.t.NameAt(dst))
+	told := []string{x.t.NameAt(dst), x.e.Primary}
+	x.e.Agent = x.speaks(told[0])
 	tun, ok := x.t.Tunnel(x.e.Tunnel)
 	if !ok {
 		return
@@ -83,6 +85,10 @@ func (x *explainer) sees(dst affinity.Index) {
 			words += ": the wrong place"
 		}
 		x.say("%s", words)
+		if !slices.Contains(told, s.RealServer) {
+			x.speaks(s.RealServer)
+			told = append(told, s.RealServer)
+		}
 	}
 	if len(list) == 0 {
 		x.say("no agent sees tunnel %s established", x.e.Tunnel)
@@ -90,20 +96,18 @@ func (x *explainer) sees(dst affinity.Index) {
 }
 
 // speaks tells what a real server's agent says of it, and whether the data path bears that out.
-func (x *explainer) speaks(name string) {
+func (x *explainer) speaks(name string) (says string) {
 	a, ok := x.d.o.Agents.Agent(name)
-	if !ok {
-		return
+	if !ok || a.Terminator == "" {
+		return ""
 	}
-	switch {
-	case !a.Connected:
-		x.e.Agent = "silent since " + a.Since.UTC().Format(time.RFC3339)
-	default:
-		x.e.Agent = strings.TrimSuffix(fmt.Sprintf("terminator %s is %s: %s", a.Terminator, a.Status.Health, a.Status.Cause), ": ")
+	says = "silent since " + a.Since.UTC().Format(time.RFC3339)
+	if a.Connected {
+		says = strings.TrimSuffix(fmt.Sprintf("terminator %s is %s: %s", a.Terminator, a.Status.Health, a.Status.Cause), ": ")
 	}
-	x.say("agent of %s: %s", name, x.e.Agent)
+	x.say("agent of %s: %s", name, says)
 	if !a.Connected {
-		return
+		return says
 	}
 	life, _ := x.t.LifeOf(name)
 	if life != nil && !life.Alive && a.Status.Health == agent.HealthWorking {
@@ -112,6 +116,7 @@ func (x *explainer) speaks(name string) {
 	for _, f := range a.Status.Found {
 		x.say("the agent finds on %s: %s; %s; mend: %s", name, f.What, f.Causes, f.Remedy)
 	}
+	return says
 }
 
 // died tells of the agent of a primary whose packets go to its backup, or nowhere.

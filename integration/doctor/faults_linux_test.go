@@ -1,0 +1,139 @@
+package doctor
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/director/api"
+	"tunneldirector/integration/lab"
+)
+
+// TestPlantedFaults plants one fault after the other: with real packets, under two directors.
+func TestPlantedFaults(t *testing.T) {
+	r := newRig(t)
+	healthy(r)
+	wrongMAC(r)
+	loop(r)
+	reversePath(r)
+	deadDataPath(r)
+}
+
+// soon is how long a fault may take to show. Each look of the doctor takes more than a second.
+const soon = 20 * time.Second
+
+// healthy: nothing is broken, and a trace tells the whole way, at each director.
+func healthy(r *rig) {
+	list, _ := r.doctor()
+	for _, f := range list {
+		if f.Severity == api.Breaks {
+			r.Errorf("before any fault: %+v", f)
+		}
+	}
+	rs := r.RealServers[0]
+	other := r.RealServers[1]
+	mac := rs.DR.MAC.String()
+	all := r.explains([]string{"d1: it leaves by rs to MAC address " + mac, "d2: it leaves by rs to MAC address " + mac, "agent of " + rs.Name + ": terminator wireguard is working",
+		"the agent of " + rs.Name + " sees it established since"}, packet(r.at(rs))...)
+	if !all.Agree {
+		r.Errorf("the directors do not agree: %+v", all)
+	}
+	for _, x := range all.Explanations {
+		e := x.Explanation
+		if e.RealServer != rs.Name || e.IfItDies != other.Name || !e.Agrees || len(e.Established) != 1 || len(e.NextHops) != 1 || e.NextHops[0].WireMAC != mac || e.NextHops[0].MAC != mac {
+			r.Errorf("director %s explains %+v", x.Director, e)
+		}
+	}
+}
+
+// wrongMAC: somebody wrote a neighbour entry by hand. Probes ask for themselves, and go on.
+func wrongMAC(r *rig) {
+	rs, on := r.RealServers[0], r.Directors[0].Namespace
+	set := func(mac net.HardwareAddr, state int) func(netlink.Link) error {
+		return func(l netlink.Link) error {
+			return netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: rs.DR.Addrs[0].AsSlice(), HardwareAddr: mac, State: state})
+		}
+	}
+	site := r.at(rs)
+	bad := net.HardwareAddr{2, 0, 0, 0, 0, 0xbd}
+	r.inside(on, "write a wrong neighbour entry", set(bad, netlink.NUD_PERMANENT), r.Directors[0].RS.Name)
+	f := r.finds(soon, "neighbours", rs.Name, "wrong MAC address")
+	if !strings.Contains(f.Mend, "lladdr "+rs.DR.MAC.String()) {
+		r.Errorf("%+v", f)
+	}
+	all := r.explains([]string{"d1: WRONG MAC: on the wire " + rs.DR.Addrs[0].String() + " answered with " + rs.DR.MAC.String()}, packet(site)...)
+	if all.Explanations[0].Explanation.Agrees || !all.Explanations[1].Explanation.Agrees {
+		r.Errorf("%+v", all)
+	}
+	r.inside(on, "mend it", set(rs.DR.MAC, netlink.NUD_REACHABLE), r.Directors[0].RS.Name)
+}
+
+// loop: a real server has a static route for a tunnel's subnet back to the director.
+func loop(r *rig) {
+	rs := r.RealServers[0]
+	site := r.at(rs)
+	holder := r.Directors[1] // of the gateway
+	r.must("plant a route", rs.NS.Route(site.Subnets[0], holder.RS.Addrs[0], rs.DR.Name))
+	target := r.Target.Inner.Addrs[0]
+	ping, err := r.StartPing(r.ctx, r.Target.Namespace, target, site.Inside[0], 50*time.Millisecond, 0)
+	r.must("ping", err)
+	f := r.finds(soon, "drops", "loop", "packets were dropped in the last second (loop)")
+	if !strings.Contains(f.Causes, "a real server sends packets back") {
+		r.Errorf("%+v", f)
+	}
+	all := r.explains([]string{"d2: it comes from real server " + rs.Name, "sending it there again would be a loop"},
+		"--from", target.String(), "--to", site.Inside[0].String(), "--proto", "icmp", "--came-from", rs.Name)
+	for _, x := range all.Explanations {
+		if e := x.Explanation; e.Action != "drop" || e.Reason != "loop" {
+			r.Errorf("director %s: %+v", x.Director, e)
+		}
+	}
+	r.explains([]string{"because the real server that they are for had sent them back (loop)"}, "--from", target.String(), "--to", site.Inside[0].String(), "--proto", "icmp")
+	_, err = ping.Stop()
+	r.must("ping", err)
+	r.inside(rs.NS, "take the route out", func(l netlink.Link) error {
+		return netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(site.Subnets[0]), Scope: netlink.SCOPE_LINK})
+	}, "wg0")
+}
+
+// reversePath: a real server filters strictly, and replies to sites leave it by another interface than they come by. Probes are
+// from a director on its own network, and pass.
+func reversePath(r *rig) {
+	rs := r.RealServers[1]
+	site := r.at(rs)
+	r.must("set rp_filter", rs.NS.Sysctl(map[string]string{"ipv4/conf/" + rs.DR.Name + "/rp_filter": "1"}))
+	for _, p := range []string{"203.0.113.0/24", "198.18.0.0/15"} {
+		r.must("route replies by another interface", rs.NS.Route(netip.MustParsePrefix(p), netip.Addr{}, rs.Inner.Name))
+	}
+	r.must("stop the agent", r.agents[rs].Stop()) // it looks once a minute, and at its start
+	r.must("start the agent", r.agents[rs].Start())
+	f := r.finds(soon, "agents", rs.Name, "rp_filter")
+	if !strings.Contains(f.What, "(rp-filter)") || !strings.Contains(f.Mend, "rp_filter") {
+		r.Errorf("%+v", f)
+	}
+	r.explains([]string{"d1: the agent finds on " + rs.Name + ":", "d2: the agent finds on " + rs.Name + ":", "rp_filter"}, packet(site)...)
+}
+
+// deadDataPath: a real server has lost its VIP. Its agent's connection and its terminator are well.
+func deadDataPath(r *rig) {
+	rs := r.RealServers[0]
+	site := r.at(rs)
+	r.inside(rs.NS, "take the VIP away", func(l netlink.Link) error {
+		return netlink.AddrDel(l, &netlink.Addr{IPNet: ipNet(netip.PrefixFrom(lab.VIP4, 32))})
+	}, "lo")
+	r.finds(soon, "data path", rs.Name, "dead data path, live control path")
+	all := r.explains([]string{"agent of " + rs.Name + ": terminator wireguard is working", "yet its data path is dead"}, packet(site)...)
+	for _, x := range all.Explanations {
+		if e := x.Explanation; !e.UsedBackup && e.RealServer != r.RealServers[1].Name {
+			r.Errorf("director %s: %+v", x.Director, e)
+		}
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

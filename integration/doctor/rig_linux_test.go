@@ -1,0 +1,238 @@
+package doctor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"tunneldirector/director/api"
+	"tunneldirector/integration/daemon"
+	"tunneldirector/integration/lab"
+)
+
+// patience is how long a test may take.
+const patience = 3 * time.Minute
+
+var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
+
+// TestMain builds the programs under test.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if *programs != "" || os.Geteuid() != 0 {
+		os.Exit(m.Run())
+	}
+	dir, err := os.MkdirTemp("", "programs-")
+	if err == nil {
+		*programs = dir
+		var out []byte
+		if out, err = exec.Command("go", "build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver").CombinedOutput(); err != nil {
+			err = fmt.Errorf("%w\n%s", err, out)
+		}
+	}
+	code := 1
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the programs:", err)
+	} else {
+		code = m.Run()
+	}
+	_ = os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// A rig is a lab with two directors at work, WireGuard, and an agent on each real server.
+type rig struct {
+	*testing.T
+	*lab.Lab
+	d         []*daemon.Daemon
+	agents    map[*lab.RealServer]*daemon.Agent
+	authority *daemon.Authority
+	dir       string
+	ctx       context.Context
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("missing here: root, for network namespaces")
+		}
+		t.Skip("missing here: root, for network namespaces")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	r := &rig{T: t, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
+	var err error
+	r.authority, err = daemon.NewAuthority(r.dir)
+	r.must("make an authority", err)
+	r.Lab, err = lab.New(context.WithoutCancel(ctx), lab.Options{Directors: 2, RealServers: 2, Sites: 4, SiteNamespaces: 1, Prepare: r.prepare,
+		Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	r.must("build the lab", err)
+	t.Cleanup(func() {
+		if err := r.Lab.Close(); err != nil {
+			t.Errorf("close the lab: %v", err)
+		}
+	})
+	for _, d := range r.Directors {
+		r.director(d)
+	}
+	for _, d := range r.d {
+		r.must("wait until "+d.On().Title+" is ready", d.Ready(ctx))
+	}
+	r.must("apply", r.d[0].Apply(ctx))
+	for _, rs := range r.RealServers {
+		r.must("start an agent", r.agents[rs].Start())
+	}
+	r.must("hear the agents", r.d[0].Heard(ctx, 0, r.RealServers...))
+	r.must("push", r.d[0].Push(ctx, r.Sites...))
+	r.must("establish", r.Establish(ctx))
+	for _, d := range r.d {
+		r.must("hear of tunnels", d.Heard(ctx, len(r.Sites), r.RealServers...))
+	}
+	return r
+}
+
+func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
+	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{Binary: filepath.Join(*programs, "realserver"), Dir: r.dir, Log: r.Output(), More: "    cpu_ceiling: 100%"})
+	if err != nil {
+		return err
+	}
+	r.agents[rs] = a
+	_, err = a.Command("apply", "--config", a.Config())
+	return err
+}
+
+// director starts one. The network of the real servers has the role subnet, too: what a real server sends back comes in by it, as
+// where all is one network.
+func (r *rig) director(on *lab.Director) {
+	r.Helper()
+	settings, err := r.authority.Member(r.Lab, on, daemon.Membership{})
+	r.must("certify a director", err)
+	dir := filepath.Join(r.dir, on.Title)
+	r.must("make a directory", os.MkdirAll(dir, 0o755))
+	d, err := daemon.New(r.Lab, daemon.Options{On: on, Binary: filepath.Join(*programs, "director"), Dir: dir, Log: r.Output(), NodeFile: fmt.Sprintf(`name: %s
+data_dir: %s
+plane: xdp
+interfaces:
+  - {name: %s, roles: [realservers, subnet]}
+  - {name: %s, roles: [tunnel]}
+  - {name: %s, roles: [subnet]}
+api:
+  socket: {path: /run/tunneldirector/api.sock}
+%s`, on.Title, filepath.Join(dir, "data"), on.RS.Name, on.Sites.Name, on.Inner.Name, settings)})
+	r.must("configure a director", err)
+	r.must("start a director", d.Launch())
+	r.d = append(r.d, d)
+}
+
+func (r *rig) must(act string, err error) {
+	r.Helper()
+	if err != nil {
+		r.Fatalf("%s: %v", act, err)
+	}
+}
+
+// doctor asks by the command line; a finding is no fault of the command.
+func (r *rig) doctor() (list []api.Finding, out string) {
+	r.Helper()
+	out, err := r.d[0].Command("doctor", "--all", "--json")
+	var reports api.DoctorReports
+	if e := json.Unmarshal([]byte(out), &reports); e != nil {
+		r.Fatalf("director doctor: %v", errors.Join(err, e))
+	}
+	if len(reports.Reports) != len(r.d) {
+		r.Fatalf("%d directors answer: %s", len(reports.Reports), out)
+	}
+	for _, x := range reports.Reports {
+		list = append(list, x.Findings...)
+		if (x.Wrong() > 0) && err == nil {
+			r.Errorf("director %s finds what is wrong, and the exit code is 0: %s", x.Director, out)
+		}
+	}
+	return list, out
+}
+
+// finds waits until the doctor finds something: of a check, about an object, in these words.
+func (r *rig) finds(limit time.Duration, check, object, words string) api.Finding {
+	r.Helper()
+	for end := time.Now().Add(limit); ; {
+		list, out := r.doctor()
+		for _, f := range list {
+			if f.Check == check && f.Object == object && strings.Contains(f.What, words) && f.Severity == api.Breaks {
+				r.Logf("%s: %s\ncauses: %s\nmend: %s", f.Severity, f.What, f.Causes, f.Mend)
+				return f
+			}
+		}
+		if time.Now().After(end) {
+			r.Fatalf("%s of %s: not found: %q in\n%s", check, object, words, out)
+		}
+	}
+}
+
+// traces explains a packet at every director, in one command.
+func (r *rig) traces(args ...string) (all api.Explanations, words string) {
+	r.Helper()
+	out, err := r.d[0].Command(append([]string{"trace", "--all", "--json"}, args...)...)
+	r.must("trace", err)
+	r.must("read the explanations", json.Unmarshal([]byte(out), &all))
+	if len(all.Explanations) != len(r.d) {
+		r.Fatalf("%d directors explain: %s", len(all.Explanations), out)
+	}
+	for _, x := range all.Explanations {
+		words += x.Director + ": " + strings.Join(x.Explanation.Words, "\n"+x.Director+": ") + "\n"
+	}
+	return all, words
+}
+
+// explains expects words of a trace.
+func (r *rig) explains(words []string, args ...string) api.Explanations {
+	r.Helper()
+	all, said := r.traces(args...)
+	for _, w := range words {
+		if !strings.Contains(said, w) {
+			r.Errorf("trace %v does not say %q:\n%s", args, w, said)
+		}
+	}
+	return all
+}
+
+// at is a site whose tunnel is at a real server.
+func (r *rig) at(rs *lab.RealServer) *lab.Site {
+	r.Helper()
+	for _, s := range r.Sites {
+		placed, _, err := r.d[0].Placed(r.ctx, s)
+		r.must("ask where a tunnel is", err)
+		if placed == rs {
+			return s
+		}
+	}
+	r.Fatalf("no site is at %s", rs.Name)
+	return nil
+}
+
+// packet is a site's, as trace is told of it.
+func packet(s *lab.Site) []string {
+	return []string{"--from", fmt.Sprintf("%s:%d", s.Endpoint, lab.WireGuardPort), "--to", fmt.Sprintf("%s:%d", s.VIP, lab.WireGuardPort), "--proto", "udp"}
+}
+
+// inside does something to the network of a machine.
+func (r *rig) inside(n *lab.Namespace, what string, f func(link netlink.Link) error, dev string) {
+	r.Helper()
+	r.must(what, n.Run(func() error {
+		link, err := netlink.LinkByName(dev)
+		if err != nil {
+			return err
+		}
+		return f(link)
+	}))
+}

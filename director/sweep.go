@@ -145,6 +145,7 @@ func (d *Director) sweepTunnels(ctx context.Context) {
 		for _, l := range d.work.Lives() {
 			if _, exists := d.work.RealServer(l.RealServer); !exists && l.Alive {
 				tx.kill(l, "removed")
+				d.sweep.again = true // for those that were pinned there
 			}
 		}
 	}

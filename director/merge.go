@@ -100,6 +100,11 @@ func (d *Director) merge(ctx context.Context, batch []*merge) {
 			delete(d.condemned, index)
 		}
 	}
+	if tx.lives && d.assigns && d.o.Prober != nil { // what another one has called dead may answer here
+		for _, v := range d.o.Prober.Verdicts() {
+			d.judge(ctx, v)
+		}
+	}
 }
 
 // take merges one record, tells of it, and gives what the assigner has to do about it when all are in; nil: nothing.
@@ -160,6 +165,7 @@ func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
 		})
 	}
 	x.event("tunnel-put", id, nil)
+	x.noteOverwritten(old, next)
 	return func() {
 		if !x.assigns && !x.t.Crowded() {
 			return
@@ -172,6 +178,18 @@ func (x *tx) tookTunnel(old *affinity.Tunnel, id string) func() {
 			x.event("contested", id, func(e *api.Event) { e.Why = strings.Join(lost, "; ") })
 		}
 		x.later(func() { x.follow(old, next) })()
+	}
+}
+
+// noteOverwritten tells of a push that was acknowledged here while the other director could not be reached, and gives way to a later one.
+func (x *tx) noteOverwritten(old, next *affinity.Tunnel) {
+	if old == nil || old.Header.Origin == next.Header.Origin || affinity.SameIntent(old, next) {
+		return
+	}
+	if gap, was := x.d.joint.cuts[next.Header.Origin]; was && gap.has(old.Header.Stamp) {
+		x.event("contested", next.ID, func(e *api.Event) {
+			e.Why = fmt.Sprintf("pushed at directors %s and %s while they could not talk; the later push, at %s, holds", old.Header.Origin, next.Header.Origin, next.Header.Origin)
+		})
 	}
 }
 
@@ -258,6 +276,7 @@ func (x *tx) keepPlaced(old affinity.Pin, g affinity.GroupID) {
 
 // tookLife tells of an incarnation that another director began or ended.
 func (x *tx) tookLife(key string) {
+	x.lives = true
 	x.d.sweep.start()
 	for _, l := range x.t.Lives() {
 		if affinity.LifeKey(l.Index) != key {

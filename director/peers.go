@@ -42,6 +42,9 @@ func (d *Director) settled() bool {
 	return !ok || s.Settled()
 }
 
+// A streamer is a Peers that knows with whom there are streams though no heartbeat of theirs is heard.
+type streamer interface{ Streams() []string }
+
 // joint is what the loop knows of its being one of several.
 type joint struct {
 	ready    time.Time // zero: it is not
@@ -136,6 +139,8 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		if withReady {
 			why = "it holds all that a ready director has"
 		}
+	case len(d.unheard()) > 0:
+		d.joint.lonely = now
 	case now.Sub(d.joint.lonely) < aloneAfter:
 	case alive > 0 && withAll:
 		why = "no director is ready, and all that the live ones have is here"
@@ -155,7 +160,8 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		d.note(func(h *health) { h.unready = "" })
 		return
 	}
-	d.note(func(h *health) { h.unready = unreadyWords(alive, ready) })
+	unheard := d.unheard()
+	d.note(func(h *health) { h.unready = unreadyWords(alive, ready, records, unheard) })
 }
 
 // hasMost tells whether no live director has more records; of those that have as many the one of the lowest rank has.
@@ -166,12 +172,25 @@ func (d *Director) hasMost(v cluster.View) bool {
 	})
 }
 
-func unreadyWords(alive, ready int) string {
+// unheard are directors that are there for certain, and whose heartbeats do not come.
+func (d *Director) unheard() []string {
+	if s, ok := d.o.Peers.(streamer); ok {
+		return s.Streams()
+	}
+	return nil
+}
+
+func unreadyWords(alive, ready, records int, unheard []string) string {
 	switch {
+	case len(unheard) > 0:
+		return fmt.Sprintf("%v speak with it, but their heartbeats are not heard: is the keyring the same, and UDP to port 7464 let through?", unheard)
 	case ready > 0:
 		return "the table is being fetched from the other directors"
 	case alive > 0:
 		return "no director is ready yet; the live ones compare what they have"
+	}
+	if records > 0 {
+		return "it waits a few seconds for other directors before it goes on alone"
 	}
 	return "the table is empty and no other director answers; start one that has it, or take cluster.join out if there is none"
 }

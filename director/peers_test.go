@@ -24,6 +24,9 @@ type hub struct {
 	mu    sync.Mutex
 	nodes map[string]*node
 	cuts  map[[2]string]bool
+
+	unsynced  bool // no director has had all of another's
+	comparing bool // tables are being compared
 }
 
 // node is a director, and its Peers.
@@ -65,6 +68,13 @@ func (h *hub) add(name string, rank int) *node {
 	n.world = &world{t: h.t, disk: &disk{records: map[string]affinity.Change{}}, host: &machine{answering: 9}, plane: mem.New(interfaces)}
 	h.nodes[name] = n
 	return n
+}
+
+// compare says whether tables are being compared.
+func (h *hub) compare(on bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.comparing = on
 }
 
 func (h *hub) all() []*node {
@@ -173,7 +183,12 @@ func (h *hub) carry(stop chan struct{}) {
 				d := to.d
 				h.mu.Unlock()
 				if len(list) > 0 {
-					if err := d.Merge(h.t.Context(), from.member.Name, list); err != nil {
+					switch err := d.Merge(h.t.Context(), from.member.Name, list); {
+					case strings.Contains(fmt.Sprint(err), errFull.Error()): // again later, as replicas do
+						h.mu.Lock()
+						from.out[to.member.Name] = append(list, from.out[to.member.Name]...)
+						h.mu.Unlock()
+					case err != nil:
 						h.t.Errorf("merge at %s: %v", to.member.Name, err)
 					}
 				}
@@ -226,9 +241,17 @@ func (n *node) Wrote(changes []affinity.Change, _ uint64) {
 		}
 	}
 }
+func (n *node) Settled() bool {
+	n.hub.mu.Lock()
+	defer n.hub.mu.Unlock()
+	return !n.hub.comparing
+}
 func (n *node) Synced() (bool, bool) {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()
+	if n.hub.unsynced {
+		return false, false
+	}
 	for name, o := range n.hub.nodes {
 		if o != n && n.hub.joined(n.member.Name, name) && len(o.out[n.member.Name]) > 0 {
 			return false, false

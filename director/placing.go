@@ -41,6 +41,12 @@ func (x *tx) place(g affinity.GroupID, why affinity.Why) {
 			next.Note = strings.TrimPrefix(next.Note+"; it is established there", "; ")
 			return next, true
 		}
+		if i := x.whereItWas(old, v, d); i != 0 {
+			next := affinity.Pin{Group: g, Primary: i, Why: why}
+			next.Backup, next.Note = place.ChooseBackup(v, d, i)
+			next.Note = strings.TrimPrefix(next.Note+"; its real server is back", "; ")
+			return next, true
+		}
 		choice, err := place.Choose(v, d)
 		if err != nil {
 			next := affinity.Pin{Group: g, Why: affinity.WhyUnplaced, Note: x.whyNot(tunnels[0].Service, v, err)}
@@ -61,6 +67,22 @@ func (x *tx) whereUp(tunnels []*affinity.Tunnel, v place.View, d place.Demand) a
 			if i >= 0 && x.d.fresh(s) && !slices.Contains(d.Exclude, v.Servers[i].Index) && !slices.Contains(d.Apart, v.Servers[i].Index) {
 				return v.Servers[i].Index
 			}
+		}
+	}
+	return 0
+}
+
+// whereItWas is the new incarnation of an orphan's real server, if it is back and has room: after a partition, in which each side
+// called the other's dead, it may never have been gone; else 0.
+func (x *tx) whereItWas(old affinity.Pin, v place.View, d place.Demand) affinity.Index {
+	if !x.t.Orphaned(old) {
+		return 0
+	}
+	name := x.t.NameAt(old.Primary)
+	for _, s := range v.Servers {
+		full := s.Capacity > 0 && s.Load.Tunnels+d.Load.Tunnels > s.Capacity
+		if s.Name == name && s.Alive && s.Open && !full && !slices.Contains(d.Exclude, s.Index) && !slices.Contains(d.Apart, s.Index) {
+			return s.Index
 		}
 	}
 	return 0

@@ -23,6 +23,7 @@ type tx struct {
 	assigns   bool           // placements and lives are this director's to write
 	forgotten affinity.Stamp // tombstones before it are not taken
 	defers    bool           // what follows from merged records waits
+	lives     bool           // incarnations were merged
 
 	looked map[string]bool // tunnels of which what is stale was released
 	strays []stray

@@ -25,7 +25,8 @@ type disk struct {
 	records  map[string]affinity.Change
 	revision uint64
 	full     error
-	commits  []int // how many records each had
+	slow     time.Duration // of each commit
+	commits  []int         // how many records each had
 }
 
 func (s *disk) Load(f func(affinity.Change) error) error {
@@ -38,6 +39,10 @@ func (s *disk) Load(f func(affinity.Change) error) error {
 }
 
 func (s *disk) Commit(changes []affinity.Change, revision uint64) error {
+	s.mu.Lock()
+	slow := s.slow
+	s.mu.Unlock()
+	time.Sleep(slow)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.full != nil {
@@ -53,6 +58,13 @@ func (s *disk) Commit(changes []affinity.Change, revision uint64) error {
 	s.revision = revision
 	s.commits = append(s.commits, len(changes))
 	return nil
+}
+
+// pause makes commits slow.
+func (s *disk) pause(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = d
 }
 
 func (s *disk) refuse(err error) {

@@ -32,7 +32,7 @@ var kinds = []kind{
 	{(*history).repin, 2},
 	{(*history).drain, 2},
 	{(*history).freeze, 1},
-	{(*history).reconfigure, 1},
+	{(*history).reconfigure, 2},
 	{(*history).enter, 1},
 	{(*history).leave, 1},
 	{(*history).goBack, 1},
@@ -258,16 +258,21 @@ func (h *history) freeze() {
 	h.do(h.any(), fmt.Sprintf("freeze %t", on), affinity.SetFreeze{By: operator, On: on})
 }
 
-// reconfigure changes a real server or a service.
+// reconfigure changes a real server or a service, or adds a real server or takes one away.
 func (h *history) reconfigure() {
 	w := h.w
-	if w.r.IntN(2) == 0 {
+	switch w.r.IntN(4) {
+	case 0:
 		h.do(h.any(), "a real server's weight", realServer(1+w.r.IntN(4), uint32(1+w.r.IntN(200))))
-		return
+	case 1:
+		op := services()[1].(affinity.PutService)
+		op.Service.Policy = affinity.Policy(w.r.IntN(2))
+		h.do(h.any(), "a service's policy", op)
+	case 2:
+		h.do(h.any(), "rs5 is put", realServer(5, 100))
+	case 3:
+		h.do(h.any(), "rs5 is removed", affinity.DeleteRealServer{By: operator, Name: "rs5", Force: true})
 	}
-	op := services()[1].(affinity.PutService)
-	op.Service.Policy = affinity.Policy(w.r.IntN(2))
-	h.do(h.any(), "a service's policy", op)
 }
 
 // enter adds a director with an empty disk.

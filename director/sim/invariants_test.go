@@ -87,10 +87,15 @@ func target(tunnel string, primary, backup affinity.Index) plane.Target {
 	return plane.Target{Primary: primary, Backup: backup}
 }
 
-// unsplit says which tunnel of a group that is not split is in another place than the group, or in two; "" if none is.
+// unsplit says which tunnel of a group of which none is split is in another place than the group, or which tunnel is in two; "" if none is.
 func unsplit(k *kernel, t *affinity.Table) (fault string) {
 	contested := t.ContestedCount() > 0
-	groups := map[affinity.GroupID]string{}
+	groups, split := map[affinity.GroupID]string{}, map[affinity.GroupID]bool{}
+	t.EachSplit(func(id string) bool {
+		tun, _ := t.Tunnel(id)
+		split[tun.GroupID()] = true
+		return true
+	})
 	t.Tunnels("", func(tun *affinity.Tunnel) bool {
 		if contested && len(t.Contested(tun)) > 0 {
 			return true
@@ -100,7 +105,7 @@ func unsplit(k *kernel, t *affinity.Table) (fault string) {
 			fault = fmt.Sprintf("%s goes to %q and returns by %q", tun.ID, in, out)
 			return false
 		}
-		if t.Split(tun) {
+		if split[tun.GroupID()] {
 			return true
 		}
 		if was, known := groups[tun.GroupID()]; known && was != in {

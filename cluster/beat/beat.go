@@ -147,7 +147,8 @@ func (b *Beater) SetMembers(members []cluster.Member) {
 	poke(b.told)
 }
 
-// Say takes over what the director says of itself: all but From, Start, Seq, Wall, Hung and Echo, which are filled in here. It proves that the loop turns, which is its only caller, and never blocks.
+// Say takes over what the director says of itself: all but From, Start, Seq, Wall, Hung and Echo, which are filled in here. It proves that the loop turns, which is its only caller, and never blocks. Nothing is
+// sent before it was called once.
 func (b *Beater) Say(beat cluster.Beat) {
 	beat.Unreached, beat.Holds, beat.Many = slices.Clone(beat.Unreached), slices.Clone(beat.Holds), false
 	b.said.Store(&word{beat: fit(beat), at: time.Now()})

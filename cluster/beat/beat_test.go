@@ -203,6 +203,23 @@ func TestThePulseIsNoNews(t *testing.T) {
 	})
 }
 
+// Before the loop's first word a beat would say that the table is empty, which others conclude much from.
+func TestNothingIsSaidBeforeTheLoopHasSpoken(t *testing.T) {
+	inBubble(t, []string{"a"}, func(s *set) {
+		s.start("b", 2, nil)
+		s.meet()
+		s.after(2 * time.Second)
+		s.sees("a", "a")
+		s.sees("b", "a", "b")
+		s.nodes["b"].Say(cluster.Beat{Root: 7})
+		s.after(150 * time.Millisecond)
+		s.sees("a", "a", "b")
+		if b := s.peer("a", "b").Beat; b.Root != 7 {
+			t.Errorf("its first beat: %+v", b)
+		}
+	})
+}
+
 func TestALostPathMovesNothing(t *testing.T) {
 	inBubble(t, []string{"a", "b"}, func(s *set) {
 		s.net.set(addrOf(2, 1), addrOf(1, 1), true)
@@ -309,6 +326,7 @@ func TestWhoIsRefused(t *testing.T) {
 		start := func(as, name string, host int) *node {
 			kept := s.nodes[name]
 			n := s.start(name, host, nil)
+			n.Say(cluster.Beat{Ready: true})
 			s.nodes[as], s.nodes[name] = n, kept
 			if kept == nil {
 				delete(s.nodes, name)
@@ -393,14 +411,14 @@ func TestClocks(t *testing.T) {
 		s.end("b")
 		s.after(time.Second)
 		ahead = 3 * time.Second // set, and started again: its start is a year before the last one
-		s.start("b", 2, clock)
+		s.start("b", 2, clock).Say(cluster.Beat{Ready: true})
 		s.meet()
 		s.after(time.Second)
 		s.sees("a", "a", "b")
 		s.end("b")
 		s.after(time.Second)
 		ahead = -10 * time.Minute // as an old recording would say
-		s.start("b", 2, clock)
+		s.start("b", 2, clock).Say(cluster.Beat{Ready: true})
 		s.meet()
 		s.after(time.Second)
 		s.sees("a", "a", "b")

@@ -45,8 +45,12 @@ func (b *Beater) send(ctx context.Context) error {
 	}
 }
 
-// sendAll seals one beat and sends it to everybody on every path.
+// sendAll seals one beat and sends it to everybody on every path. Before the loop's first word there is nothing to send: a beat
+// that says nothing yet would be taken for that of a director with an empty table.
 func (b *Beater) sendAll(s *sealer) {
+	if b.said.Load().at.IsZero() {
+		return
+	}
 	b.seq.Add(1)
 	plain, err := encode(b.own())
 	var datagram []byte

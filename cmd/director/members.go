@@ -46,11 +46,26 @@ func (s several) Members(context.Context) (api.ClusterStatus, error) {
 	}
 	slices.SortStableFunc(out.Members, func(a, b api.MemberStatus) int { return a.Rank - b.Rank })
 	out.Addresses = s.owners(v)
-	out.Problems = slices.Concat(v.Faults(), j.gossip.Problems(), j.beater.Problems(), j.replica.Problems())
-	if a := j.own.Alarm(); a != "" {
-		out.Problems = append(out.Problems, a)
-	}
+	out.Problems = j.problems()
 	return out, nil
+}
+
+// problems is what is wrong between directors, in sentences.
+func (j *joined) problems() []string {
+	out := slices.Concat(j.beater.View().Faults(), j.gossip.Problems(), j.beater.Problems(), j.replica.Problems())
+	if a := j.own.Alarm(); a != "" {
+		out = append(out, a)
+	}
+	return out
+}
+
+// alarms are problems for who looks at the director alone: one sentence, which stays the same while counts and times in the others
+// change.
+func (j *joined) alarms() []string {
+	if j == nil || len(j.problems()) == 0 {
+		return nil
+	}
+	return []string{"something is wrong between the directors: director cluster status says what"}
 }
 
 func memberStatus(m cluster.Member, b cluster.Beat) api.MemberStatus {

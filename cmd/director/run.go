@@ -142,7 +142,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if err != nil {
 		return err
 	}
-	alarms := func() []string { return append(agents.alarms(), events.Alarms()...) }
+	alarms := func() []string { return slices.Concat(agents.alarms(), events.Alarms(), others.alarms()) }
 	o := loop.Options{Agents: agents.book, Alarms: alarms, Journal: events, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
 	if kernel.probes != nil {
@@ -154,7 +154,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 			agents.renew = others.renewal()
 		}
 		defer others.close()
-		o.Peers, o.Rank, o.Expects = others, cfg.Cluster.Rank, len(cfg.Cluster.Join) > 0
+		o.Peers, o.Rank, o.Expects = others, cfg.Cluster.Rank, others.expects()
 		o.HoldAll, o.PreemptAfter = cfg.Cluster.AddressesAll, cfg.Cluster.PreemptAfter
 	}
 	d, err := loop.Open(ctx, stored, o)

@@ -12,7 +12,7 @@ import (
 )
 
 // Explain asks the data plane itself what becomes of a packet, and the table why.
-func (v view) Explain(_ context.Context, q api.Question) (api.Explanation, error) {
+func (v view) Explain(ctx context.Context, q api.Question) (api.Explanation, error) {
 	t := v.d.Table()
 	p, err := v.d.packet(t, q)
 	if err != nil {
@@ -31,6 +31,7 @@ func (v view) Explain(_ context.Context, q api.Question) (api.Explanation, error
 	}
 	x := explainer{t: t, d: v.d, p: p, dec: dec, e: &e}
 	x.explain()
+	x.compare(ctx)
 	return e, nil
 }
 

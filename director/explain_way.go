@@ -1,6 +1,7 @@
 package director
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -147,5 +148,25 @@ func (x *explainer) loops() {
 	}
 	if n > 0 {
 		x.say("%d packets were dropped because the real server that they are for had sent them back (loop); director doctor tells whether more come", n)
+	}
+}
+
+// readFor is how long the kernel's entries for one packet may take to be found.
+const readFor = 2 * time.Second
+
+// compare tells what the kernel holds for the packet where that is not what the plane has told it.
+func (x *explainer) compare(ctx context.Context) {
+	c, ok := x.d.o.Plane.(plane.Comparer)
+	if !ok || x.dec.Side != plane.TunnelSide {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, readFor)
+	defer cancel()
+	err := c.Compare(ctx, x.p, func(d plane.Difference) {
+		x.e.Agrees = false
+		x.say("STALE: the kernel has for %s: %s; it should have: %s", d.Key, d.Have, d.Want)
+	})
+	if err != nil {
+		x.say("whether the kernel holds this is not known: %v; director audit takes the time it needs", err)
 	}
 }

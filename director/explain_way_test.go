@@ -1,6 +1,7 @@
 package director
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"strings"
@@ -132,6 +133,46 @@ func TestExplainAgents(t *testing.T) {
 		saying(t, e, "yet its data path is dead: test", "the agent of "+to+" sees it established since")
 		if e.RealServer != other {
 			t.Errorf("%+v", e)
+		}
+	})
+}
+
+// compared is a plane whose kernel holds something else than it was told.
+type compared struct {
+	*mem.Plane
+	have plane.Difference
+	slow bool
+}
+
+func (c *compared) Compare(ctx context.Context, p plane.Packet, f func(plane.Difference)) error {
+	if c.slow {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	c.have.Key = p.Src.String()
+	f(c.have)
+	return nil
+}
+
+// A stale entry in the kernel's table is told where its packet is asked for.
+func TestExplainStaleEntry(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.base(2)
+		w.must(put(site(1)))
+		c := &compared{Plane: w.plane, have: plane.Difference{Want: "rs1", Have: "rs9"}}
+		w.stop()
+		w.over = c
+		w.start()
+		e := w.explain(1, "")
+		saying(t, e, "STALE: the kernel has for 203.0.0.1: rs9; it should have: rs1")
+		if e.Agrees {
+			t.Error("it agrees")
+		}
+		c.slow = true
+		e = w.explain(1, "")
+		saying(t, e, "is not known: context deadline exceeded; director audit")
+		if !e.Agrees {
+			t.Error("what is not known is no difference")
 		}
 	})
 }

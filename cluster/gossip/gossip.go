@@ -44,6 +44,8 @@ type Options struct {
 	Cluster string         // name of the cluster: another one's members are not heard
 	Bind    netip.AddrPort // UDP and TCP; the others use it, too
 	Join    []string       // gossip addresses of others, host:port or host; this one's own may be among them
+	// Known are gossip addresses of others from an earlier life of this director, joined besides Join; nil: none. It must not block.
+	Known   func() []netip.AddrPort
 	Keyring *Keyring
 	Log     *slog.Logger
 }
@@ -80,6 +82,9 @@ func Open(o Options) (*Gossip, error) {
 }
 
 func open(o Options, at pace, conf *memberlist.Config) (*Gossip, error) {
+	if o.Known == nil {
+		o.Known = func() []netip.AddrPort { return nil }
+	}
 	if o.Cluster == "" || o.Self.Name == "" || !o.Bind.IsValid() || o.Bind.Addr().IsUnspecified() {
 		return nil, fmt.Errorf("open gossip of director %q of cluster %q on %v: the names and an address of this machine are needed", o.Self.Name, o.Cluster, o.Bind)
 	}
@@ -140,6 +145,19 @@ func (g *Gossip) Members() []cluster.Member {
 	}
 	slices.SortFunc(list, func(x, y cluster.Member) int { return strings.Compare(x.Name, y.Name) })
 	return list
+}
+
+// Addrs are where Members gossip, by name.
+func (g *Gossip) Addrs() map[string]netip.AddrPort {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := map[string]netip.AddrPort{}
+	for name, n := range g.nodes {
+		if n.member.Name != "" {
+			out[name] = n.addr
+		}
+	}
+	return out
 }
 
 // Changed is poked when Members are others, or other than they were.

@@ -170,6 +170,48 @@ func TestRestart(t *testing.T) {
 	b.knows("a")
 }
 
+// A director finds those that it knew by itself, and joins them even if they think that it never was away.
+func TestKnownFromBefore(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t)
+	a := start(t, by(ring, "a", 1), "127.0.0.1:0")
+	b := start(t, by(ring, "b", 2), "127.0.0.2:0", a.addr())
+	a.knows("b")
+	where := a.Addrs()["b"]
+	if where != b.own {
+		t.Fatalf("b gossips at %v, and a knows of %v", b.own, where)
+	}
+	bind := a.addr()
+	a.stop()
+	again := by(ring, "a", 1)
+	again.Known = func() []netip.AddrPort { return []netip.AddrPort{where} }
+	a = start(t, again, bind)
+	a.knows("b")
+	b.knows("a")
+}
+
+// Who is a member already is asked until one has answered.
+func TestJoinsMembersToo(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t)
+	a := start(t, by(ring, "a", 1), "127.0.0.1:0")
+	o := by(ring, "b", 2)
+	o.Cluster, o.Bind, o.Join, o.Log = "prod", netip.MustParseAddrPort("127.0.0.2:0"), []string{a.addr()}, slog.New(slog.DiscardHandler)
+	g, err := open(o, testPace, testConf())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.list.Shutdown()
+	g.nodes["a"] = node{member: memberOf("a", 1), addr: a.own} // heard of by others' gossip
+	if g.joinAll(t.Context(), false) {
+		t.Error("a member is asked")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go g.join(ctx)
+	a.knows("b")
+}
+
 func TestASplitHeals(t *testing.T) {
 	t.Parallel()
 	ring := newRing(t)

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -16,14 +18,19 @@ import (
 // lookupTimeout is for one name.
 const lookupTimeout = 5 * time.Second
 
-// join asks the configured directors to take this one in, for ever. Their names are resolved each time.
+// join asks the configured and the known directors to take this one in, for ever. Names are resolved each time. Until one has
+// answered, those are asked that are members already, too: where this director was away so shortly that nobody noticed, they
+// would tell it nothing by themselves.
 func (g *Gossip) join(ctx context.Context) {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = g.pace.retry, g.pace.rejoin
-	conflict := false
+	conflict, answered := false, false
 	for ctx.Err() == nil && !g.leaving.Load() {
+		if g.joinAll(ctx, conflict || !answered) {
+			answered = true
+		}
 		next := g.pace.rejoin
-		if !g.joinAll(ctx, conflict) {
+		if g.alone() {
 			next = retry.NextBackOff()
 		} else {
 			retry.Reset()
@@ -32,6 +39,11 @@ func (g *Gossip) join(ctx context.Context) {
 			sleep(ctx, g.pace.conflict)
 		}
 	}
+}
+
+// alone tells whether this director is with nobody, though there are others.
+func (g *Gossip) alone() bool {
+	return len(g.addrs()) == 0 && len(g.o.Join)+len(g.o.Known()) > 0
 }
 
 // pause waits for the time of the next round, and tells whether a conflict of names ended it early.
@@ -47,10 +59,11 @@ func (g *Gossip) pause(ctx context.Context, d time.Duration) (conflict bool) {
 	return false
 }
 
-// joinAll asks all configured directors that are no members (or all there are), and tells whether this director is with anybody.
+// joinAll asks all configured and known directors that are no members (or all there are), and tells whether one answered.
 func (g *Gossip) joinAll(ctx context.Context, members bool) bool {
 	targets := g.targets(ctx)
 	known := g.addrs()
+	var answered atomic.Bool
 	var tasks errgroup.Group
 	for _, addr := range targets {
 		if known[addr] {
@@ -60,37 +73,40 @@ func (g *Gossip) joinAll(ctx context.Context, members bool) bool {
 			continue
 		}
 		tasks.Go(func() error { // one that does not answer must not hold up the others
-			g.ask(addr)
+			if g.ask(addr) {
+				answered.Store(true)
+			}
 			return nil
 		})
 	}
-	tasks.Wait()
-	return len(g.addrs()) > 0 || len(g.o.Join) == 0
+	_ = tasks.Wait() // none fails
+	return answered.Load()
 }
 
 // joining is the key of faults of a join.
 func joining(addr netip.AddrPort) string { return "join " + addr.String() }
 
-// ask asks one.
-func (g *Gossip) ask(addr netip.AddrPort) {
+// ask asks one, and tells whether it answered.
+func (g *Gossip) ask(addr netip.AddrPort) bool {
 	key := joining(addr)
 	if _, err := g.list.Join([]string{addr.String()}); err != nil {
 		g.faults.Add(key, fmt.Sprintf("director at %v cannot be joined: %s", addr, reason(err)), 0)
-		return
+		return false
 	}
 	g.faults.Clear(key)
+	return true
 }
 
 // reason is what memberlist says, in a line.
 func reason(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
+	text := strings.TrimPrefix(strings.Join(strings.Fields(err.Error()), " "), "1 error occurred: * ") // its list of one
 	if strings.Contains(text, noKey) {
 		return "its keyring differs from this one's"
 	}
 	return text
 }
 
-// targets are the addresses of Join as they are now.
+// targets are the addresses of Join as they are now, and the known ones, each once.
 func (g *Gossip) targets(ctx context.Context) []netip.AddrPort {
 	var out []netip.AddrPort
 	for _, entry := range g.o.Join {
@@ -103,7 +119,9 @@ func (g *Gossip) targets(ctx context.Context) []netip.AddrPort {
 		g.faults.Clear(key)
 		out = append(out, addrs...)
 	}
-	return out
+	out = append(out, g.o.Known()...)
+	slices.SortFunc(out, netip.AddrPort.Compare)
+	return slices.Compact(out)
 }
 
 // resolve finds the addresses of an entry, whose port may be left out.

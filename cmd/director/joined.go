@@ -44,6 +44,7 @@ type joined struct {
 	local    *local
 	memory   *memory
 	listener net.Listener
+	beats    []net.PacketConn
 	examiner atomic.Pointer[examiner] // nil: it is not there yet
 	old      chan string              // a peer that says the store is an old copy
 	log      *slog.Logger
@@ -73,48 +74,60 @@ func (l *local) Answer(ctx context.Context, from string, question []byte) ([]byt
 }
 
 // openJoined opens all that other directors are to reach this one by; nil without a section cluster.
-func openJoined(cfg config.Config, disk *badgerstore.Store, log *slog.Logger) (j *joined, err error) {
-	c := cfg.Cluster
-	if c == nil {
+func openJoined(cfg config.Config, disk *badgerstore.Store, log *slog.Logger) (*joined, error) {
+	if cfg.Cluster == nil {
 		return nil, nil
 	}
-	j = &joined{cfg: cfg, memory: openMemory(cfg.DataDir, log), old: make(chan string, 1), log: log}
-	if j.own, err = ca.Open(ca.Files(c.TLS), ca.RoleDirector, cfg.Name, log); err != nil {
-		return nil, err
-	}
-	if j.ring, err = gossip.OpenKeyring(c.Keyring); err != nil {
-		return nil, err
-	}
-	self := cluster.Member{Name: cfg.Name, Rank: c.Rank, Role: cluster.Role(c.Role), Stream: c.Listen, Beats: c.Heartbeat}
-	defer func() {
-		if err != nil {
-			j.close()
+	j := &joined{cfg: cfg, memory: openMemory(cfg.DataDir, log), old: make(chan string, 1), log: log}
+	if err := j.open(disk); err != nil {
+		j.close()
+		for _, conn := range j.beats {
+			_ = conn.Close()
 		}
-	}()
-	if j.listener, err = net.Listen("tcp", c.Listen.String()); err != nil {
-		return nil, fmt.Errorf("listen for other directors: %w", err)
-	}
-	var conns []net.PacketConn
-	for _, a := range c.Heartbeat {
-		conn, err := net.ListenPacket("udp", a.String())
-		if err != nil {
-			return nil, fmt.Errorf("listen for heartbeats: %w", err)
-		}
-		conns = append(conns, conn)
-	}
-	name := c.Name
-	if name == "" {
-		name = j.own.Identity().Cluster
-	}
-	if j.gossip, err = gossip.Open(gossip.Options{Self: self, Cluster: name, Bind: c.Gossip, Join: c.Join, Keyring: j.ring, Log: log}); err != nil {
 		return nil, err
 	}
-	j.beater = beat.New(beat.Options{Self: self, Conns: conns, Ring: j.ring, DeadAfter: c.DeadAfter, Log: log})
-	meta := disk.Meta()
-	j.local = &local{node: j.answer}
-	j.replica = replica.New(replica.Options{Self: cfg.Name, StoreID: meta.ID, Boot: meta.Boot, Local: j.local, Dial: j.dial, Memory: j.memory, OldCopy: j.isOld, Log: log})
 	return j, nil
 }
+
+// open reads who this director is, and takes its sockets.
+func (j *joined) open(disk *badgerstore.Store) (err error) {
+	c := j.cfg.Cluster
+	if j.own, err = ca.Open(ca.Files(c.TLS), ca.RoleDirector, j.cfg.Name, j.log); err != nil {
+		return fmt.Errorf("cluster.tls: %w", err)
+	}
+	name := j.own.Identity().Cluster
+	if err := sameCluster(c.Name, name); err != nil {
+		return err
+	}
+	if j.ring, err = gossip.OpenKeyring(c.Keyring); err != nil {
+		return fmt.Errorf("cluster.keyring: %w", err)
+	}
+	if j.listener, err = listenStreams(c.Listen); err != nil {
+		return err
+	}
+	for i, a := range c.Heartbeat {
+		conn, err := listenBeats(i, a)
+		if err != nil {
+			return err
+		}
+		j.beats = append(j.beats, conn)
+	}
+	self := cluster.Member{Name: j.cfg.Name, Rank: c.Rank, Role: cluster.Role(c.Role), Stream: c.Listen, Beats: c.Heartbeat}
+	if err := gossipFree(c.Gossip); err != nil {
+		return err
+	}
+	if j.gossip, err = gossip.Open(gossip.Options{Self: self, Cluster: name, Bind: c.Gossip, Join: c.Join, Known: j.memory.gossipers, Keyring: j.ring, Log: j.log}); err != nil {
+		return fmt.Errorf("cluster.gossip: %w", err)
+	}
+	j.beater = beat.New(beat.Options{Self: self, Conns: j.beats, Ring: j.ring, DeadAfter: c.DeadAfter, Log: j.log})
+	meta := disk.Meta()
+	j.local = &local{node: j.answer}
+	j.replica = replica.New(replica.Options{Self: j.cfg.Name, StoreID: meta.ID, Boot: meta.Boot, Local: j.local, Dial: j.dial, Memory: j.memory, OldCopy: j.isOld, Log: j.log})
+	return nil
+}
+
+// expects tells whether there are others: said in the node's file, or known from before.
+func (j *joined) expects() bool { return len(j.cfg.Cluster.Join) > 0 || len(j.memory.gossipers()) > 0 }
 
 func (j *joined) close() {
 	if j.listener != nil {
@@ -203,6 +216,7 @@ func (j *joined) connect(ctx context.Context) error {
 		case <-tick.C:
 		}
 		j.beater.SetMembers(j.gossip.Members())
+		j.memory.gossips(j.gossip.Addrs())
 		v := j.beater.View()
 		j.replica.SetView(v)
 		ready := slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool { return p.Alive && p.Beat.Ready })
@@ -284,4 +298,16 @@ func (j *joined) Await(ctx context.Context, revision uint64, n int) []string {
 // Ask puts a question to another director's loop.
 func (j *joined) Ask(ctx context.Context, name string, question []byte) ([]byte, error) {
 	return j.replica.Ask(ctx, name, append([]byte{askLoop}, question...))
+}
+
+// Streams are the directors with which there is a connection though their heartbeats are not heard; sorted.
+func (j *joined) Streams() []string {
+	v := j.beater.View()
+	var out []string
+	for _, s := range j.replica.Status() {
+		if p, ok := v.Peer(s.Name); (s.Dialled.Connected || s.Accepted.Connected) && !(ok && p.Alive) {
+			out = append(out, s.Name)
+		}
+	}
+	return out
 }

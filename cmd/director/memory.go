@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -14,11 +15,13 @@ import (
 // memoryFile is beside the store's files, and stays when they are moved aside.
 const memoryFile = "peers.json"
 
-// remembered is what a director knows of another's store, so that an old copy of it is told from the store.
+// remembered is what a director knows of another one: its store, so that an old copy of it is told from the store, and where it
+// gossips, so that it is found again though no node's file names it.
 type remembered struct {
-	Store string    `json:"store"`
-	Boot  uint64    `json:"boot"`
-	Seen  time.Time `json:"seen"`
+	Store  string         `json:"store"`
+	Boot   uint64         `json:"boot"`
+	Seen   time.Time      `json:"seen"`
+	Gossip netip.AddrPort `json:"gossip,omitzero"`
 }
 
 // memory is kept on disk: best effort, since it only guards against stores that come back from the past.
@@ -50,8 +53,8 @@ func openMemory(dir string, log *slog.Logger) *memory {
 func (m *memory) Recall(name string) (store string, boot uint64, ok bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, ok := m.Peers[name]
-	return p.Store, p.Boot, ok
+	p := m.Peers[name]
+	return p.Store, p.Boot, p.Store != "" // there may be no more than an address
 }
 
 // Remember keeps what a director says of its store.
@@ -59,8 +62,39 @@ func (m *memory) Remember(name, store string, boot uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := time.Now().UTC()
-	m.Peers[name], m.Seen = remembered{store, boot, now}, now
+	p := m.Peers[name]
+	p.Store, p.Boot, p.Seen = store, boot, now
+	m.Peers[name], m.Seen = p, now
 	m.save()
+}
+
+// gossips keeps where directors gossip, by name.
+func (m *memory) gossips(at map[string]netip.AddrPort) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	news := false
+	for name, a := range at {
+		if p := m.Peers[name]; p.Gossip != a {
+			p.Gossip, p.Seen, news = a, time.Now().UTC(), true
+			m.Peers[name] = p
+		}
+	}
+	if news {
+		m.save()
+	}
+}
+
+// gossipers are where the directors that are remembered gossip.
+func (m *memory) gossipers() []netip.AddrPort {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []netip.AddrPort
+	for _, p := range m.Peers {
+		if p.Gossip.IsValid() {
+			out = append(out, p.Gossip)
+		}
+	}
+	return out
 }
 
 // forget drops a director.

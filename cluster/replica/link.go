@@ -18,7 +18,8 @@ type link struct {
 	r      *Replica
 	p      *peer
 	stream *stream
-	source bool // this director dialled
+	source bool  // this director dialled
+	told   hello // what this director said of itself; for talk alone
 
 	hellos chan hello   // one
 	deltas chan delta   // to be merged
@@ -84,7 +85,8 @@ func (l *link) run(ctx context.Context) error {
 
 // talk begins what is done on the connection, when both have said who they are.
 func (l *link) talk(ctx context.Context) error {
-	if err := l.stream.write(l.r.greeting()); err != nil {
+	l.told = l.r.greeting()
+	if err := l.stream.write(l.told); err != nil {
 		return fmt.Errorf("greet %s: %w", l.p.name, err)
 	}
 	var h hello
@@ -125,10 +127,14 @@ func (l *link) enter(h hello) error {
 		}
 		old.stop(errors.New("its director has connected anew"))
 	}
-	w.link, w.up, l.heard, p.hello = l, now, now, h
+	// All that the peer had is here as well if that was so a moment ago.
+	had := h.Root == l.told.Root && h.Records == l.told.Records
 	root, records := r.o.Local.Digest().Root()
 	same := root == h.Root && uint64(records) == h.Records
-	if same {
+	had = had || same
+	w.link, w.up, l.heard, p.hello = l, now, now, h
+	p.connect(w, had, now)
+	if had {
 		p.has(now, now)
 	}
 	if l.source {
@@ -178,9 +184,11 @@ func (l *link) leave() {
 	p.stalled = nil
 	if p.accepted.link == l {
 		p.accepted.link = nil
+		p.disconnect(&p.accepted, time.Now())
 	}
 	if p.dialled.link == l {
 		p.dialled.link = nil
+		p.disconnect(&p.dialled, time.Now())
 		p.begin(time.Now())
 	}
 	r.poke()
@@ -345,6 +353,9 @@ func (r *Replica) merged(p *peer, bad []*RecordError, whole error) {
 	r.mu.Lock()
 	stalls := whole != nil && p.stalled == nil
 	p.stalled = whole
+	if whole == nil {
+		p.calm.moved = now
+	}
 	if len(p.refused) > maxKept {
 		clear(p.refused)
 	}

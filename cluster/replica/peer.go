@@ -23,6 +23,7 @@ type peer struct {
 
 	hello             hello // the last one
 	dialled, accepted way
+	calm              calm
 	serving           int // Accepts that run
 	count             traffic
 
@@ -58,6 +59,7 @@ type peer struct {
 type way struct {
 	link  *link
 	up    time.Time
+	level bool  // see calm
 	err   error // why the last one ended
 	errAt time.Time
 }
@@ -128,8 +130,12 @@ func (r *Replica) SetView(v cluster.View) {
 			default:
 			}
 		}
+		revived := o.Alive && !p.alive
 		p.member, p.beat, p.alive = o.Member, o.Beat, o.Alive
 		r.compareRoots(p, root, covered)
+		if revived {
+			p.revive(time.Now())
+		}
 	}
 	r.sweep()
 	r.poke()
@@ -145,6 +151,8 @@ func (r *Replica) compareRoots(p *peer, root, covered uint64) {
 	switch {
 	case !p.alive:
 		p.differs, p.equal = time.Time{}, time.Time{}
+	case p.beat.Revision == 0 && p.beat.Root == 0 && p.hello.Records > 0:
+		// It was begun anew, and does not say yet what it has.
 	case p.beat.Root != root:
 		p.equal = time.Time{}
 		if p.differs.IsZero() {
@@ -159,6 +167,7 @@ func (r *Replica) compareRoots(p *peer, root, covered uint64) {
 		if p.dialled.link != nil && now.Sub(p.dialled.up) > fresh && !p.synced {
 			p.hasOurs(covered)
 		}
+		p.levelAt(now.Add(-fresh))
 	}
 	p.hadOfReady(now)
 }

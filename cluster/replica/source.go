@@ -47,6 +47,7 @@ func (l *link) beginTurn() turn {
 	l.r.mu.Lock()
 	defer l.r.mu.Unlock()
 	l.p.turns++
+	l.p.calm.stir(time.Now())
 	if l.source {
 		l.p.rounds++
 	}
@@ -62,6 +63,7 @@ func (l *link) endTurn(t turn, complete bool) {
 	p.rounded = now
 	if complete {
 		p.has(t.begun, now)
+		p.levelAt(t.begun)
 		if p.dialled.link != nil && p.gen == t.gen {
 			p.hasOurs(t.covered)
 		}
@@ -72,6 +74,7 @@ func (l *link) endTurn(t turn, complete bool) {
 			p.wait = min(2*p.wait, maxWait)
 		}
 	}
+	p.settle()
 	r.poke()
 }
 

@@ -158,11 +158,14 @@ type world struct {
 	t     *testing.T
 	nodes map[string]*node
 
+	local func(*desk) Local // how directors that are started from now on see their tables; nil: as they are
+
 	mu    sync.Mutex // guards what is below
 	conns map[*pipe]bool
 	cut   map[[2]string]bool // dialler, listener
 	known map[string]memory
-	blind bool // beats tell no roots
+	blind bool            // beats tell no roots
+	mute  map[string]bool // their beats are not heard
 }
 
 // memory is what a director remembers of others' stores.
@@ -206,7 +209,11 @@ func newWorld(t *testing.T) *world {
 func (w *world) start(d *desk, boot uint64) *node {
 	ctx, stop := context.WithCancel(w.t.Context())
 	n := &node{desk: d, boot: boot, stop: stop, done: make(chan struct{}), olds: make(chan string, 10)}
-	n.replica = New(Options{Self: d.name, StoreID: d.table.StoreID(), Boot: boot, Local: d, Memory: recall{w, d.name},
+	var local Local = d
+	if w.local != nil {
+		local = w.local(d)
+	}
+	n.replica = New(Options{Self: d.name, StoreID: d.table.StoreID(), Boot: boot, Local: local, Memory: recall{w, d.name},
 		Dial:    func(_ context.Context, m cluster.Member) (net.Conn, error) { return w.dial(d.name, m.Name) },
 		OldCopy: func(peer string) { n.olds <- peer },
 		Log:     slog.New(slog.DiscardHandler),
@@ -252,9 +259,23 @@ func (w *world) view(of string) cluster.View {
 		if w.blind {
 			root = 1
 		}
-		v.Peers = append(v.Peers, cluster.Peer{Member: cluster.Member{Name: name}, Alive: true, Beat: cluster.Beat{From: name, Root: root, Ready: true, ReadyFor: time.Hour}})
+		v.Peers = append(v.Peers, cluster.Peer{Member: cluster.Member{Name: name}, Alive: !w.mute[name], Beat: cluster.Beat{From: name, Root: root, Ready: true, ReadyFor: time.Hour}})
 	}
 	return v
+}
+
+// cutAll lets two directors make no connections, or again.
+func (w *world) cutAll(a, b string, cut bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut[[2]string{a, b}], w.cut[[2]string{b, a}] = cut, cut
+}
+
+// muted lets a director's beats not be heard, or again.
+func (w *world) muted(name string, mute bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mute = map[string]bool{name: mute}
 }
 
 func (w *world) dial(from, to string) (net.Conn, error) {

@@ -271,7 +271,7 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 	}
 }
 
-// View, Changed, Say, Wrote, Synced, Await and Ask make a joined the loop's Peers.
+// View, Changed, Say, Wrote, Synced, Settled, Await and Ask make a joined the loop's Peers.
 
 // View is who is alive.
 func (j *joined) View() cluster.View { return j.beater.View() }
@@ -289,6 +289,9 @@ func (j *joined) Wrote(changes []affinity.Change, revision uint64) {
 
 // Synced tells whether what others held at this start is here.
 func (j *joined) Synced() (withReady, withAll bool) { return j.replica.Synced() }
+
+// Settled tells whether nothing that live directors had before now can still come by a comparison of tables.
+func (j *joined) Settled() bool { return j.replica.Settled() }
 
 // Await waits until others have what was written here.
 func (j *joined) Await(ctx context.Context, revision uint64, n int) []string {

@@ -115,7 +115,7 @@ func TestPushIsSummedUp(t *testing.T) {
 		}
 		j.flush(true)
 		all, list := read(t, j, api.EventQuery{Limit: 10000})
-		if len(all) < 200 || len(all) > 240 {
+		if len(all) < 201 || len(all) > 210 {
 			t.Errorf("a push is %d lines", len(all))
 		}
 		sum := map[string]uint64{}

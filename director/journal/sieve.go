@@ -67,6 +67,7 @@ func (s *sieve) passes(e *api.Event, now time.Time) bool {
 		b.tokens--
 		return true
 	}
+	b.tokens = 0 // as long as more come than the rate: no single ones in between
 	s.add(e, b.bulk, now)
 	return false
 }

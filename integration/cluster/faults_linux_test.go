@@ -19,42 +19,56 @@ import (
 // preempt is how long a director that comes back waits here before it takes its addresses: in the labs' files, not by default.
 const preempt = 2 * time.Second
 
-// TestFaults is one cluster of three directors and four agents, and all that befalls it, one after another, with packets through
-// real tunnels all along. Each part leaves all as it was, and runs alone, too.
+// A part is something that befalls a cluster of three directors and four agents, with packets through real tunnels all along. It leaves
+// all as it was, and runs alone, too.
+type part struct {
+	name string
+	do   func(*rig)
+}
+
+// TestFaults: who dies, hangs, goes or is cut off.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	r := newFaults(t)
-	for _, part := range []struct {
-		name string
-		do   func(*rig)
-	}{
+	newFaults(t).parts([]part{
 		{"one path of two", (*rig).pathLost},
 		{"killed", (*rig).killed},
 		{"host lost", (*rig).hostLost},
 		{"stopped", (*rig).stopped},
 		{"leaves", (*rig).leaves},
 		{"mute", (*rig).mute},
-		{"real server dies", (*rig).realServerDies},
 		{"one reaches no real server", (*rig).unreaching},
+		{"real server dies", (*rig).realServerDies},
+	})
+}
+
+// TestTables: what may happen to what directors know.
+func TestTables(t *testing.T) {
+	t.Parallel()
+	newFaults(t).parts([]part{
 		{"partition", (*rig).partition},
 		{"full disk", (*rig).fullDisk},
 		{"old copy", (*rig).oldCopy},
 		{"empty", (*rig).empty},
 		{"upgrade", (*rig).upgrade},
-	} {
-		ok := t.Run(part.name, func(t *testing.T) {
+	})
+}
+
+func (r *rig) parts(all []part) {
+	r.Helper()
+	for _, p := range all {
+		ok := r.Run(p.name, func(t *testing.T) {
 			one := r.with(t)
 			one.settle()
-			part.do(one)
+			p.do(one)
 			one.settle()
 			one.tables(one.d...)
 		})
 		if !ok {
 			for _, d := range r.d {
 				out, err := d.Command("cluster", "status")
-				t.Logf("%s: %v\n%s", d.On().Title, err, out)
+				r.Logf("%s: %v\n%s", d.On().Title, err, out)
 			}
-			break
+			return
 		}
 	}
 }
@@ -268,6 +282,9 @@ func (r *rig) mute() {
 
 // realServerDies kills a real server's host: every director calls it dead, and the same one takes its tunnels over at each.
 func (r *rig) realServerDies() {
+	for _, d := range r.d { // who assigns has successors adopt whose agents it hears
+		r.must("hear the agents", d.Heard(r.ctx, 0, r.RealServers...))
+	}
 	dead := r.placed(r.Sites[0])
 	f := r.flow(r.Sites...)
 	r.must("kill "+dead.Name, r.KillRealServer(dead.Index))

@@ -28,6 +28,7 @@ func long() bool { return os.Getenv("SOAK") != "" }
 
 // TestMain builds the programs under test.
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "3") // exists; labs wait most of the time, but more of them would be short of processor time
 	flag.Parse()
 	if *programs != "" || os.Geteuid() != 0 {
 		os.Exit(m.Run())

@@ -44,7 +44,7 @@ func TestStrangers(t *testing.T) {
 		{name: "certificate", authority: other, member: daemon.Membership{Keyring: filepath.Join(r.dir, "keyring")},
 			first: "director d2 is alive, but not connected: ", second: "certificate signed by unknown authority"},
 		{name: "cluster", change: func(s string) string { return strings.Replace(s, "  name: lab\n", "  name: other\n", 1) },
-			first: "it is of another cluster, or no director", second: "it is of another cluster, or no director", stranger: true},
+			first: "it is of another cluster, or no director", second: "director at 10.127.1.2:7463 cannot be joined", stranger: true},
 		{name: "name", change: func(s string) string {
 			return strings.NewReplacer("name: d2\n", "name: d1\n", "director-d2", "director-d1").Replace(s)
 		},

@@ -40,22 +40,28 @@ func (r *rig) watch(vip netip.Addr, at *lab.Director) *watcher {
 // report waits until it has come, and says how long after an event.
 func (w *watcher) report(act string, event time.Time) {
 	w.r.Helper()
+	held, first := w.came(act, event)
+	w.r.Logf("MEASURED %s: VIP %s moved to %s after %.2f s, first packet there after %.2f s", act, w.a, w.at.Title, held.Seconds(), first.Seconds())
+}
+
+// came waits until it has come, and a packet to it.
+func (w *watcher) came(act string, event time.Time) (held, first time.Duration) {
+	w.r.Helper()
 	defer w.wire.Close()
 	select {
 	case at := <-w.held:
-		w.r.Logf("MEASURED %s: VIP %s moved to %s after %.2f s", act, w.a, w.at.Title, at.Sub(event).Seconds())
+		held = at.Sub(event)
 	case <-time.After(15 * time.Second):
 		w.r.Fatalf("%s: VIP %s did not come to %s", act, w.a, w.at.Title)
 	}
-	var first time.Time
 	w.r.until(5*time.Second, "wait for a packet to the VIP's new owner", func() error {
 		for _, s := range w.wire.Seen() {
 			if s.MAC == [6]byte(w.at.Sites.MAC) && s.Dst == w.a && s.DstPort == lab.WireGuardPort && s.At.After(event) {
-				first = s.At
+				first = s.At.Sub(event)
 				return nil
 			}
 		}
 		return errNotYet
 	})
-	w.r.Logf("MEASURED %s: first packet to %s after %.2f s", act, w.at.Title, first.Sub(event).Seconds())
+	return held, first
 }

@@ -115,8 +115,15 @@ func (e *exam) answeredFor(a api.AddressOwner) {
 	}
 }
 
-// versions looks whether directors run the same program.
+// versions looks whether directors and agents are of the same version.
 func (e *exam) versions(ctx context.Context) error {
+	if e.Agents != nil {
+		for _, a := range e.Agents() {
+			if a.Connected && a.Version != e.Version {
+				e.find(api.Notes, a.RealServer, time.Time{}, fmt.Sprintf("the agent of real server %s is of version %s, this director of %s", a.RealServer, firstOf(a.Version, "unknown"), e.Version), "nothing during an upgrade; in the long run, what one can and the other cannot", "upgrade the older one")
+			}
+		}
+	}
 	if e.Cluster == nil || e.Versions == nil {
 		return nil
 	}

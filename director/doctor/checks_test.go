@@ -119,6 +119,7 @@ func TestFindings(t *testing.T) {
 		{"certificate", "certificates", api.Risks, "ends in 2 days", "renew", func(w *world) { w.certs[0].Expires = time.Now().Add(49 * time.Hour) }},
 		{"certificate expired", "certificates", api.Breaks, "has expired", "issue", func(w *world) { w.certs[0].Expires = time.Now() }},
 		{"certificate alarm", "certificates", api.Risks, "not renewed", "as it says", func(w *world) { w.certs[0].Alarm = "not renewed" }},
+		{"agent version", "versions", api.Notes, "agent of real server rs1 is of version 0.8, this director of 1.0", "upgrade", func(w *world) { w.agents[0].Version = "0.8" }},
 		{"version", "versions", api.Notes, "d2 is of version 0.9", "upgrade", func(w *world) { w.versions["d2"] = "0.9" }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -70,7 +70,7 @@ func newWorld() *world {
 			"rs1": {hop("rs1", "198.51.100.11", "02:00:00:00:00:01")},
 			"rs2": {hop("rs2", "198.51.100.12", "02:00:00:00:00:02")}},
 		probes:   []probe.State{{Name: "rs1", Known: true, Alive: true}, {Name: "rs2", Known: true, Alive: true}},
-		agents:   []observe.Agent{{RealServer: "rs1", Host: "node-a", Terminator: "wireguard", Connected: true, Status: agent.Status{Health: agent.HealthWorking}}},
+		agents:   []observe.Agent{{RealServer: "rs1", Host: "node-a", Terminator: "wireguard", Version: "1.0", Connected: true, Status: agent.Status{Health: agent.HealthWorking}}},
 		certs:    []Certificate{{Of: "towards agents", Expires: now.Add(1000 * time.Hour)}},
 		reach:    map[string]Reach{"rs1": {By: []string{"d1", "d2"}}},
 		versions: map[string]string{"d2": "1.0"},

@@ -118,6 +118,7 @@ type Agent struct {
 	Connected  bool
 	Since      time.Time // of Connected being so
 	Terminator string
+	Version    string // of the agent's program; "": it is silent
 	ProbePort  uint16
 	Status     agent.Status // the last one
 	Heard      time.Time    // when; zero: never
@@ -138,7 +139,11 @@ func (b *Book) Agent(realServer string) (Agent, bool) {
 }
 
 func (s *server) agent() Agent {
-	return Agent{RealServer: s.name, Host: s.host, Connected: s.line != nil, Since: s.since, Terminator: s.hello.Terminator, ProbePort: s.hello.ProbePort,
+	version := ""
+	if s.line != nil {
+		version = s.line.version
+	}
+	return Agent{RealServer: s.name, Version: version, Host: s.host, Connected: s.line != nil, Since: s.since, Terminator: s.hello.Terminator, ProbePort: s.hello.ProbePort,
 		Status: s.status, Heard: s.statusAt, Tunnels: s.established(), Whole: s.seq > 0, Orders: s.orders.counts()}
 }
 

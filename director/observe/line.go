@@ -22,6 +22,7 @@ type line struct {
 	conn     *agent.Conn
 	host     string
 	instance string
+	version  string         // of the agent's program
 	servers  []agent.Server // that it speaks for
 	out      chan agent.Message
 	over     chan error // of one: why the stream has to end
@@ -50,6 +51,7 @@ func (b *Book) Talk(ctx context.Context, c net.Conn, host string, o Options) err
 		return errors.New("the first message is not a hello")
 	}
 	l := newLine(conn, host, first.Hello.Instance)
+	l.version = first.Hello.Version
 	welcome, err := b.join(l, first.Hello, o)
 	if err != nil {
 		_ = conn.Send(agent.Message{Refused: &agent.Refused{Why: agent.Text(err.Error())}})

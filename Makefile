@@ -58,6 +58,7 @@ soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the tabl
 	PLANETEST_HISTORIES=10000 $(GO) test -timeout 4h -run 'TestHistories|TestMem' ./director/plane/xdp ./director/plane/planetest
 	HISTORIES=2000 $(GO) test -timeout 1h -run Histories ./director
 	SIM_SEEDS=10000 $(GO) test -timeout 4h -run TestSimulation ./director/sim
+	SOAK=1 $(GO) test -v -count=1 -timeout 1h ./integration/cluster
 	SOAK=1 $(GO) test -v -count=1 -timeout 4h -run '^TestInVM' ./integration/vm
 
 fuzz: ## a minute of each fuzz test

@@ -190,9 +190,12 @@ func (r *rig) must(act string, err error) {
 	}
 }
 
-// until waits up to so long for a state.
+// until waits up to so long for a state, and ten times as long where tables are large.
 func (r *rig) until(d time.Duration, what string, ask func() error) {
 	r.Helper()
+	if long() {
+		d *= 10
+	}
 	ctx, cancel := context.WithTimeout(r.ctx, d)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -25,6 +25,11 @@ type Peers interface {
 	Wrote(changes []affinity.Change, revision uint64)
 	// Synced tells whether this director has had, since it started, all that a live peer held: of one that was ready then, or of every live one.
 	Synced() (withReady, withAll bool)
+	// Settled tells whether tables are not being compared, so that what lacks here lacks at every live director. It answers true after
+	// a while even if a peer cannot be compared with.
+	Settled() bool
+	// Streams are directors with which there are streams though no heartbeat of theirs is heard.
+	Streams() []string
 	// Await waits until n of the others (below 0: all live ones) have all that Wrote was given up to a revision, durable and in their
 	// data planes, or until ctx ends, and names those that have.
 	Await(ctx context.Context, revision uint64, n int) []string
@@ -32,18 +37,8 @@ type Peers interface {
 	Ask(ctx context.Context, name string, question []byte) (answer []byte, err error)
 }
 
-// A settler is a Peers that knows whether tables are being compared: what others wrote before now may come yet. It answers true
-// after a while even if a peer cannot be compared with.
-type settler interface{ Settled() bool }
-
-// settled tells whether what is here is all that the live directors have, so that what lacks here lacks everywhere.
-func (d *Director) settled() bool {
-	s, ok := d.o.Peers.(settler)
-	return !ok || s.Settled()
-}
-
-// A streamer is a Peers that knows with whom there are streams though no heartbeat of theirs is heard.
-type streamer interface{ Streams() []string }
+// settled tells whether what is here is all that the live directors have.
+func (d *Director) settled() bool { return d.lone() || d.o.Peers.Settled() }
 
 // joint is what the loop knows of its being one of several.
 type joint struct {
@@ -122,6 +117,7 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		return
 	}
 	withReady, withAll := d.o.Peers.Synced()
+	unheard := d.o.Peers.Streams()
 	_, records := d.digest.Root()
 	alive, ready := 0, 0
 	for _, p := range v.Peers {
@@ -139,7 +135,7 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		if withReady {
 			why = "it holds all that a ready director has"
 		}
-	case len(d.unheard()) > 0:
+	case len(unheard) > 0:
 		d.joint.lonely = now
 	case now.Sub(d.joint.lonely) < aloneAfter:
 	case alive > 0 && withAll:
@@ -160,7 +156,6 @@ func (d *Director) becomeReady(now time.Time, v cluster.View) {
 		d.note(func(h *health) { h.unready = "" })
 		return
 	}
-	unheard := d.unheard()
 	d.note(func(h *health) { h.unready = unreadyWords(alive, ready, records, unheard) })
 }
 
@@ -170,14 +165,6 @@ func (d *Director) hasMost(v cluster.View) bool {
 	return records > 0 && !slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
 		return p.Alive && (p.Beat.Records > uint64(records) || p.Beat.Records == uint64(records) && p.Member.Rank < d.o.Rank)
 	})
-}
-
-// unheard are directors that are there for certain, and whose heartbeats do not come.
-func (d *Director) unheard() []string {
-	if s, ok := d.o.Peers.(streamer); ok {
-		return s.Streams()
-	}
-	return nil
 }
 
 func unreadyWords(alive, ready, records int, unheard []string) string {

@@ -241,6 +241,7 @@ func (n *node) Wrote(changes []affinity.Change, _ uint64) {
 		}
 	}
 }
+func (n *node) Streams() []string { return nil }
 func (n *node) Settled() bool {
 	n.hub.mu.Lock()
 	defer n.hub.mu.Unlock()

@@ -305,6 +305,8 @@ func (o *peers) said() cluster.Beat {
 func (o *peers) Wrote(changes []affinity.Change, revision uint64) { o.replica.Wrote(changes, revision) }
 func (o *peers) Synced() (withReady, withAll bool)                { return o.replica.Synced() }
 
+func (o *peers) Streams() []string { return nil }
+func (o *peers) Settled() bool     { return o.replica.Settled() }
 func (o *peers) Await(ctx context.Context, revision uint64, n int) []string {
 	return o.replica.Await(ctx, revision, n)
 }

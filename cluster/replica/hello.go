@@ -33,7 +33,9 @@ type (
 	// A refused is the last message, and says why.
 	refused struct {
 		Why     string `cbor:"1,keyasint"`
-		OldCopy bool   `cbor:"2,keyasint,omitempty"` // the receiver's store is older than what it was
+		OldCopy bool   `cbor:"2,keyasint,omitempty"` // the receiver's store is older than what it was:
+		Store   string `cbor:"3,keyasint,omitempty"` // this one,
+		Boot    uint64 `cbor:"4,keyasint,omitempty"` // which had been opened so many times
 	}
 )
 
@@ -73,7 +75,7 @@ func decodeHello(body []byte) (message, error) {
 
 func decodeRefused(body []byte) (message, error) {
 	var m refused
-	if err := decoder.Unmarshal(body, &m); err != nil || !text(m.Why) {
+	if err := decoder.Unmarshal(body, &m); err != nil || !text(m.Why) || !text(m.Store) {
 		return nil, fmt.Errorf("refusal: %w", errGarbage)
 	}
 	return m, nil
@@ -91,8 +93,9 @@ func (r *Replica) greeting() hello {
 
 // A refusal is why a peer is not spoken with; it is told.
 type refusal struct {
-	why string // to the peer
-	old bool
+	why   string // to the peer
+	store string // not empty: the peer's store is an old copy of this one,
+	boot  uint64 // which had been opened so many times
 }
 
 func (e *refusal) Error() string { return "refused: " + e.why }
@@ -114,7 +117,7 @@ func (r *Replica) judge(peer string, h hello) error {
 	}
 	store, boot, known := r.o.Memory.Recall(peer)
 	if known && store == h.Store && boot > h.Boot {
-		return &refusal{old: true, why: fmt.Sprintf("the store of %s is an old copy: it says that it was opened %d times, and was opened %d times before", peer, h.Boot, boot)}
+		return &refusal{store: store, boot: boot, why: fmt.Sprintf("the store of %s is an old copy: it says that it was opened %d times, and was opened %d times before", peer, h.Boot, boot)}
 	}
 	if !known || store != h.Store || boot != h.Boot {
 		r.o.Memory.Remember(peer, h.Store, h.Boot)

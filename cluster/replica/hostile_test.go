@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -268,7 +269,7 @@ func messages() []message {
 	set.add(5)
 	set.add(affinity.Leaves - 1)
 	return []message{
-		greeting("d1"), refused{"because", true}, ping{}, delta{300, log}, ack{7}, question{9, []byte("how")}, answer{9, true, []byte("so")},
+		greeting("d1"), refused{"because", true, "store-d1", 7}, ping{}, delta{300, log}, ack{7}, question{9, []byte("how")}, answer{9, true, []byte("so")},
 		groups{window: 5, records: 9, sums: [affinity.Groups]uint64{1, 1 << 63}},
 		sums{level: 3, last: true, nodes: []nodeSums{{node: 0, children: [fanOut]uint32{1, 2}}, {node: 32767, children: [fanOut]uint32{7: 0xffffff}}}},
 		lack{set},
@@ -343,4 +344,41 @@ func FuzzAccept(f *testing.F) {
 			}
 		})
 	})
+}
+
+// TestHostileOldCopy: a director ends, and its store is moved aside, only by the word of one that tells what it remembers of it.
+func TestHostileOldCopy(t *testing.T) {
+	hi := frame(kindHello, greeting("d9").append(nil))
+	say := func(store string, boot uint64) []byte {
+		return frame(kindRefused, refused{"so", true, store, boot}.append(nil))
+	}
+	for _, tt := range []struct {
+		name  string
+		bytes []byte
+		old   bool
+	}{
+		{"before hello", say("store-d1", 8), false},
+		{"of another store", append(slices.Clone(hi), say("store-d2", 8)...), false},
+		{"of none", append(slices.Clone(hi), say("", 0)...), false},
+		{"of this very start", append(slices.Clone(hi), say("store-d1", 7)...), false},
+		{"of a later start", append(slices.Clone(hi), say("store-d1", 8)...), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				n := w.start(newDesk("d1"), 7)
+				v := visit(t, n, "d9")
+				v.drain()
+				if _, err := v.conn.Write(tt.bytes); err != nil {
+					t.Fatal(err)
+				}
+				if err := <-v.ended; err == nil {
+					t.Error("the connection ended without a word")
+				}
+				if old := len(n.olds) > 0; old != tt.old {
+					t.Errorf("its store is an old copy: %t", old)
+				}
+			})
+		})
+	}
 }

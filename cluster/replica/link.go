@@ -161,7 +161,7 @@ func (l *link) refuse(ctx context.Context, err error) {
 	var no *refusal
 	if errors.As(err, &no) {
 		why := strings.ToValidUTF8(no.why[:min(len(no.why), maxOrigin)], "")
-		if l.stream.write(refused{Why: why, OldCopy: no.old}) == nil {
+		if l.stream.write(refused{Why: why, OldCopy: no.store != "", Store: no.store, Boot: no.boot}) == nil {
 			linger(ctx)
 		}
 	}
@@ -216,7 +216,8 @@ var errMore = errors.New("it sends more than was asked for")
 func (l *link) take(ctx context.Context, m message, first bool) error {
 	switch m := m.(type) {
 	case refused:
-		if m.OldCopy {
+		// It is believed when both have said who they are, of what only one that knew this store can say.
+		if o := l.r.o; m.OldCopy && !first && m.Store == o.StoreID && m.Boot > o.Boot {
 			l.r.retire(l.p.name)
 			return errOldCopy
 		}

@@ -217,3 +217,22 @@ func TestFollowersFallBehind(t *testing.T) {
 		t.Errorf("it ended with %q, %v", last, failed)
 	}
 }
+
+// What may be asked for is what there is.
+func TestEventKinds(t *testing.T) {
+	s := New(furnished(), Options{Journal: newShelf(0)})
+	for _, p := range operationAt(s, "GET", "/v1/events").Parameters {
+		if p.Name != "kind" {
+			continue
+		}
+		var described []string
+		for _, k := range p.Schema.Items.Enum {
+			described = append(described, fmt.Sprint(k))
+		}
+		if d := cmp.Diff(EventKinds(), described); d != "" {
+			t.Error(d)
+		}
+		return
+	}
+	t.Error("no kind may be asked for")
+}

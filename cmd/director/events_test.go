@@ -97,7 +97,9 @@ func TestEventsFollow(t *testing.T) {
 	notes, told := io.Pipe()
 	env := &console.Env{Stdin: strings.NewReader(""), Stdout: out, Stderr: told, Getenv: func(string) string { return "" }, IsTerminal: func(io.Writer) bool { return false }, Now: time.Now}
 	done := make(chan error, 1)
-	go func() { done <- director(ctx, env, []string{"events", "--follow", "--limit", "1", "--socket", w.socket}) }()
+	go func() {
+		done <- director(ctx, env, []string{"events", "--follow", "--limit", "1", "--socket", w.socket})
+	}()
 	lines, words := bufio.NewScanner(r), bufio.NewScanner(notes)
 	next := func(s *bufio.Scanner, want string) {
 		t.Helper()

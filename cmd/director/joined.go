@@ -168,8 +168,7 @@ func (j *joined) isOld(peer string) {
 }
 
 // run takes part until ctx ends.
-func (j *joined) run(ctx context.Context, d *loop.Director) error {
-	j.local.Director = d
+func (j *joined) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return j.gossip.Run(ctx) })
 	g.Go(func() error { return j.beater.Run(ctx) })

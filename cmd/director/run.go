@@ -98,12 +98,21 @@ func run(ctx context.Context, cfg config.Config, tokens api.Tokens, log *slog.Lo
 		return err
 	}
 	log.Error("the store is moved aside", "why", err)
+	if err := startAnew(cfg, log); err != nil {
+		return err
+	}
+	return runOnce(ctx, cfg, tokens, log)
+}
+
+// startAnew moves the store aside. What comes in its place is empty, and so never too old.
+func startAnew(cfg config.Config, log *slog.Logger) error {
 	to, err := badgerstore.MoveAside(cfg.DataDir, time.Now())
 	if err != nil {
 		return err
 	}
+	openMemory(cfg.DataDir, log).touch()
 	log.Warn("the table is fetched from the other directors; what was here is kept", "in", to)
-	return runOnce(ctx, cfg, tokens, log)
+	return nil
 }
 
 // leaveWithin is how long a daemon that stops waits for others to take its addresses over.
@@ -163,6 +172,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	}
 	var answering api.Director = d
 	if others != nil {
+		others.local.Director = d // before its loop turns, and asks how the others stand
 		peers = &several{d, others}
 		answering = peers
 	}
@@ -190,7 +200,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	g.Go(func() error { return tidy(ctx, d) })
 	g.Go(func() error { return agents.serve(ctx, d, log) })
 	if others != nil {
-		g.Go(func() error { return others.run(ctx, d) })
+		g.Go(func() error { return others.run(ctx) })
 	}
 	g.Go(func() error {
 		select {

@@ -3,6 +3,7 @@ package badgerstore
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +20,14 @@ func MoveAside(dir string, now time.Time) (to string, err error) {
 		return "", fmt.Errorf("move store %s aside: %w", dir, err)
 	}
 	defer func() { err = errors.Join(err, lock.release()) }()
-	to = filepath.Join(dir, asidePrefix+now.UTC().Format("20060102T150405Z"))
-	if err := os.Mkdir(to, 0o700); err != nil {
+	name := filepath.Join(dir, asidePrefix+now.UTC().Format("20060102T150405Z"))
+	to = name
+	err = os.Mkdir(to, 0o700)
+	for n := 2; errors.Is(err, fs.ErrExist); n++ { // it was done a moment ago
+		to = fmt.Sprint(name, "-", n)
+		err = os.Mkdir(to, 0o700)
+	}
+	if err != nil {
 		return "", fmt.Errorf("move store %s aside: %w", dir, err)
 	}
 	entries, err := os.ReadDir(dir)

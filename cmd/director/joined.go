@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +46,7 @@ type joined struct {
 	beats    []net.PacketConn
 	examiner atomic.Pointer[examiner] // nil: it is not there yet
 	old      chan string              // a peer that says the store is an old copy
+	door     *door
 	log      *slog.Logger
 }
 
@@ -78,7 +78,7 @@ func openJoined(cfg config.Config, disk *badgerstore.Store, log *slog.Logger) (*
 	if cfg.Cluster == nil {
 		return nil, nil
 	}
-	j := &joined{cfg: cfg, memory: openMemory(cfg.DataDir, log), old: make(chan string, 1), log: log}
+	j := &joined{cfg: cfg, memory: openMemory(cfg.DataDir, log), old: make(chan string, 1), door: newDoor(), log: log}
 	if err := j.open(disk); err != nil {
 		j.close()
 		for _, conn := range j.beats {
@@ -121,7 +121,7 @@ func (j *joined) open(disk *badgerstore.Store) (err error) {
 	}
 	j.beater = beat.New(beat.Options{Self: self, Conns: j.beats, Ring: j.ring, DeadAfter: c.DeadAfter, Log: j.log})
 	meta := disk.Meta()
-	j.local = &local{node: j.answer}
+	j.local = &local{node: j.answerLiving}
 	j.replica = replica.New(replica.Options{Self: j.cfg.Name, StoreID: meta.ID, Boot: meta.Boot, Local: j.local, Dial: j.dial, Memory: j.memory, OldCopy: j.isOld, Log: j.log})
 	return nil
 }
@@ -200,7 +200,10 @@ func (j *joined) connect(ctx context.Context) error {
 	defer tick.Stop()
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	away := j.memory.away()
+	apart := absence{}
+	if away := j.memory.away(); away > 0 {
+		apart.seen = time.Now().Round(0).Add(-away)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -218,8 +221,7 @@ func (j *joined) connect(ctx context.Context) error {
 		j.memory.gossips(j.gossip.Addrs())
 		v := j.beater.View()
 		j.replica.SetView(v)
-		ready := slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool { return p.Alive && p.Beat.Ready })
-		if ready && away > loop.TombstonesLive {
+		if away := apart.look(v, time.Now()); away > loop.TombstonesLive {
 			return fmt.Errorf("%w: it was away for %v, and others forget deletions after %v", errOldCopy, away.Round(time.Hour), loop.TombstonesLive)
 		}
 	}
@@ -241,6 +243,13 @@ func (j *joined) accept(ctx context.Context) error {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
+		if from := addressOf(raw); !j.door.enter(from) {
+			_ = raw.Close()
+			if j.door.says("crowd", time.Now()) {
+				j.log.Warn("too many connections at once that have not proved to be directors: some are closed", "address", from)
+			}
+			continue
+		}
 		g.Go(func() error { j.serve(ctx, tls.Server(raw, server)); return nil })
 	}
 }
@@ -248,9 +257,10 @@ func (j *joined) accept(ctx context.Context) error {
 // serve serves one connection to its end.
 func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 	defer conn.Close()
-	shake, cancel := context.WithTimeout(ctx, 5*time.Second)
+	shake, cancel := context.WithTimeout(ctx, shakeWithin)
 	defer cancel()
 	err := conn.HandshakeContext(shake)
+	j.door.leave(addressOf(conn))
 	var who ca.Identity
 	if err == nil {
 		who, err = ca.Peer(conn.ConnectionState())
@@ -262,6 +272,12 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 	case conn.ConnectionState().NegotiatedProtocol == ca.RenewProtocol:
 		if err := serveRenewal(ctx, conn, j.cfg.Cluster.Authority, j.log); !errors.Is(err, observe.ErrServed) {
 			j.log.Warn("renew a certificate", "of", who.String(), "error", err)
+		}
+		return
+	}
+	if !isMember(j.gossip.Members(), who.Name) {
+		if j.door.says("stranger "+who.Name, time.Now()) {
+			j.log.Warn("a director is not let in: gossip does not know it", "director", who.Name, "address", conn.RemoteAddr().String())
 		}
 		return
 	}

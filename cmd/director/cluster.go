@@ -43,10 +43,15 @@ one assigns if it did. It goes on forwarding what still comes until its daemon i
 the next thing to do. To come back, start the daemon.`,
 			"director cluster leave && systemctl stop director"),
 		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
-			if err := t.client.LeaveCluster(ctx); err != nil {
+			already, err := t.client.LeaveCluster(ctx)
+			if err != nil {
 				return err
 			}
-			return t.Show(map[string]bool{"left": true}, func(p *console.Page) {
+			return t.Show(map[string]bool{"left": true, "already": already}, func(p *console.Page) {
+				if already {
+					p.Line("this director has left already; stop its daemon")
+					return
+				}
 				p.Line("this director has left: the others hold its addresses; stop its daemon now")
 			})
 		}),

@@ -68,7 +68,7 @@ func membersTable(p *console.Page, now time.Time, st *api.ClusterStatus) {
 		if m.Ready {
 			ready = "yes"
 		}
-		if m.State == api.MemberDead {
+		if m.State == api.MemberDead || m.State == api.MemberLeft {
 			ready = ""
 		}
 		rows = append(rows, []string{name, fmt.Sprint(m.Rank), m.Role, memberState(m), console.Ago(now, m.Since), ready, heardWords(m), lagWords(m.Lag, m.Self), tableWords(m), offsetWords(m)})

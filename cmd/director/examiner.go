@@ -52,7 +52,7 @@ func newExaminer(cfg config.Config, d *loop.Director, k *kernel, a agents, peers
 	}
 	if peers != nil {
 		x.cluster, x.j = peers, peers.j
-		x.patient.Cluster, x.patient.Versions, x.patient.Reach = peers.Members, x.versions, x.reach
+		x.patient.Cluster, x.patient.Versions, x.patient.Reach = peers.remaining, x.versions, x.reach
 		x.patient.HoldAll = cfg.Cluster.AddressesAll
 	}
 	return x

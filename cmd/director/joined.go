@@ -45,6 +45,7 @@ type joined struct {
 	listener net.Listener
 	beats    []net.PacketConn
 	examiner atomic.Pointer[examiner] // nil: it is not there yet
+	left     atomic.Bool              // it said so, and the others know
 	old      chan string              // a peer that says the store is an old copy
 	door     *door
 	log      *slog.Logger
@@ -218,8 +219,8 @@ func (j *joined) connect(ctx context.Context) error {
 		case <-tick.C:
 		}
 		j.beater.SetMembers(j.gossip.Members())
-		j.memory.gossips(j.gossip.Addrs())
 		v := j.beater.View()
+		j.memory.meet(v.Peers, j.gossip.Addrs())
 		j.replica.SetView(v)
 		if away := apart.look(v, time.Now()); away > loop.TombstonesLive {
 			return fmt.Errorf("%w: it was away for %v, and others forget deletions after %v", errOldCopy, away.Round(time.Hour), loop.TombstonesLive)

@@ -7,9 +7,12 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"tunneldirector/affinity/badgerstore"
+	"tunneldirector/cluster"
 	"tunneldirector/cmd/console"
+	"tunneldirector/director/api"
 	"tunneldirector/director/config"
 )
 
@@ -75,7 +78,7 @@ func TestOpenJoined(t *testing.T) {
 func TestMemoryOfAddresses(t *testing.T) {
 	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
 	m := openMemory(dir, log)
-	m.gossips(map[string]netip.AddrPort{"d2": netip.MustParseAddrPort("192.0.2.2:7463")})
+	m.meet([]cluster.Peer{{Member: cluster.Member{Name: "d2", Rank: 2}, Alive: true}, {Member: cluster.Member{Name: "d3"}}}, map[string]netip.AddrPort{"d2": netip.MustParseAddrPort("192.0.2.2:7463")})
 	if _, _, ok := m.Recall("d2"); ok {
 		t.Error("a store is known of one whose address alone is")
 	}
@@ -88,5 +91,53 @@ func TestMemoryOfAddresses(t *testing.T) {
 	m.forget("d2")
 	if got := openMemory(dir, log).gossipers(); len(got) > 0 || j.expects() {
 		t.Errorf("%v is remembered", got)
+	}
+}
+
+// Who left is told from who is dead, and comes back by being there again.
+func TestMemoryOfLeaving(t *testing.T) {
+	dir, log := t.TempDir(), slog.New(slog.DiscardHandler)
+	m := openMemory(dir, log)
+	at := map[string]netip.AddrPort{"d2": netip.MustParseAddrPort("192.0.2.2:7463")}
+	d2 := cluster.Peer{Member: cluster.Member{Name: "d2", Rank: 2, Role: cluster.RoleSubnet}, Alive: true}
+	gone := func() bool { return !openMemory(dir, log).all()["d2"].Left.IsZero() }
+	m.meet([]cluster.Peer{d2}, at)
+	if gone() {
+		t.Error("it has left")
+	}
+	d2.Beat.Leaving = true
+	m.meet([]cluster.Peer{d2}, nil)
+	d2.Alive = false
+	m.meet([]cluster.Peer{d2}, nil)
+	m.meet(nil, nil)
+	if r := openMemory(dir, log).all()["d2"]; !gone() || r.Rank != 2 || r.Role != cluster.RoleSubnet {
+		t.Errorf("it has left, and is kept as %+v", r)
+	}
+	d2.Alive, d2.Beat.Leaving = true, false
+	m.meet([]cluster.Peer{d2}, at)
+	if gone() {
+		t.Error("it is back, and has left")
+	}
+}
+
+// What is wrong with another director is said without counts, and not of one that left.
+func TestTroubles(t *testing.T) {
+	now := time.Now()
+	long, short := now.Add(-time.Minute), now.Add(-time.Second)
+	for name, tt := range map[string]struct {
+		m    api.MemberStatus
+		want string
+	}{
+		"well":          {api.MemberStatus{State: api.MemberAlive, Digest: api.DigestWord{Known: true, Equal: true, Since: &long}}, ""},
+		"differs newly": {api.MemberStatus{State: api.MemberAlive, Digest: api.DigestWord{Known: true, Since: &short}}, ""},
+		"differs":       {api.MemberStatus{State: api.MemberAlive, Digest: api.DigestWord{Known: true, Since: &long}}, "another table"},
+		"lags":          {api.MemberStatus{State: api.MemberAlive, Lag: api.Lag{Records: 1, Seconds: 31}}, "has not acknowledged"},
+		"dead":          {api.MemberStatus{State: api.MemberDead}, "director cluster forget"},
+		"left":          {api.MemberStatus{State: api.MemberLeft}, ""},
+	} {
+		got := strings.Join(troublesOf(&tt.m, now), "; ")
+		if (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
 }

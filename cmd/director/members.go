@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,7 +26,23 @@ type several struct {
 
 // Members is who is there, and how each stands.
 func (s several) Members(context.Context) (api.ClusterStatus, error) {
-	j, v := s.j, s.j.beater.View()
+	out := s.j.standing()
+	v := s.j.beater.View()
+	out.Addresses = s.owners(v)
+	out.Problems = append(s.j.problems(&out), s.strangers()...)
+	return out, nil
+}
+
+// remaining is Members without those that left in good order: with them nothing is wrong.
+func (s several) remaining(ctx context.Context) (api.ClusterStatus, error) {
+	st, err := s.Members(ctx)
+	st.Members = slices.DeleteFunc(st.Members, func(m api.MemberStatus) bool { return m.State == api.MemberLeft })
+	return st, err
+}
+
+// standing is who is there, and how each stands, without addresses and problems.
+func (j *joined) standing() api.ClusterStatus {
+	v := j.beater.View()
 	out := api.ClusterStatus{Name: j.own.Identity().Cluster, Self: j.cfg.Name, Assigner: v.Assigner()}
 	out.AssignerWhy = "the live and ready director of the lowest rank"
 	if out.Assigner == "" {
@@ -33,39 +50,40 @@ func (s several) Members(context.Context) (api.ClusterStatus, error) {
 	}
 	self := memberStatus(v.Self, v.Beat)
 	self.Self, self.Gossip = true, j.cfg.Cluster.Gossip.String()
+	if j.left.Load() {
+		self.State = api.MemberLeaving
+	}
 	out.Members = append(out.Members, self)
-	known := map[string]bool{v.Self.Name: true}
+	kept, shown := j.memory.all(), map[string]bool{v.Self.Name: true}
 	for _, p := range v.Peers {
-		known[p.Member.Name] = true
-		out.Members = append(out.Members, j.peerStatus(p))
-	}
-	for name, seen := range j.memory.names() {
-		if !known[name] {
-			out.Members = append(out.Members, api.MemberStatus{Name: name, State: api.MemberDead, Since: seen})
+		r, known := kept[p.Member.Name]
+		if !known && !p.Alive {
+			continue // it was forgotten
 		}
+		shown[p.Member.Name] = true
+		m := j.peerStatus(p)
+		if r.Gossip.IsValid() {
+			m.Gossip = r.Gossip.String()
+		}
+		if m.State == api.MemberDead && !r.Left.IsZero() {
+			m.State, m.Since = api.MemberLeft, r.Left
+		}
+		out.Members = append(out.Members, m)
 	}
-	slices.SortStableFunc(out.Members, func(a, b api.MemberStatus) int { return a.Rank - b.Rank })
-	out.Addresses = s.owners(v)
-	out.Problems = j.problems()
-	return out, nil
-}
-
-// problems is what is wrong between directors, in sentences.
-func (j *joined) problems() []string {
-	out := slices.Concat(j.beater.View().Faults(), j.gossip.Problems(), j.beater.Problems(), j.replica.Problems())
-	if a := j.own.Alarm(); a != "" {
-		out = append(out, a)
+	for name, r := range kept {
+		if shown[name] {
+			continue
+		}
+		m := api.MemberStatus{Name: name, Rank: r.Rank, Role: string(r.Role), State: api.MemberDead, Since: r.Seen, Store: r.Store}
+		if !r.Left.IsZero() {
+			m.State, m.Since = api.MemberLeft, r.Left
+		}
+		out.Members = append(out.Members, m)
 	}
+	slices.SortFunc(out.Members, func(a, b api.MemberStatus) int {
+		return cmp.Or(cmp.Compare(a.Rank, b.Rank), cmp.Compare(a.Name, b.Name))
+	})
 	return out
-}
-
-// alarms are problems for who looks at the director alone: one sentence, which stays the same while counts and times in the others
-// change.
-func (j *joined) alarms() []string {
-	if j == nil || len(j.problems()) == 0 {
-		return nil
-	}
-	return []string{"something is wrong between the directors: director cluster status says what"}
 }
 
 func memberStatus(m cluster.Member, b cluster.Beat) api.MemberStatus {
@@ -156,23 +174,32 @@ func (s several) owners(v cluster.View) []api.AddressOwner {
 
 // Leave has the others take over, and tells them.
 func (s several) Leave(ctx context.Context) error {
+	if s.j.left.Load() {
+		return api.ErrLeft
+	}
 	if err := s.Director.Leave(ctx); err != nil {
 		return err
 	}
-	return s.j.gossip.Leave(ctx)
+	if err := s.j.gossip.Leave(ctx); err != nil {
+		return err
+	}
+	s.j.left.Store(true)
+	return nil
 }
 
-// Forget has all directors forget one.
+// Forget has all directors forget one. It is forgotten here last, so that it can be said again if one does not answer.
 func (s several) Forget(ctx context.Context, name string) error {
 	if p, ok := s.j.beater.View().Peer(name); ok && p.Alive {
 		return &api.Problem{Status: 409, Title: "alive", Detail: fmt.Sprintf("director %s is alive: have it leave, and stop it first", name)}
 	}
-	known := s.j.memory.forget(name)
-	_, err := s.j.askAll(ctx, nodeQuestion{Forget: name}, &known)
-	if !known && err == nil {
+	if _, known := s.j.memory.all()[name]; !known {
 		return fmt.Errorf("%w: %s", api.ErrNoMember, name)
 	}
-	return err
+	if _, err := s.j.askAll(ctx, nodeQuestion{Forget: name}); err != nil {
+		return err
+	}
+	s.j.memory.forget(name)
+	return nil
 }
 
 // A nodeQuestion is what one director asks of another's daemon, beside its loop.
@@ -192,7 +219,6 @@ type keyringAsk struct {
 }
 
 type nodeAnswer struct {
-	Known       bool              `json:"known,omitempty"`
 	Keys        []string          `json:"keys,omitempty"` // fingerprints, the primary's first
 	Version     string            `json:"version,omitempty"`
 	Doctor      *api.DoctorReport `json:"doctor,omitempty"`
@@ -209,7 +235,7 @@ func (j *joined) answer(ctx context.Context, from string, question []byte) ([]by
 	var a nodeAnswer
 	switch {
 	case q.Forget != "":
-		a.Known = j.memory.forget(q.Forget)
+		j.memory.forget(q.Forget)
 	case q.Keyring != nil:
 		if err := j.changeKeys(*q.Keyring); err != nil {
 			return nil, err
@@ -228,7 +254,7 @@ func (j *joined) answer(ctx context.Context, from string, question []byte) ([]by
 }
 
 // askAll asks all other live directors' daemons. The error joins those that did not answer.
-func (j *joined) askAll(ctx context.Context, q nodeQuestion, known *bool) (map[string]nodeAnswer, error) {
+func (j *joined) askAll(ctx context.Context, q nodeQuestion) (map[string]nodeAnswer, error) {
 	b, err := json.Marshal(q)
 	if err != nil {
 		return nil, err
@@ -250,16 +276,13 @@ func (j *joined) askAll(ctx context.Context, q nodeQuestion, known *bool) (map[s
 			continue
 		}
 		out[p.Member.Name] = a
-		if known != nil && a.Known {
-			*known = true
-		}
 	}
 	return out, errors.Join(errs...)
 }
 
 // Keyring are the keys as fingerprints, those of every director that answers.
 func (s several) Keyring(ctx context.Context) ([]api.KeyInfo, error) {
-	others, _ := s.j.askAll(ctx, nodeQuestion{Keys: true}, nil) // who does not answer is told as lacking them
+	others, _ := s.j.askAll(ctx, nodeQuestion{Keys: true}) // who does not answer is told as lacking them
 	var own nodeAnswer
 	for _, key := range s.j.ring.Keys() {
 		own.Keys = append(own.Keys, gossip.Fingerprint(key))
@@ -300,7 +323,7 @@ func (s several) KeyringChange(ctx context.Context, c api.KeyringChange) error {
 	if err := s.j.changeKeys(ask); err != nil {
 		return err
 	}
-	_, err := s.j.askAll(ctx, nodeQuestion{Keyring: &ask}, nil)
+	_, err := s.j.askAll(ctx, nodeQuestion{Keyring: &ask})
 	return err
 }
 

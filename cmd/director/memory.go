@@ -5,11 +5,14 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"tunneldirector/cluster"
 )
 
 // memoryFile is beside the store's files, and stays when they are moved aside.
@@ -22,6 +25,9 @@ type remembered struct {
 	Boot   uint64         `json:"boot"`
 	Seen   time.Time      `json:"seen"`
 	Gossip netip.AddrPort `json:"gossip,omitzero"`
+	Rank   int            `json:"rank,omitempty"`
+	Role   cluster.Role   `json:"role,omitempty"`
+	Left   time.Time      `json:"left,omitzero"` // since when it is away in good order
 }
 
 // memory is kept on disk: best effort, since it only guards against stores that come back from the past.
@@ -68,15 +74,35 @@ func (m *memory) Remember(name, store string, boot uint64) {
 	m.save()
 }
 
-// gossips keeps where directors gossip, by name.
-func (m *memory) gossips(at map[string]netip.AddrPort) {
+// meet keeps what others say of themselves: where they gossip, and whether they left. One that was forgotten comes back only by
+// being a member again.
+func (m *memory) meet(peers []cluster.Peer, at map[string]netip.AddrPort) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	news := false
-	for name, a := range at {
-		if p := m.Peers[name]; p.Gossip != a {
-			p.Gossip, p.Seen, news = a, time.Now().UTC(), true
-			m.Peers[name] = p
+	now, news := time.Now().UTC(), false
+	for _, peer := range peers {
+		name := peer.Member.Name
+		p, known := m.Peers[name]
+		a, member := at[name]
+		if !known && !member {
+			continue
+		}
+		was := p
+		p.Rank, p.Role = peer.Member.Rank, peer.Member.Role
+		if member {
+			p.Gossip = a
+		}
+		switch leaves := peer.Member.Leaving || peer.Beat.Leaving; {
+		case leaves && p.Left.IsZero():
+			p.Left = now
+		case peer.Alive && !leaves:
+			p.Left = time.Time{}
+		}
+		if p != was {
+			if p.Seen.IsZero() {
+				p.Seen = now
+			}
+			m.Peers[name], news = p, true
 		}
 	}
 	if news {
@@ -98,13 +124,11 @@ func (m *memory) gossipers() []netip.AddrPort {
 }
 
 // forget drops a director.
-func (m *memory) forget(name string) bool {
+func (m *memory) forget(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, known := m.Peers[name]
 	delete(m.Peers, name)
 	m.save()
-	return known
 }
 
 // touch notes that another director is there.
@@ -115,15 +139,11 @@ func (m *memory) touch() {
 	m.save()
 }
 
-// names are the directors that were ever seen, and when.
-func (m *memory) names() map[string]time.Time {
+// all are the directors that were ever seen, and not forgotten.
+func (m *memory) all() map[string]remembered {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	out := map[string]time.Time{}
-	for name, p := range m.Peers {
-		out[name] = p.Seen
-	}
-	return out
+	return maps.Clone(m.Peers)
 }
 
 // away is for how long no other director was seen before this start; 0: none was ever.

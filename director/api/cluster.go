@@ -14,7 +14,7 @@ type Cluster interface {
 	// Members is who is there, and how each stands. It does not block.
 	Members(ctx context.Context) (ClusterStatus, error)
 	// Leave says to all others that this director goes, and gives its addresses up; it returns when the others know. The daemon goes
-	// on forwarding until it is stopped.
+	// on forwarding until it is stopped. ErrLeft: it has done so before.
 	Leave(ctx context.Context) error
 	// Forget has all directors forget one that is gone for good, so that nothing waits for it any more.
 	Forget(ctx context.Context, name string) error
@@ -28,6 +28,8 @@ type Cluster interface {
 var (
 	// ErrAlone answers a director without a section cluster.
 	ErrAlone = errors.New("this director is alone: no cluster section")
+	// ErrLeft answers who leaves again.
+	ErrLeft = errors.New("this director has left already")
 	// ErrNoMember answers for a name that no member has.
 	ErrNoMember = errors.New("no such director in this cluster")
 	// ErrNoKey answers for a fingerprint that no key in the ring has.
@@ -39,6 +41,7 @@ const (
 	MemberAlive   = "alive"
 	MemberLeaving = "leaving"
 	MemberDead    = "dead"
+	MemberLeft    = "left" // it is gone in good order
 )
 
 // ClusterStatus is the cluster as one director sees it.
@@ -58,7 +61,7 @@ type MemberStatus struct {
 	Self  bool      `json:"self,omitempty"`
 	Rank  int       `json:"rank"`
 	Role  string    `json:"role" enum:"both,tunnel,subnet"`
-	State string    `json:"state" enum:"alive,leaving,dead"`
+	State string    `json:"state" enum:"alive,leaving,dead,left"`
 	Since time.Time `json:"since" doc:"of the state"`
 
 	Ready    bool    `json:"ready" doc:"it holds the table"`

@@ -11,10 +11,10 @@ func (c *Client) Cluster(ctx context.Context) (ClusterStatus, error) {
 	return call[ClusterStatus](ctx, c, http.MethodGet, "/v1/cluster", nil, nil)
 }
 
-// LeaveCluster has the director say that it goes.
-func (c *Client) LeaveCluster(ctx context.Context) error {
-	_, err := call[Done](ctx, c, http.MethodPost, "/v1/cluster/leave", nil, nil)
-	return err
+// LeaveCluster has the director say that it goes, and tells whether it had done so before.
+func (c *Client) LeaveCluster(ctx context.Context) (already bool, err error) {
+	d, err := call[Done](ctx, c, http.MethodPost, "/v1/cluster/leave", nil, nil)
+	return d.Already, err
 }
 
 // ForgetDirector has all directors forget one that is dead.

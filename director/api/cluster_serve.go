@@ -62,7 +62,8 @@ func (s *Server) cluster(ctx context.Context, _ *struct{}) (*clusterOutput, erro
 
 // Done answers what has nothing else to say.
 type Done struct {
-	Done bool `json:"done"`
+	Done    bool `json:"done"`
+	Already bool `json:"already,omitempty" doc:"it was so before"`
 }
 
 type doneOutput struct{ Body Done }
@@ -73,10 +74,11 @@ func (s *Server) leaveCluster(ctx context.Context, _ *struct{}) (*doneOutput, er
 		return nil, err
 	}
 	s.o.Log.Info("leave the cluster", "token", callerOf(ctx).name)
-	if err := c.Leave(ctx); err != nil {
+	err = c.Leave(ctx)
+	if err != nil && !errors.Is(err, ErrLeft) {
 		return nil, clusterProblem(err)
 	}
-	return &doneOutput{Done{true}}, nil
+	return &doneOutput{Done{Done: true, Already: err != nil}}, nil
 }
 
 func (s *Server) forgetDirector(ctx context.Context, in *namePath) (*doneOutput, error) {
@@ -89,14 +91,14 @@ func (s *Server) forgetDirector(ctx context.Context, in *namePath) (*doneOutput,
 		return nil, clusterProblem(err)
 	}
 	i := slices.IndexFunc(st.Members, func(m MemberStatus) bool { return m.Name == in.Name })
-	if i >= 0 && st.Members[i].State != MemberDead {
+	if i >= 0 && st.Members[i].State != MemberDead && st.Members[i].State != MemberLeft {
 		return nil, problem(http.StatusConflict, kindConflict, "director "+clip(in.Name)+" is "+st.Members[i].State+": only who is dead is forgotten; stop it first, or have it leave")
 	}
 	s.o.Log.Info("forget a director", "token", callerOf(ctx).name, "director", in.Name)
 	if err := c.Forget(ctx, in.Name); err != nil {
 		return nil, clusterProblem(err)
 	}
-	return &doneOutput{Done{true}}, nil
+	return &doneOutput{Done{Done: true}}, nil
 }
 
 // A KeyList is the keys.
@@ -175,7 +177,7 @@ func (w KeyringRequest) change() (KeyringChange, *Problem) {
 			return c, invalid("key", "", "goes with add alone", "name the key by its fingerprint")
 		}
 		if !fingerprintRE.MatchString(w.Fingerprint) {
-			return c, invalid("fingerprint", w.Fingerprint, "is not a fingerprint", "one of those that GET answers")
+			return c, invalid("fingerprint", w.Fingerprint, "is not a fingerprint", "one of those that `director cluster keyring list` shows")
 		}
 	default:
 		return c, invalid("do", w.Do, "is none of the changes", "one of add, use, remove")

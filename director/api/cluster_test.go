@@ -189,7 +189,12 @@ func TestClusterClient(t *testing.T) {
 	if list, err := c.Keyring(ctx); err != nil || len(list) != 1 || list[0].Fingerprint != fingerprint {
 		t.Errorf("%+v %v", list, err)
 	}
-	if err := errors.Join(c.ForgetDirector(ctx, "d3"), c.LeaveCluster(ctx)); err != nil || !l.left || len(l.forgotten) != 1 {
+	already, err := c.LeaveCluster(ctx)
+	if err := errors.Join(c.ForgetDirector(ctx, "d3"), err); err != nil || already || !l.left || len(l.forgotten) != 1 {
 		t.Errorf("%v", err)
+	}
+	l.fails = ErrLeft
+	if already, err := c.LeaveCluster(ctx); err != nil || !already {
+		t.Errorf("leave again: %v, already=%v", err, already)
 	}
 }

@@ -168,7 +168,7 @@ func (d *Director) died(ctx context.Context, life *affinity.Life, v Verdict) {
 		}
 	}
 	if d.persist(ctx, tx, v) {
-		delete(d.condemned, life.Index)
+		d.forgive()
 	}
 	d.sweep.start()
 }
@@ -182,6 +182,15 @@ func (d *Director) noteReach(v Verdict) {
 	case !known:
 		d.joint.unreached[v.RealServer] = d.o.Now()
 		d.say()
+	}
+}
+
+// forgive forgets which incarnations were condemned that the table says are dead: their indexes may be given out again.
+func (d *Director) forgive() {
+	for index := range d.condemned {
+		if !d.work.AliveAt(index) {
+			delete(d.condemned, index)
+		}
 	}
 }
 

@@ -95,11 +95,7 @@ func (d *Director) merge(ctx context.Context, batch []*merge) {
 		}
 		m.done <- errs[i]
 	}
-	for index := range d.condemned {
-		if !d.work.AliveAt(index) {
-			delete(d.condemned, index)
-		}
-	}
+	d.forgive()
 	if tx.lives && d.assigns && d.o.Prober != nil { // what another one has called dead may answer here
 		for _, v := range d.o.Prober.Verdicts() {
 			d.judge(ctx, v)

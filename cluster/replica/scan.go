@@ -45,20 +45,15 @@ func items(ctx context.Context, t *affinity.Table, in *leafSet) (list []item, at
 	return list, at, err
 }
 
-// sendAll sends all records of some leaves.
-func (l *link) sendAll(ctx context.Context, t *affinity.Table, in *leafSet) error {
-	out := sender{l: l}
-	err := scan(ctx, t, in, func(k affinity.Kind, key string, _ uint64, _ func() affinity.Header) error {
+// addAll adds all records of some leaves.
+func (s *sender) addAll(ctx context.Context, t *affinity.Table, in *leafSet) error {
+	return scan(ctx, t, in, func(k affinity.Kind, key string, _ uint64, _ func() affinity.Header) error {
 		c, ok := t.Record(k, key)
 		if !ok {
 			return nil
 		}
-		return out.add(ctx, c)
+		return s.add(ctx, c)
 	})
-	if err != nil {
-		return err
-	}
-	return out.flush(ctx)
 }
 
 // parts cuts leaves so that each part has about so many records, if records lie evenly.

@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"tunneldirector/affinity"
@@ -85,23 +86,66 @@ func (l *link) settled(ctx context.Context) error {
 	})
 }
 
-// A sender gathers records into deltas of the right size.
+// few is how many records of a round are held back until all are known, so that what others refer to comes first, and tunnels
+// come with their pins.
+const few = 5000
+
+// order is that of affinity.Table.Records.
+var order = []affinity.Kind{affinity.KindFreeze, affinity.KindTenant, affinity.KindService, affinity.KindRealServer, affinity.KindLife, affinity.KindTunnel, affinity.KindPin}
+
+// A sender gathers the records of a round into deltas of the right size.
 type sender struct {
 	l       *link
+	held    []affinity.Change
+	many    bool // too many to be held back
 	records []affinity.Change
 	size    int
 }
 
 func (s *sender) add(ctx context.Context, c affinity.Change) error {
-	s.records = append(s.records, affinity.Change{Kind: c.Kind, Key: c.Key, Value: c.Value})
-	s.size += wireSize(&c)
-	if len(s.records) >= maxRecords || s.size >= maxBytes {
-		return s.flush(ctx)
+	if s.many {
+		return s.append(ctx, c)
+	}
+	s.held = append(s.held, c)
+	if len(s.held) < few {
+		return nil
+	}
+	s.many = true
+	return s.release(ctx)
+}
+
+// release sends what is held back.
+func (s *sender) release(ctx context.Context) error {
+	held := s.held
+	s.held = nil
+	slices.SortStableFunc(held, func(a, b affinity.Change) int { return slices.Index(order, a.Kind) - slices.Index(order, b.Kind) })
+	for _, c := range held {
+		if err := s.append(ctx, c); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
+// append adds a record to the next delta.
+func (s *sender) append(ctx context.Context, c affinity.Change) error {
+	s.records = append(s.records, affinity.Change{Kind: c.Kind, Key: c.Key, Value: c.Value})
+	s.size += wireSize(&c)
+	if len(s.records) >= maxRecords || s.size >= maxBytes {
+		return s.send(ctx)
+	}
+	return nil
+}
+
+// flush sends all that was not sent yet.
 func (s *sender) flush(ctx context.Context) error {
+	if err := s.release(ctx); err != nil {
+		return err
+	}
+	return s.send(ctx)
+}
+
+func (s *sender) send(ctx context.Context) error {
 	if len(s.records) == 0 {
 		return nil
 	}
@@ -118,31 +162,33 @@ func (r *Replica) Acked(revision uint64) []string {
 	return have
 }
 
-// Await waits until n peers have all up to a revision, for n < 0 all connected ones, or ctx ends; it gives what Acked does.
+// Await waits until n peers have all up to a revision, for n < 0 all connected ones whose stores take writes, or ctx ends; it gives
+// what Acked does.
 func (r *Replica) Await(ctx context.Context, revision uint64, n int) []string {
 	var have []string
 	_ = r.until(ctx, func() bool { // what is there when ctx ends is the answer
-		var connected int
-		have, connected = r.acked(revision)
-		return len(have) >= n && n >= 0 || len(have) >= connected && n < 0
+		var late int
+		have, late = r.acked(revision)
+		return len(have) >= n && n >= 0 || late == 0 && n < 0
 	})
 	return have
 }
 
-// acked is Acked, and how many live peers are connected. The mutex is held.
-func (r *Replica) acked(revision uint64) (have []string, connected int) {
+// acked is Acked, and how many live, connected peers could have it and have not. The mutex is held.
+func (r *Replica) acked(revision uint64) (have []string, late int) {
 	for _, name := range sortedNames(r.peers) {
 		p := r.peers[name]
 		if p.dialled.link == nil || !p.alive {
 			continue
 		}
-		connected++
 		// A revision that came of others' records is not among ours: then it is enough that nothing of ours is missing.
 		if p.synced && (p.acked >= revision || p.acked >= r.last) {
 			have = append(have, name)
+		} else if !p.beat.Full {
+			late++
 		}
 	}
-	return have, connected
+	return have, late
 }
 
 // Synced tells whether this director has had, since it started, all that a live peer held: of one that was ready then, or of

@@ -39,6 +39,7 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 	}
 	var part versions
 	var here map[spot]item // of the last part
+	out := sender{l: l}
 	for {
 		var m message
 		select {
@@ -48,15 +49,18 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 		}
 		switch m := m.(type) {
 		case lack:
-			err = l.sendAll(ctx, l.r.o.Local.Table(), m.leaves)
+			err = out.addAll(ctx, l.r.o.Local.Table(), m.leaves)
 		case entries:
 			if err = part.add(m); err == nil && m.last {
-				here, err = l.answerPart(ctx, part, begin.window)
+				here, err = l.answerPart(ctx, part, begin.window, &out)
 				part = versions{}
 			}
 		case want:
-			err = l.sendWanted(ctx, m.spots, here)
+			err = out.addWanted(ctx, m.spots, here)
 		case done:
+			if err := out.flush(ctx); err != nil {
+				return err
+			}
 			if err := l.settled(ctx); err != nil {
 				return err
 			}
@@ -108,7 +112,7 @@ func (l *link) descend(ctx context.Context, begin groups) error {
 }
 
 // answerPart says what is here in place of the source's versions, and sends what the source has not. It returns what is here.
-func (l *link) answerPart(ctx context.Context, part versions, w window) (map[spot]item, error) {
+func (l *link) answerPart(ctx context.Context, part versions, w window, records *sender) (map[spot]item, error) {
 	if part.leaves == nil {
 		part.leaves = new(leafSet)
 	}
@@ -142,7 +146,7 @@ func (l *link) answerPart(ctx context.Context, part versions, w window) (map[spo
 	if err := l.write(ctx, out.m); err != nil {
 		return nil, err
 	}
-	return here, l.sendItems(ctx, t, missing)
+	return here, records.addItems(ctx, t, missing)
 }
 
 // A teller gathers what is here into messages of the right size.
@@ -166,25 +170,24 @@ func (t *teller) tell(ctx context.Context, h headed) error {
 	return t.l.write(ctx, m)
 }
 
-func (l *link) sendWanted(ctx context.Context, spots []spot, here map[spot]item) error {
+func (s *sender) addWanted(ctx context.Context, spots []spot, here map[spot]item) error {
 	var list []item
-	for _, s := range spots {
-		if i, ok := here[s]; ok {
+	for _, at := range spots {
+		if i, ok := here[at]; ok {
 			list = append(list, i)
 		}
 	}
-	return l.sendItems(ctx, l.r.o.Local.Table(), list)
+	return s.addItems(ctx, s.l.r.o.Local.Table(), list)
 }
 
-// sendItems sends records as they are now.
-func (l *link) sendItems(ctx context.Context, t *affinity.Table, list []item) error {
-	out := sender{l: l}
+// addItems adds records as they are now.
+func (s *sender) addItems(ctx context.Context, t *affinity.Table, list []item) error {
 	for _, i := range list {
 		if c, ok := t.Record(i.kind, i.key); ok {
-			if err := out.add(ctx, c); err != nil {
+			if err := s.add(ctx, c); err != nil {
 				return err
 			}
 		}
 	}
-	return out.flush(ctx)
+	return nil
 }

@@ -97,16 +97,20 @@ func (l *link) round(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	out := sender{l: l}
 	table := l.r.o.Local.Table() // after the digest: what was counted there is here
 	if *mine != (leafSet{}) {
-		if err := l.sendAll(ctx, table, mine); err != nil {
+		if err := out.addAll(ctx, table, mine); err != nil {
 			return err
 		}
 	}
 	for _, part := range parts(both, records) {
-		if err := l.part(ctx, table, part, w); err != nil {
+		if err := l.part(ctx, table, part, w, &out); err != nil {
 			return err
 		}
+	}
+	if err := out.flush(ctx); err != nil {
+		return err
 	}
 	if err := l.settled(ctx); err != nil {
 		return err
@@ -161,7 +165,7 @@ func (l *link) compare(ctx context.Context, w window) (mine, theirs *leafSet, bo
 }
 
 // part compares the records of some leaves.
-func (l *link) part(ctx context.Context, t *affinity.Table, part []uint32, w window) error {
+func (l *link) part(ctx context.Context, t *affinity.Table, part []uint32, w window, out *sender) error {
 	list, at, err := items(ctx, t, leafSetOf(part))
 	if err != nil {
 		return err
@@ -169,7 +173,6 @@ func (l *link) part(ctx context.Context, t *affinity.Table, part []uint32, w win
 	if err := l.sendEntries(ctx, part, list, w); err != nil {
 		return err
 	}
-	out := sender{l: l}
 	var wanted []spot
 	for {
 		m, err := expect[differ](ctx, l)
@@ -199,7 +202,7 @@ func (l *link) part(ctx context.Context, t *affinity.Table, part []uint32, w win
 			return err
 		}
 	}
-	return out.flush(ctx)
+	return nil
 }
 
 // sendEntries tells the versions of the records in some leaves.

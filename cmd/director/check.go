@@ -39,6 +39,11 @@ func checkCommand() *cli.Command {
 					fmt.Fprintln(c.App.Writer, "finding:", f)
 				}
 			}
+			if cfg.Cluster != nil {
+				if w := authorityTrouble(cfg.Cluster.Authority); w != "" {
+					fmt.Fprintln(c.App.Writer, "finding:", w)
+				}
+			}
 			// One that has expired keeps no director from running, and is no fault: agents stay away.
 			if own, err := credential(cfg, slog.New(slog.DiscardHandler)); err == nil && own != nil && own.Alarm() != "" {
 				fmt.Fprintln(c.App.Writer, "finding: agents.tls:", own.Alarm())

@@ -100,6 +100,9 @@ func (j *joined) open(disk *badgerstore.Store) (err error) {
 	if err := sameCluster(c.Name, name); err != nil {
 		return err
 	}
+	if w := authorityTrouble(c.Authority); w != "" {
+		j.log.Warn("authority", "says", w)
+	}
 	if j.ring, err = gossip.OpenKeyring(c.Keyring); err != nil {
 		return fmt.Errorf("cluster.keyring: %w", err)
 	}

@@ -43,7 +43,7 @@ func machineFaults(cfg config.Config, kind string) config.Faults {
 			}
 		}
 	}
-	return append(out, hostFaults(cfg, kind)...)
+	return slices.Concat(out, clusterFaults(cfg), hostFaults(cfg, kind))
 }
 
 // credential is by what agents know the director, and it them; nil where none dial in.

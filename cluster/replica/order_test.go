@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,16 +10,19 @@ import (
 	"tunneldirector/affinity"
 )
 
-// orderly notes tunnels that came in a Merge of their own, before their pins.
+// orderly notes tunnels that came in a Merge of their own, before their pins, and records that came after what is behind them.
 type orderly struct {
 	*desk
-	bare int
+	bare, late int
 }
 
 func (o *orderly) Merge(ctx context.Context, from string, records []affinity.Change) error {
 	err := o.desk.Merge(ctx, from, records)
 	t := o.Table()
-	for _, c := range records {
+	for i, c := range records {
+		if i > 0 && slices.Index(order, c.Kind) < slices.Index(order, records[i-1].Kind) {
+			o.late++
+		}
 		if c.Kind == affinity.KindTunnel {
 			if tun, ok := t.Tunnel(c.Key); ok {
 				if _, placed := t.PinOf(tun); !placed {
@@ -62,6 +66,9 @@ func TestOrderOfARound(t *testing.T) {
 		w.start(a, 1)
 		w.start(b, 1)
 		w.await("equal tables", time.Minute, w.equal)
+		if o.late > 0 {
+			t.Errorf("%d records came before what they refer to", o.late)
+		}
 		if o.bare > 0 {
 			t.Errorf("%d of 200 tunnels were merged before their pins", o.bare)
 		}

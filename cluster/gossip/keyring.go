@@ -109,7 +109,7 @@ func (k *Keyring) Use(key []byte) error {
 	return k.change("use a key of", func(keys [][]byte) ([][]byte, error) {
 		i := index(keys, key)
 		if i < 0 {
-			return nil, fmt.Errorf("key %s is not on it: add it on every director first", Fingerprint(key))
+			return nil, fmt.Errorf("key %s is not on it: add it on every director first: director cluster keyring add", Fingerprint(key))
 		}
 		return slices.Insert(slices.Delete(keys, i, i+1), 0, bytes.Clone(key)), nil
 	})
@@ -120,7 +120,7 @@ func (k *Keyring) Remove(key []byte) error {
 	return k.change("remove from", func(keys [][]byte) ([][]byte, error) {
 		switch i := index(keys, key); {
 		case i == 0:
-			return nil, fmt.Errorf("key %s is the one that seals: use another one first", Fingerprint(key))
+			return nil, fmt.Errorf("key %s is the one that seals: use another one first: director cluster keyring use", Fingerprint(key))
 		case i > 0:
 			return slices.Delete(keys, i, i+1), nil
 		}

@@ -61,8 +61,11 @@ directors open with it from then on. They go on sealing with the old one until k
 					return err
 				}
 				keys, err := gossip.ParseKeys(text)
-				if err != nil || len(keys) != 1 {
-					return fmt.Errorf("read the key: %s does not hold one key: a line of base64 of 16, 24 or 32 bytes", name)
+				if err != nil {
+					return fmt.Errorf("--key-file %s: %w; a key is a line of base64 of 16, 24 or 32 bytes", name, err)
+				}
+				if len(keys) != 1 {
+					return fmt.Errorf("--key-file %s: holds %d keys; write the one that is to be added into a file of its own", name, len(keys))
 				}
 				r.Key = strings.TrimSpace(string(text))
 			}
@@ -73,8 +76,8 @@ directors open with it from then on. They go on sealing with the old one until k
 
 func keyringChangeCommand(env *console.Env, do string) *cli.Command {
 	usage, text := "seal with a key that all have", `
-All directors seal with the key from then on. Those that lack it could not open: see keyring list
-before.`
+All directors seal with the key from then on. It is refused while one lacks it or is dead, and so could
+not open: see keyring list.`
 	if do == api.KeyRemove {
 		usage, text = "take a key off all rings", `
 No director opens with the key any more. The key that seals cannot be removed: use another one first.`
@@ -82,16 +85,18 @@ No director opens with the key any more. The key that seals cannot be removed: u
 	return &cli.Command{
 		Name: do, Usage: usage, ArgsUsage: "KEY",
 		Description: console.Describe(text, "director cluster keyring "+do+" 0123456789ab"),
+		Flags:       []cli.Flag{&cli.BoolFlag{Name: "force", Usage: "though a director that lacks the key, or is dead, is locked out"}},
 		Action: asks(env, console.Count{Min: 1, Max: 1}, func(ctx context.Context, t *talk) error {
-			return t.changeKeyring(ctx, api.KeyringRequest{Do: do, Fingerprint: t.Args().First()})
+			return t.changeKeyring(ctx, api.KeyringRequest{Do: do, Fingerprint: t.Args().First(), Force: t.Bool("force")})
 		}),
 	}
 }
 
 // A keyringLine is one change, with --json.
 type keyringLine struct {
-	Do          string `json:"do"`
-	Fingerprint string `json:"fingerprint"`
+	Do          string   `json:"do"`
+	Fingerprint string   `json:"fingerprint"`
+	Missing     []string `json:"missing,omitempty"` // who has not got a key that was added
 }
 
 var keyringWords = map[string]string{
@@ -103,7 +108,25 @@ func (t *talk) changeKeyring(ctx context.Context, r api.KeyringRequest) error {
 	if err != nil {
 		return err
 	}
-	return t.Show(keyringLine{r.Do, fingerprint}, func(p *console.Page) { p.Line(keyringWords[r.Do], fingerprint) })
+	line := keyringLine{Do: r.Do, Fingerprint: fingerprint}
+	if r.Do == api.KeyAdd {
+		list, err := t.client.Keyring(ctx)
+		if err != nil {
+			return fmt.Errorf("key %s is added; ask who has it: %w", fingerprint, err)
+		}
+		for _, k := range list {
+			if k.Fingerprint == fingerprint {
+				line.Missing = k.Missing
+			}
+		}
+	}
+	return t.Show(line, func(p *console.Page) {
+		if len(line.Missing) > 0 {
+			p.Line("key %s is added, but %s without it: it does not answer", fingerprint, is(line.Missing))
+			return
+		}
+		p.Line(keyringWords[r.Do], fingerprint)
+	})
 }
 
 func keyringRotateCommand(env *console.Env) *cli.Command {

@@ -101,7 +101,7 @@ func (r *rotation) step(ctx context.Context, do api.KeyringRequest, done func(ap
 				last = list[i]
 			}
 			if done(last) {
-				return fingerprint, r.t.Show(keyringLine{do.Do, fingerprint}, func(p *console.Page) { p.Line(keyringWords[do.Do], fingerprint) })
+				return fingerprint, r.t.Show(keyringLine{Do: do.Do, Fingerprint: fingerprint}, func(p *console.Page) { p.Line(keyringWords[do.Do], fingerprint) })
 			}
 		}
 		select {

@@ -292,8 +292,14 @@ func (s several) Keyring(ctx context.Context) ([]api.KeyInfo, error) {
 	for _, p := range s.j.beater.View().Peers {
 		names = append(names, p.Member.Name)
 	}
+	for name, r := range s.j.memory.all() {
+		if r.Left.IsZero() { // it may be dead, and come back
+			names = append(names, name)
+		}
+	}
 	names = append(names, s.j.cfg.Name)
 	slices.Sort(names)
+	names = slices.Compact(names)
 	for _, a := range others {
 		prints = append(prints, a.Keys...)
 	}
@@ -320,6 +326,15 @@ func (s several) Keyring(ctx context.Context) ([]api.KeyInfo, error) {
 // KeyringChange changes the ring here, then on all other directors that are alive.
 func (s several) KeyringChange(ctx context.Context, c api.KeyringChange) error {
 	ask := keyringAsk{Do: c.Do, Key: c.Key, Fingerprint: c.Fingerprint}
+	if c.Do != api.KeyAdd {
+		list, err := s.Keyring(ctx)
+		if err != nil {
+			return err
+		}
+		if p := lockedOut(c, list); p != nil {
+			return p
+		}
+	}
 	if err := s.j.changeKeys(ask); err != nil {
 		return err
 	}

@@ -136,6 +136,7 @@ type KeyringChange struct {
 	Do          string
 	Key         []byte // of KeyAdd
 	Fingerprint string // of the key
+	Force       bool   // though a director would be locked out
 }
 
 // A KeyringRequest asks for a KeyringChange.
@@ -143,6 +144,7 @@ type KeyringRequest struct {
 	Do          string `json:"do" enum:"add,use,remove"`
 	Key         string `json:"key,omitempty" doc:"add: 16, 24 or 32 bytes in base64; missing: the director makes one of 32"`
 	Fingerprint string `json:"fingerprint,omitempty" doc:"use, remove: which one"`
+	Force       bool   `json:"force,omitempty" doc:"use, remove: though a director that lacks the key, or is dead, would be locked out"`
 }
 
 // KeyFingerprint is how a key is called where it must not be said, in rings on disk too (gossip.Fingerprint).

@@ -157,7 +157,7 @@ func (s *Server) changeKeyring(ctx context.Context, _ *struct{}) (*keyringChange
 
 // change checks a request, and makes the key that it lacks. What is wrong with a key is not repeated.
 func (w KeyringRequest) change() (KeyringChange, *Problem) {
-	c := KeyringChange{Do: w.Do, Fingerprint: w.Fingerprint}
+	c := KeyringChange{Do: w.Do, Fingerprint: w.Fingerprint, Force: w.Force}
 	switch w.Do {
 	case KeyAdd:
 		key, err := base64.StdEncoding.DecodeString(w.Key)

@@ -127,7 +127,7 @@ func TestClusterCommands(t *testing.T) {
 	}
 	w.run("cluster", "keyring", "list").Exits(console.ExitOK, "SEALS ON", first)
 	w.feed("AgICAgICAgICAgICAgICAg==\n", "cluster", "keyring", "add", "--key-file", "-").Exits(console.ExitOK, "key "+api.KeyFingerprint(bytes.Repeat([]byte{2}, 16))+" is added")
-	r := w.feed("SECRET-AgICAgICAgICAg==\n", "cluster", "keyring", "add", "--key-file", "-").Exits(console.ExitFailed).Tells("does not hold one key")
+	r := w.feed("SECRET-AgICAgICAgICAg==\n", "cluster", "keyring", "add", "--key-file", "-").Exits(console.ExitFailed).Tells("is not base64; a key is")
 	if strings.Contains(r.ErrOut, "SECRET") {
 		t.Errorf("the key is told: %s", r.ErrOut)
 	}

@@ -68,10 +68,14 @@ func clusterInit(t *talk) error {
 	if err := makeWhole(dir, func(made string) error { return t.makeCluster(made, id) }); err != nil {
 		return err
 	}
-	return t.settle(node, sectionAnswer{Cluster: id.Cluster, Name: id.Name, Dir: dir, Section: string(text), Next: []string{
+	next := []string{
 		"director check, then restart this director: systemctl restart director",
 		"for each other director: director cluster invite NAME --rank RANK --out NAME.invitation, bring the file there, and director cluster join NAME.invitation",
-	}})
+	}
+	if len(s.Join) == 0 {
+		next = append(next, "no --join is needed: the others find this director by their invitations, and it finds them later by what it remembers of them")
+	}
+	return t.settle(node, sectionAnswer{Cluster: id.Cluster, Name: id.Name, Dir: dir, Section: string(text), Next: next})
 }
 
 // filesIn is where a director's certificate is in its directory.

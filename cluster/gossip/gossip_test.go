@@ -188,6 +188,10 @@ func TestKnownFromBefore(t *testing.T) {
 	a = start(t, again, bind)
 	a.knows("b")
 	b.knows("a")
+	b.stop()
+	if a.ask(where) || len(a.Problems()) > 0 {
+		t.Errorf("one that is known from before, and may have left, is a problem: %q", a.Problems())
+	}
 }
 
 // Who is a member already is asked until one has answered.

@@ -86,11 +86,14 @@ func (g *Gossip) joinAll(ctx context.Context, members bool) bool {
 // joining is the key of faults of a join.
 func joining(addr netip.AddrPort) string { return "join " + addr.String() }
 
-// ask asks one, and tells whether it answered.
+// ask asks one, and tells whether it answered. Of one that is only known from before a wrong
+// keyring alone is a fault: it may have left.
 func (g *Gossip) ask(addr netip.AddrPort) bool {
 	key := joining(addr)
 	if _, err := g.list.Join([]string{addr.String()}); err != nil {
-		g.faults.Add(key, fmt.Sprintf("director at %v cannot be joined: %s", addr, reason(err)), 0)
+		if strings.Contains(err.Error(), noKey) || !slices.Contains(g.o.Known(), addr) {
+			g.faults.Add(key, fmt.Sprintf("director at %v cannot be joined: %s", addr, reason(err)), 0)
+		}
 		return false
 	}
 	g.faults.Clear(key)

@@ -35,7 +35,8 @@ check: ## formatting, vet, staticcheck, that all builds on another system, and t
 
 unit: ## all tests, with the race detector; kernel tests take root and are skipped without it
 	@[ "$$(id -u)" = 0 ] || echo "not root: the tests on the kernel are skipped; run them by: sudo make unit"
-	$(GO) test -race -timeout 15m -skip '^TestInVM' $(TESTFLAGS) ./...
+	SIM_SEEDS=60 $(GO) test -race -timeout 20m -skip '^TestInVM' $(TESTFLAGS) ./...
+	$(GO) test -timeout 10m -run '^TestSimulation' $(TESTFLAGS) ./director/sim # 300 histories, without the detector, which costs three times the time
 
 test-vm: ## the tests on Debian's kernel, with IPVS and IPsec, in a virtual machine (no root; qemu, or it is downloaded); logs in build/vm/out
 	$(GO) test -v -count=1 -timeout 20m -run '^TestInVM' $(TESTFLAGS) ./integration/vm

@@ -26,8 +26,11 @@ type Authority struct {
 }
 
 // NewAuthority makes one, whose files are in a directory.
-func NewAuthority(dir string) (*Authority, error) {
-	a, err := ca.New("lab", time.Now())
+func NewAuthority(dir string) (*Authority, error) { return NewAuthorityOf("lab", dir) }
+
+// NewAuthorityOf makes that of a cluster.
+func NewAuthorityOf(cluster, dir string) (*Authority, error) {
+	a, err := ca.New(cluster, time.Now())
 	return &Authority{a, dir}, err
 }
 

@@ -121,14 +121,6 @@ func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
 	return err
 }
 
-// members configures the directors as members of one cluster.
-func (r *rig) members(more func(d *lab.Director) daemon.Membership, o daemon.Options) {
-	r.Helper()
-	for _, d := range r.Directors {
-		r.member(d, more(d), o)
-	}
-}
-
 func (r *rig) member(d *lab.Director, m daemon.Membership, o daemon.Options) *daemon.Daemon {
 	r.Helper()
 	settings, err := r.authority.Member(r.Lab, d, m)

@@ -170,16 +170,6 @@ func (d *Daemon) Signal(sig os.Signal) error {
 	return d.p.Cmd.Process.Signal(sig)
 }
 
-// Ended waits for the daemon to end by itself, until ctx ends, and returns how it did.
-func (d *Daemon) Ended(ctx context.Context) error {
-	select {
-	case <-d.p.Done():
-		return d.p.Wait()
-	case <-ctx.Done():
-		return fmt.Errorf("the director has not ended: %w", context.Cause(ctx))
-	}
-}
-
 // Uninstall takes all that a stopped daemon left out of the kernel; the table on disk stays.
 func (d *Daemon) Uninstall() error {
 	_, err := d.Command("uninstall", "--config", d.file("director.yaml"), "--yes")

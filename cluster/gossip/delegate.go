@@ -46,6 +46,7 @@ func (d delegate) is(n *memberlist.Node) {
 		m = cluster.Member{}
 	} else {
 		g.faults.Clear("meta " + n.Name)
+		g.faults.Clear(joining(is.addr)) // it was found by others, or asked itself
 	}
 	is.member = m
 	g.mu.Lock()

@@ -91,6 +91,9 @@ func joining(addr netip.AddrPort) string { return "join " + addr.String() }
 func (g *Gossip) ask(addr netip.AddrPort) bool {
 	key := joining(addr)
 	if _, err := g.list.Join([]string{addr.String()}); err != nil {
+		if g.addrs()[addr] {
+			return false // it asked meanwhile
+		}
 		if strings.Contains(err.Error(), noKey) || !slices.Contains(g.o.Known(), addr) {
 			g.faults.Add(key, fmt.Sprintf("director at %v cannot be joined: %s", addr, reason(err)), 0)
 		}

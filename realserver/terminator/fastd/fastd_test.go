@@ -168,17 +168,19 @@ func TestNonsense(t *testing.T) {
 
 // TestHuge: a document without bounds is given up at some size.
 func TestHuge(t *testing.T) {
-	s := terminatortest.Listen(t, func(c net.Conn) {
-		chunk := []byte(strings.Repeat(" ", 1<<20))
-		for {
-			if _, err := c.Write(chunk); err != nil {
-				return
-			}
-		}
-	})
-	if _, err := New(Options{Socket: s.Socket}).Tunnels(t.Context()); err == nil || !strings.Contains(err.Error(), "more than") {
+	if _, err := parse(blanks{}, nil); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Errorf("got %v", err)
 	}
+}
+
+// blanks are without end.
+type blanks struct{}
+
+func (blanks) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = ' '
+	}
+	return len(b), nil
 }
 
 func TestRestarted(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -20,7 +19,6 @@ import (
 
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/software"
 )
 
 // Two directors at work, and WireGuard through both: one is stopped, and the router leaves it out while packets flow on.
@@ -99,13 +97,7 @@ func directors(ctx context.Context, t *testing.T, l *lab.Lab) (all []*daemon.Dae
 // routers starts BIRD beside the directors and on the router, with the lab's addresses in the examples' files.
 func routers(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), []string{"bird2"}, "usr/sbin/bird")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("no BIRD:", err)
-	}
+	program, env := bird(t)
 	// The lab's router looks for the VIPs on the wire, where they are silent.
 	must(t, l.Router.Run(func() error {
 		var errs []error
@@ -130,7 +122,7 @@ func routers(t *testing.T, l *lab.Lab) {
 		dir := t.TempDir()
 		conf := filepath.Join(dir, "bird.conf")
 		must(t, os.WriteFile(conf, []byte(text), 0o600))
-		p := l.Command(ns, paths[0], "-f", "-c", conf, "-s", filepath.Join(dir, "ctl"))
+		p := l.Command(ns, program, "-f", "-c", conf, "-s", filepath.Join(dir, "ctl"))
 		p.Cmd.Env, p.Cmd.Stdout, p.Cmd.Stderr = env, t.Output(), t.Output()
 		must(t, p.Start())
 	}

@@ -37,6 +37,8 @@ const lifetime = 3 * time.Second
 //	sites --up0-- router --lan0-- director 1, director 2
 type rig struct {
 	t             *testing.T
+	program       string // BIRD
+	env           []string
 	router, sites spaces.Space
 	directors     [2]*director
 }
@@ -53,8 +55,9 @@ type director struct {
 }
 
 func newRig(t *testing.T) *rig {
+	program, env := bird(t) // before this thread is in a namespace, from which nothing can be downloaded
 	s := spaces.New(t, 4)
-	r := &rig{t: t, router: s[0], sites: s[1], directors: [2]*director{{space: s[2]}, {space: s[3]}}}
+	r := &rig{t: t, program: program, env: env, router: s[0], sites: s[1], directors: [2]*director{{space: s[2]}, {space: s[3]}}}
 	r.router.Do(func() {
 		must(t, netlink.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "lan0"}}))
 	})
@@ -138,17 +141,23 @@ func (r *rig) decide(d *director) {
 // birds gets BIRD and starts it everywhere.
 func (r *rig) birds() {
 	r.t.Helper()
-	paths, env, err := software.Unpack(r.t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(r.t.Output(), nil)), []string{"bird2"}, "usr/sbin/bird")
+	r.start(r.router, r.program, r.env, example(r.t, "bird-router.conf"))
+	for i := range r.directors {
+		r.revive(i, r.program, r.env)
+	}
+}
+
+// bird is the program, and what it needs of the environment.
+func bird(t *testing.T) (program string, env []string) {
+	t.Helper()
+	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), []string{"bird2"}, "usr/sbin/bird")
 	if err != nil {
 		if os.Getenv("CI") == "true" {
-			r.t.Fatal(err)
+			t.Fatal(err)
 		}
-		r.t.Skip("no BIRD:", err)
+		t.Skip("no BIRD:", err)
 	}
-	r.start(r.router, paths[0], env, example(r.t, "bird-router.conf"))
-	for i := range r.directors {
-		r.revive(i, paths[0], env)
-	}
+	return paths[0], env
 }
 
 // revive starts the BIRD of a director, whose file has two lines of its own.

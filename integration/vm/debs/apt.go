@@ -56,7 +56,7 @@ func (c *Cache) download(ctx context.Context, ids []string) ([]string, error) {
 		args = append(args, part[0]+"="+part[1])
 	}
 	c.logger.Info("download packages", "count", len(ids))
-	if _, err := c.command(ctx, dir, "apt-get", args...); err != nil {
+	if err := c.patiently(ctx, dir, "apt-get", args...); err != nil {
 		return nil, fmt.Errorf("download %d packages: %w", len(ids), err)
 	}
 	files := make([]string, len(ids))
@@ -69,6 +69,21 @@ func (c *Cache) download(ctx context.Context, ids []string) ([]string, error) {
 	return files, nil
 }
 
+// patiently runs a command that needs the network, and again if that fails: names and mirrors are out of reach now and then.
+func (c *Cache) patiently(ctx context.Context, dir, name string, args ...string) (err error) {
+	for pause := 2 * time.Second; ; pause *= 2 {
+		if _, err = c.command(ctx, dir, name, args...); err == nil || pause > 16*time.Second {
+			return err
+		}
+		c.logger.Warn("tried again in a moment", "command", name+" "+args[0], "err", err)
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
 // update brings apt's lists to where the mirrors are, unless that was done a moment ago.
 func (c *Cache) update(ctx context.Context) error {
 	done := filepath.Join(c.dir, "apt", "updated")
@@ -79,7 +94,8 @@ func (c *Cache) update(ctx context.Context) error {
 		return fmt.Errorf("configure apt: %w", err)
 	}
 	c.logger.Info("read the lists of packages")
-	if _, err := c.command(ctx, c.dir, "apt-get", "update", "-qq"); err != nil {
+	// Without the mode apt takes a mirror that does not answer for a warning, and has no lists then.
+	if err := c.patiently(ctx, c.dir, "apt-get", "update", "-qq", "-o", "APT::Update::Error-Mode=any"); err != nil {
 		return fmt.Errorf("read the lists of packages: %w", err)
 	}
 	return os.WriteFile(done, nil, 0o644)

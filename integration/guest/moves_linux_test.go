@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"tunneldirector/director/api"
@@ -19,6 +20,10 @@ func (r *rig) another(s *lab.Site) *lab.RealServer {
 func (r *rig) repin(group string, to *lab.RealServer) {
 	r.Helper()
 	a, err := r.d.Client.Repin(r.ctx, group, api.RepinRequest{To: to.Name})
+	for begin := time.Now(); err != nil && strings.Contains(err.Error(), "shut by") && time.Since(begin) < 20*time.Second; {
+		r.rest(time.Second) // an emulated machine answers late for a moment, and so gets no new tunnels
+		a, err = r.d.Client.Repin(r.ctx, group, api.RepinRequest{To: to.Name})
+	}
 	if err != nil || !a.Changed || a.Placement == nil || a.Placement.RealServer != to.Name {
 		r.Fatalf("repin %s to %s: got %+v, %v", group, to.Name, a, err)
 	}

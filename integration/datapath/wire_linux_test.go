@@ -35,6 +35,7 @@ func TestAgentAndTerminator(t *testing.T) {
 	d.deaf()
 	d.quiet(3*time.Second, agent.HealthUnknown, "")
 	a.signal(syscall.SIGCONT)
+	a.counts() // it runs again, as one that is heard on its stream
 	d.up(true)
 	d.quiet(time.Second, agent.HealthWorking, "")
 

@@ -283,3 +283,40 @@ func TestManyDestinations(t *testing.T) {
 		t.Errorf("%d of %d destinations were reached", got, n)
 	}
 }
+
+// A nexthop that comes or goes while ours are read is no fault.
+func TestReadWhileChanged(t *testing.T) {
+	l := newLab(t)
+	list := make([]Nexthop, 600)
+	for i := range list {
+		list[i] = nexthop(uint32(i+1), i%2 == 0, i%2)
+	}
+	must(t, l.t.SetNexthops(t.Context(), list))
+	other := open(t)
+	stop, done := make(chan bool), make(chan error)
+	go func() {
+		for i := 0; ; i++ {
+			select {
+			case <-stop:
+				close(done)
+				return
+			case <-time.After(3 * time.Millisecond):
+			}
+			n := nexthop(1000, false, i%2)
+			if i%4 < 2 {
+				n = Nexthop{ID: n.ID, Blackhole: true}
+			}
+			if err := other.SetNexthops(context.Background(), []Nexthop{n}); err != nil {
+				done <- err
+				return
+			}
+		}
+	}()
+	for range 300 {
+		if got := len(l.nexthops(t)); got < len(list) {
+			t.Fatalf("%d of %d nexthops are read", got, len(list))
+		}
+	}
+	close(stop)
+	must(t, <-done)
+}

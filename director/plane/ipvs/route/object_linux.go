@@ -1,9 +1,11 @@
 package route
 
 import (
+	"errors"
 	"iter"
 	"net/netip"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -35,30 +37,45 @@ func (o object) nexthop() Nexthop {
 	return n
 }
 
-// objects reads ours, in the order of ids. The kernel cannot filter them by protocol; nobody has very many.
+// objects reads ours, in the order of ids. The kernel cannot filter them by protocol; nobody has very many. A cable that is
+// pulled changes them while they are read: then they are read again, up to readings times.
 func (t *Tables) objects() iter.Seq2[object, error] {
 	return func(yield func(object, error) bool) {
-		names := map[uint32]string{}
-		links, err := t.links.LinkList()
+		list, err := t.readObjects()
+		for again := 1; again < readings && (errors.Is(err, ErrChanged) || errors.Is(err, netlink.ErrDumpInterrupted)); again++ {
+			list, err = t.readObjects()
+		}
 		if err != nil {
 			yield(object{}, err)
 			return
 		}
-		for _, l := range links {
-			names[uint32(l.Attrs().Index)] = l.Attrs().Name
-		}
-		request := append(begin(nil, unix.RTM_GETNEXTHOP, 0), make([]byte, unix.SizeofNhmsg)...)
-		stopped := false
-		err = t.read(request, func(kind uint16, body []byte) bool {
-			if o, ok := parseObject(kind, body, names); ok && !yield(o, nil) {
-				stopped = true
+		for _, o := range list {
+			if !yield(o, nil) {
+				return
 			}
-			return !stopped
-		})
-		if err != nil && !stopped {
-			yield(object{}, err)
 		}
 	}
+}
+
+const readings = 10
+
+func (t *Tables) readObjects() (list []object, err error) {
+	names := map[uint32]string{}
+	links, err := t.links.LinkList()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range links {
+		names[uint32(l.Attrs().Index)] = l.Attrs().Name
+	}
+	request := append(begin(nil, unix.RTM_GETNEXTHOP, 0), make([]byte, unix.SizeofNhmsg)...)
+	err = t.read(request, func(kind uint16, body []byte) bool {
+		if o, ok := parseObject(kind, body, names); ok {
+			list = append(list, o)
+		}
+		return true
+	})
+	return list, err
 }
 
 // parseObject reads an RTM_NEWNEXTHOP; ok is false for one that is not ours.

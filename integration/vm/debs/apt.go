@@ -69,10 +69,12 @@ func (c *Cache) download(ctx context.Context, ids []string) ([]string, error) {
 	return files, nil
 }
 
+const tries = 5
+
 // patiently runs a command that needs the network, and again if that fails: names and mirrors are out of reach now and then.
 func (c *Cache) patiently(ctx context.Context, dir, name string, args ...string) (err error) {
-	for pause := 2 * time.Second; ; pause *= 2 {
-		if _, err = c.command(ctx, dir, name, args...); err == nil || pause > 16*time.Second {
+	for try, pause := 1, c.pause; ; try, pause = try+1, 2*pause {
+		if _, err = c.command(ctx, dir, name, args...); err == nil || try == tries {
 			return err
 		}
 		c.logger.Warn("tried again in a moment", "command", name+" "+args[0], "err", err)

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Package is one unpacked package.
@@ -33,13 +34,14 @@ type Package struct {
 type Cache struct {
 	dir    string
 	logger *slog.Logger
+	pause  time.Duration // before what needs the network is tried again; doubled each time
 	// Unpacked, where set, is called once for each package after its files are unpacked into dir and before others see them.
 	Unpacked func(ctx context.Context, id, dir string) error
 }
 
 // New returns the cache below dir, which need not exist.
 func New(dir string, logger *slog.Logger) *Cache {
-	return &Cache{dir: dir, logger: logger}
+	return &Cache{dir: dir, logger: logger, pause: 2 * time.Second}
 }
 
 // Get returns the wanted packages and all they depend on, in a fixed order, downloading what is not there yet. Each wanted

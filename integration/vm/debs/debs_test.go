@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -95,7 +96,7 @@ func TestGet(t *testing.T) {
 		}
 	}
 	wantCalls := []string{
-		"apt-config dump", "apt-get update -qq", "apt-get install --print-uris -y -qq other", "apt-get install --print-uris -y -qq wanted",
+		"apt-config dump", "apt-get update -qq -o APT::Update::Error-Mode=any", "apt-get install --print-uris -y -qq other", "apt-get install --print-uris -y -qq wanted",
 		"apt-get download -qq libx=1:2-3 other=1 wanted=1",
 	}
 	got := calls()
@@ -118,6 +119,7 @@ func TestInterrupted(t *testing.T) {
 			calls, breakIt := machine(t)
 			dir := t.TempDir()
 			cache := New(dir, slog.New(slog.DiscardHandler))
+			cache.pause = time.Millisecond
 			breakIt(program, true)
 			if _, err := cache.Get(t.Context(), "wanted"); err == nil || !strings.Contains(err.Error(), "no luck") {
 				t.Fatalf("got %v", err)

@@ -18,9 +18,6 @@ const (
 	// So long the check without an agent revives nobody whom the agent found dead, and a silent port proves nothing against
 	// one whom it vouched for.
 	wordHold = 10 * time.Second
-	// deafAfter are the rounds that an agent which was heard on its stream leaves unanswered after that until the data path is
-	// to blame: one that had hung, or had no processor, is heard first and answers next.
-	deafAfter = 2
 	// remembered are the questions to which an answer still counts, so that one that comes late is not taken for none.
 	remembered = 8
 )
@@ -65,7 +62,6 @@ type word struct {
 	since  time.Time // the first round of a row without an answer that counts was asked; zero: there was one
 	row    int       // rounds in it
 	heard  time.Time // in the row: the agent was found to have been heard on its stream meanwhile; zero: not yet
-	deaf   int       // rounds of the row that were asked after that
 
 	opinion opinion
 	problem string
@@ -123,7 +119,7 @@ type stream struct {
 //	else, stream up for less than agentGrace pending
 //	else, never answered                     noWord, and trouble: perhaps a filter; no reason to move tunnels, none to add any
 //	else, not heard on the stream since, or
-//	less than deafAfter rounds before        noWord: perhaps the agent hangs, has just come to again, or is gone already
+//	not asked again after that               noWord: perhaps the agent hangs, has just come to again, or is gone already
 //	else, silent, and it tells of a flood    noWord, and trouble: somebody sends so many questions that ours are dropped
 //	else                                     lost
 func (w *word) conclude(s stream, asked time.Time, shut bool, now time.Time) {
@@ -131,22 +127,21 @@ func (w *word) conclude(s stream, asked time.Time, shut bool, now time.Time) {
 	w.came, w.wrong, w.opinion, w.problem = false, "", noWord, ""
 	switch {
 	case came:
-		w.proven, w.at, w.since, w.row, w.heard, w.deaf = true, now, time.Time{}, 0, time.Time{}, 0
+		w.proven, w.at, w.since, w.row, w.heard = true, now, time.Time{}, 0, time.Time{}
 		w.opinion, w.problem = opinions[w.said.Health], w.said.Health.String()
 		return
 	case shut || asked.IsZero():
-		w.since, w.row, w.heard, w.deaf = time.Time{}, 0, time.Time{}, 0
+		w.since, w.row, w.heard = time.Time{}, 0, time.Time{}
 	case w.row == 0:
 		w.since, w.row = asked, 1
 	default:
 		w.row++
 	}
 	w.rtt = 0
+	askedSince := !w.heard.IsZero() && asked.After(w.heard) // one that had hung, or had no processor, is heard first and answers next
 	switch {
 	case !s.up:
-		w.heard, w.deaf = time.Time{}, 0
-	case !w.heard.IsZero() && asked.After(w.heard):
-		w.deaf++
+		w.heard = time.Time{}
 	case w.row > 0 && w.heard.IsZero() && s.heard().After(w.since.Add(onTheWay)):
 		w.heard = now
 	}
@@ -160,7 +155,7 @@ func (w *word) conclude(s stream, asked time.Time, shut bool, now time.Time) {
 	case w.row == 0:
 	case !w.proven:
 		w.problem = or(wrong, "never answered; a filter, or the VIP or the decapsulation is missing")
-	case wrong != "" || now.Sub(w.since) >= agent.Patience || w.deaf >= deafAfter:
+	case wrong != "" || now.Sub(w.since) >= agent.Patience || askedSince:
 		if wrong == "" && s.flood() {
 			w.problem = "its probes are flooded"
 			return

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"tunneldirector/integration/lab"
 )
@@ -15,6 +16,13 @@ func TestKilledDaemon(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, lab.Options{Sites: 4}, "")
 	silent, speaking := r.Sites[0], r.Sites[1:]
+	r.must("silence", silent.NS.Run(func() error { // WireGuard would say something by itself after a while
+		link, err := netlink.LinkByName(silent.Port.Name)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkSetDown(link)
+	}))
 	placements, lives, seen := r.placements(), r.lives(), r.tunnel(silent).LastSeen
 	if seen == nil {
 		t.Fatal("a tunnel that is up was never seen")

@@ -27,10 +27,7 @@ func TestRepinMovesOneTunnel(t *testing.T) {
 		before[s] = r.counts(s)
 	}
 	r.rest(200 * time.Millisecond)
-	a, err := r.d.Client.Repin(r.ctx, moved.Name, api.RepinRequest{To: to.Name})
-	if err != nil || !a.Changed || a.Placement == nil || a.Placement.RealServer != to.Name {
-		t.Fatalf("repin: got %+v, %v", a, err)
-	}
+	r.must("move", r.d.Repin(r.ctx, moved.Name, to))
 	r.rest(200 * time.Millisecond) // what was on its way has arrived
 	then := r.counts(moved)
 	r.rest(500 * time.Millisecond)

@@ -91,8 +91,7 @@ func (r *rig) wrongPlace(most time.Duration) {
 
 func (r *rig) repin(s *lab.Site, to *lab.RealServer) {
 	r.Helper()
-	_, err := r.d.Client.Repin(r.ctx, s.Name, api.RepinRequest{To: to.Name})
-	r.must("repin", err)
+	r.must("move", r.d.Repin(r.ctx, s.Name, to))
 }
 
 // repinned repins a tunnel: the successor establishes it without a word from the site, or else the old real server gives it up.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"time"
 
 	"tunneldirector/director/api"
 	"tunneldirector/integration/lab"
@@ -143,6 +144,26 @@ func (d *Daemon) Placed(ctx context.Context, s *lab.Site) (rs, backup *lab.RealS
 		return nil, nil, fmt.Errorf("%s has no real server: %+v", s.Name, t.Placement)
 	}
 	return d.realServer(t.Placement.RealServer), d.realServer(t.Placement.Backup), nil
+}
+
+// Repin moves a site's group to a real server. One that is shut is waited for, for up to 20 s: on a busy machine probes come
+// back late for a moment, and it gets no new tunnels meanwhile.
+func (d *Daemon) Repin(ctx context.Context, group string, to *lab.RealServer) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	return d.Until(ctx, func() error {
+		a, err := d.Client.Repin(ctx, group, api.RepinRequest{To: to.Name})
+		switch {
+		case err != nil && strings.Contains(err.Error(), "is shut by its agent"):
+			return err
+		case err == nil && (!a.Changed || a.Placement == nil || a.Placement.RealServer != to.Name):
+			err = fmt.Errorf("the answer is %+v", a)
+			fallthrough
+		case err != nil:
+			return final{fmt.Errorf("repin %s to %s: %w", group, to.Name, err)}
+		}
+		return nil
+	})
 }
 
 func (d *Daemon) realServer(name string) *lab.RealServer {

@@ -3,10 +3,8 @@ package guest
 import (
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
-	"tunneldirector/director/api"
 	"tunneldirector/integration/lab"
 )
 
@@ -19,14 +17,7 @@ func (r *rig) another(s *lab.Site) *lab.RealServer {
 // repin moves a site's group, as an operator does.
 func (r *rig) repin(group string, to *lab.RealServer) {
 	r.Helper()
-	a, err := r.d.Client.Repin(r.ctx, group, api.RepinRequest{To: to.Name})
-	for begin := time.Now(); err != nil && strings.Contains(err.Error(), "shut by") && time.Since(begin) < 20*time.Second; {
-		r.rest(time.Second) // an emulated machine answers late for a moment, and so gets no new tunnels
-		a, err = r.d.Client.Repin(r.ctx, group, api.RepinRequest{To: to.Name})
-	}
-	if err != nil || !a.Changed || a.Placement == nil || a.Placement.RealServer != to.Name {
-		r.Fatalf("repin %s to %s: got %+v, %v", group, to.Name, a, err)
-	}
+	r.must("move", r.d.Repin(r.ctx, group, to))
 }
 
 // others are all sites but these.

@@ -156,6 +156,17 @@ func decode[T any](k Kind, b []byte, rec *T, h *Header, wellFormed func() error)
 	return rec, nil
 }
 
+// unpackHeader reads the header alone of a record that was encoded here or checked by Restore: a small part of the work.
+func unpackHeader(packed string) Header {
+	var rec struct {
+		Header Header `cbor:"1,keyasint"`
+	}
+	if err := cbor.Unmarshal([]byte(packed), &rec); err != nil {
+		panic(fmt.Sprintf("decode header: %v", err))
+	}
+	return rec.Header
+}
+
 // peekFormat finds the format in a record that could not be read as this format's; 0 if there is none.
 // Newer formats may add fields to the record and to the end of the header.
 func peekFormat(b []byte) uint64 {

@@ -137,8 +137,9 @@ func (t *Table) relay(needed bool, which func(*Tunnel) bool, change func()) {
 
 // DeleteService leaves a tombstone.
 func (t *Table) DeleteService(s *Service) {
-	s.Header.Deleted = true
-	t.PutService(s)
+	tomb := *s
+	tomb.Header.Deleted = true
+	t.PutService(&tomb)
 }
 
 // PutTenant stores a tenant.
@@ -179,8 +180,9 @@ func (t *Table) insertTenant(n *Tenant) {
 
 // DeleteTenant leaves a tombstone.
 func (t *Table) DeleteTenant(n *Tenant) {
-	n.Header.Deleted = true
-	t.PutTenant(n)
+	tomb := *n
+	tomb.Header.Deleted = true
+	t.PutTenant(&tomb)
 }
 
 // PutRealServer stores a real server's intent. Its life is not touched.
@@ -202,8 +204,9 @@ func (t *Table) placeRealServer(r *RealServer) {
 
 // DeleteRealServer leaves a tombstone. Its lives go when no pin names them: see DropLife.
 func (t *Table) DeleteRealServer(r *RealServer) {
-	r.Header.Deleted = true
-	t.PutRealServer(r)
+	tomb := *r
+	tomb.Header.Deleted = true
+	t.PutRealServer(&tomb)
 }
 
 // SetLife stores an incarnation's state. The highest incarnation of a real server is its current one.

@@ -215,12 +215,13 @@ func (t *Table) PutTunnel(tun *Tunnel) {
 	t.hot = tun
 }
 
-// DeleteTunnel leaves a tombstone of tun, whose header says when and by whom. Its pin is the assigner's to drop.
+// DeleteTunnel leaves a tombstone of tun, whose header says when and by whom; tun itself, which other tables may share, is
+// not written to. Its pin is the assigner's to drop.
 func (t *Table) DeleteTunnel(tun *Tunnel) {
-	id := t.forget(tun.ID)
-	tun.Header.Deleted = true
-	packed, err := tun.Encode()
-	t.record(KindTunnel, id, tun.Header, packed, err)
+	id, tomb := t.forget(tun.ID), *tun
+	tomb.Header.Deleted = true
+	packed, err := tomb.Encode()
+	t.record(KindTunnel, id, tomb.Header, packed, err)
 	t.tunnels.Delete(id)
 	t.tombs.Set(id, string(packed))
 }

@@ -290,3 +290,32 @@ func dump(t *Table) string {
 	fmt.Fprintln(&b, t.Unplaced(), t.Alone(), t.ContestedCount(), t.SplitCount(), t.Len(), t.ServiceLoad(1), t.ServiceLoad(2))
 	return b.String()
 }
+
+// A table that deletes writes to no record that another one, or the caller, has.
+func TestDeleteWritesToNoShared(t *testing.T) {
+	t1 := NewTable("s", 0)
+	s := &Service{Name: "ipsec", Num: 1}
+	n := &Tenant{Name: "acme", Num: 2}
+	r := &RealServer{Name: "rs1"}
+	tun := &Tunnel{ID: "a", Service: "ipsec"}
+	t1.PutService(s)
+	t1.PutTenant(n)
+	t1.PutRealServer(r)
+	t1.PutTunnel(tun)
+	t2 := t1.Clone()
+	t2.DeleteTunnel(tun)
+	t2.DeleteRealServer(r)
+	t2.DeleteTenant(n)
+	t2.DeleteService(s)
+	if kept, ok := t1.Tunnel("a"); !ok || kept.Header.Deleted || tun.Header.Deleted || s.Header.Deleted || n.Header.Deleted || r.Header.Deleted {
+		t.Errorf("deleted in the first table too: %+v %+v %+v %+v", kept, s, n, r)
+	}
+	for k, key := range map[Kind]string{KindTunnel: "a", KindService: "ipsec", KindTenant: "acme", KindRealServer: "rs1"} {
+		if h, ok := t2.Version(k, key); !ok || !h.Deleted {
+			t.Errorf("%v %s: version %+v, %t", k, key, h, ok)
+		}
+		if h, ok := t1.Version(k, key); !ok || h.Deleted {
+			t.Errorf("%v %s before: version %+v, %t", k, key, h, ok)
+		}
+	}
+}

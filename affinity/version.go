@@ -32,13 +32,17 @@ func (t *Table) Version(k Kind, key string) (Header, bool) {
 	case KindFreeze:
 		return t.freeze.Header, t.freeze.Header.Format != 0
 	case KindTunnel:
-		if tun, ok := t.Tunnel(key); ok {
-			return tun.Header, true
+		if t.hot != nil && t.hot.ID == key {
+			return t.hot.Header, true
 		}
-		if tun, ok := t.Tombstone(key); ok {
-			return tun.Header, true
+		packed, ok := t.tunnels.Get(key)
+		if !ok {
+			packed, ok = t.tombs.Get(key)
 		}
-		return Header{}, false
+		if !ok {
+			return Header{}, false
+		}
+		return unpackHeader(packed), true
 	case KindPin:
 		return t.pinVersion(GroupID(key))
 	}

@@ -442,6 +442,8 @@ func (d *Director) lookAgain(ctx context.Context) {
 		d.program(ctx, affinity.Dirty{Config: true})
 	}
 	d.noteClock()
-	d.holdNow(ctx)
+	if d.lone() { // else done with the look at the peers
+		d.holdNow(ctx)
+	}
 	d.supplant(ctx)
 }

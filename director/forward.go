@@ -38,12 +38,12 @@ type repinned struct {
 // maxForward is how many moves go in one question.
 const maxForward = 200
 
-// elsewhere is the director that has to do these changes; "" if this one has.
+// elsewhere is the director that has to do these changes; "" if this one has. Moves that come with others are done here, or refused.
 func (d *Director) elsewhere(ops []affinity.Op) string {
 	if d.lone() {
 		return ""
 	}
-	if _, repins := ops[0].(affinity.Repin); !repins {
+	if slices.ContainsFunc(ops, func(op affinity.Op) bool { _, repins := op.(affinity.Repin); return !repins }) {
 		return ""
 	}
 	if name := d.health.Load().assigner; name != d.o.Name {
@@ -116,7 +116,11 @@ func (d *Director) Answer(ctx context.Context, from string, asked []byte) ([]byt
 
 // notHere refuses to move a group where another director places.
 func (x *tx) notHere(object string) *affinity.Refusal {
-	return affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Problem: fmt.Sprintf("director %q places groups, not this one", x.d.joint.assigner), Remedy: "try again in a second"})
+	problem := "no director places groups at the moment"
+	if name := x.d.joint.assigner; name != "" {
+		problem = fmt.Sprintf("director %s places groups, not this one", name)
+	}
+	return affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Problem: problem, Remedy: "try again in a second"})
 }
 
 const (

@@ -68,6 +68,7 @@ func (d *Director) owned() Held {
 		return h
 	}
 	v := d.view()
+	v.Beat = d.beat() // what is known here this moment
 	h.Lifetime, h.Silent = lifetime, d.o.HoldAll
 	if !relieved(v) {
 		h.Lifetime = lastLifetime
@@ -113,7 +114,6 @@ func (d *Director) owns(v cluster.View, a netip.Addr, side cluster.Side, prefer 
 	if d.joint.ready.IsZero() {
 		return false
 	}
-	v.Beat = d.beat() // what is known here this moment
 	owner, _ := v.Owner(a, side, prefer, d.o.PreemptAfter)
 	if owner == d.o.Name {
 		delete(d.joint.disowned, a)

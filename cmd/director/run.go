@@ -211,7 +211,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		if peers != nil {
 			soon, cancel := context.WithTimeout(ctx, leaveWithin)
 			defer cancel()
-			if err := peers.Leave(soon); err != nil {
+			if err := peers.Leave(soon); err != nil && !errors.Is(err, api.ErrLeft) {
 				log.Warn("leave the other directors", "error", err)
 			}
 		}

@@ -3,6 +3,7 @@ package place
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,6 +41,7 @@ func drawDemand(t *rapid.T) affinity.Load {
 func TestSpread(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWorld(t, 0)
+		largest := 0.0
 		sizes := rapid.SliceOfN(rapid.Custom(drawDemand), 16, 16).Draw(t, "demands")
 		for i := range 300 * len(w.servers) {
 			l := sizes[i*i%len(sizes)]
@@ -51,14 +53,15 @@ func TestSpread(t *testing.T) {
 				t.Fatalf("group %d: %+v", i, c)
 			}
 			w.pin(c, l)
+			largest = max(largest, l.Bits(1e6))
 		}
 		if s := w.primarySpread(); s > 1.05 {
 			t.Errorf("primaries' load: max/mean %.3f", s)
 		}
-		if s := w.inheritedApart(func(dead, p *Server) bool { return dead == p }); s > 1.2 {
+		if s := w.inheritedApart(largest, func(dead, p *Server) bool { return dead == p }); s > 1.1 {
 			t.Errorf("inherited load after one real server's death: max/mean %.3f", s)
 		}
-		if s := w.inheritedApart(func(dead, p *Server) bool { return dead.Host == p.Host }); s > 1.2 {
+		if s := w.inheritedApart(largest, func(dead, p *Server) bool { return dead.Host == p.Host }); s > 1.1 {
 			t.Errorf("inherited load after a host's death: max/mean %.3f", s)
 		}
 		if s := w.inheritedSpread(byZone); s > 1.2 && w.servers[0].Zone != "" {
@@ -68,8 +71,9 @@ func TestSpread(t *testing.T) {
 }
 
 // inheritedApart is the worst spread after each death, over the real servers on other hosts and, if there are zones, in
-// other zones: only there the dead ones' backups are.
-func (w *world) inheritedApart(together func(dead, p *Server) bool) float64 {
+// other zones: only there the dead ones' backups are. The most loaded may have one group more than an even share: of a real
+// server's 300 groups each of many others gets few, and groups are not split.
+func (w *world) inheritedApart(largest float64, together func(dead, p *Server) bool) float64 {
 	worst := 0.0
 	for i := range w.servers {
 		dead := &w.servers[i]
@@ -79,7 +83,8 @@ func (w *world) inheritedApart(together func(dead, p *Server) bool) float64 {
 				v = append(v, w.inherited(s, func(p *Server) bool { return together(dead, p) }).Bits(1e6))
 			}
 		}
-		worst = max(worst, spread(v))
+		mean := slices.Max(v) / spread(v)
+		worst = max(worst, (slices.Max(v)-largest)/mean)
 	}
 	return worst
 }

@@ -184,7 +184,7 @@ func (h *hub) carry(stop chan struct{}) {
 				h.mu.Unlock()
 				if len(list) > 0 {
 					switch err := d.Merge(h.t.Context(), from.member.Name, list); {
-					case strings.Contains(fmt.Sprint(err), errFull.Error()): // again later, as replicas do
+					case strings.Contains(fmt.Sprint(err), errFull.Error()), errors.Is(err, ErrStopped): // again later, as replicas do
 						h.mu.Lock()
 						from.out[to.member.Name] = append(list, from.out[to.member.Name]...)
 						h.mu.Unlock()

@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -198,4 +199,34 @@ func vipsOf(t *affinity.Table, rs *affinity.RealServer) (out []netip.Addr) {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return slices.Compact(out)
+}
+
+// OrderFault has the agent of a real server make a fault for a drill, or undo it, and returns when that is done. The agent undoes it by
+// itself after its time. A fault that cuts the host off, so that its agent is not heard, is undone by that alone: undoing it waits for the
+// agent until ctx ends, but no longer than 15 s.
+//
+// The error is an affinity.Refusal if there is no such real server, or if its agent refuses; else it says what helps. It may be called
+// from any goroutine.
+func (d *Director) OrderFault(ctx context.Context, realServer string, o agent.FaultOrder) error {
+	object := "real server " + realServer
+	rs, ok := d.Table().RealServer(realServer)
+	switch {
+	case !ok:
+		return affinity.Refuse(affinity.NotFound, object, affinity.Fault{Problem: "does not exist", Remedy: "director realserver list names those that do"})
+	case d.o.Agents == nil:
+		return fmt.Errorf("fault %s at %s: this director hears no agents: agents.listen is not in its node's file", o.Kind, object)
+	}
+	step, err := d.o.Agents.Fault(ctx, realServer, o)
+	a, _ := d.o.Agents.Agent(realServer)
+	switch {
+	case errors.Is(err, observe.ErrSilent):
+		return fmt.Errorf("fault %s at %s: %w; on host %s: realserver status", o.Kind, object, err, rs.Host)
+	case errors.Is(err, observe.ErrNoAnswer) && !o.Undo:
+		return fmt.Errorf("fault %s at %s: refused: %w, it is older than drills or hangs; upgrade the agent on host %s, which is of version %s", o.Kind, object, err, rs.Host, a.Version)
+	case err != nil:
+		return fmt.Errorf("fault %s at %s: %w; it ends by itself after its time, or on host %s: realserver undo-faults", o.Kind, object, err, rs.Host)
+	case step.Outcome != agent.OutcomeDone:
+		return affinity.Refuse(affinity.Forbidden, object, affinity.Fault{Field: "fault", Value: o.Kind, Problem: step.Why, Remedy: "on host " + rs.Host + ": realserver status"})
+	}
+	return nil
 }

@@ -157,6 +157,26 @@ func (o *Order) check() error {
 			return fmt.Errorf("order: %w", err)
 		}
 	}
+	about := o.Kind == OrderInject || o.Kind == OrderUndo
+	switch {
+	case about != (o.Fault != nil):
+		return fmt.Errorf("order to %s: a fault belongs to those to inject and to undo alone", o.Kind)
+	case about:
+		return o.Fault.check()
+	}
+	return nil
+}
+
+func (f *FaultOrder) check() error {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && r != '-'
+	}
+	switch {
+	case f.ID == "" || len(f.ID) > MaxFaultID || strings.ContainsFunc(f.ID, odd):
+		return fmt.Errorf("order about fault %.80q: an ID has 1 to %d letters, digits and dashes", f.ID, MaxFaultID)
+	case !text(f.Kind) || time.Duration(f.Millis)*time.Millisecond > MaxFault:
+		return fmt.Errorf("order about fault %s out of its bounds", f.ID)
+	}
 	return nil
 }
 

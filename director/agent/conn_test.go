@@ -52,6 +52,8 @@ func messages() []Message {
 		{Order: &Order{RealServer: "rs1", Kind: OrderAdopt, Tunnels: []Inherited{{ID: "t7", Peer: "site 7", Local: netip.MustParseAddr("198.51.100.1"),
 			Endpoint: netip.MustParseAddrPort("203.0.113.7:4500"), Subnets: []netip.Prefix{netip.MustParsePrefix("10.7.0.0/16")}, Bandwidth: 1e9}}}},
 		{Progress: &Progress{RealServer: "rs1", Kind: OrderAdopt, Tunnels: []Step{{ID: "t7", Outcome: OutcomeWaiting, Why: "no key"}}}},
+		{Order: &Order{RealServer: "rs1", Kind: OrderInject, Fault: &FaultOrder{ID: "F-7", Kind: "host-loss", Millis: 600_000}}},
+		{Order: &Order{RealServer: "rs1", Kind: OrderUndo, Fault: &FaultOrder{ID: "F-7"}}},
 		{Refused: &Refused{Why: "two of one name"}},
 	}
 }
@@ -113,8 +115,33 @@ func faulty() map[string]Message {
 		"order":                {Order: &Order{Tunnels: make([]Inherited, MaxTunnels+1)}},
 		"order, peer":          {Order: &Order{Tunnels: []Inherited{{Peer: long}}}},
 		"order, subnet":        {Order: &Order{Tunnels: []Inherited{{Subnets: make([]netip.Prefix, 1)}}}},
+		"fault, none":          {Order: &Order{Kind: OrderInject}},
+		"fault, of an adopt":   {Order: &Order{Kind: OrderAdopt, Fault: &FaultOrder{ID: "f"}}},
+		"fault, no ID":         {Order: &Order{Kind: OrderUndo, Fault: &FaultOrder{}}},
+		"fault, ID":            {Order: &Order{Kind: OrderInject, Fault: &FaultOrder{ID: "../f"}}},
+		"fault, long ID":       {Order: &Order{Kind: OrderInject, Fault: &FaultOrder{ID: strings.Repeat("x", MaxFaultID+1)}}},
+		"fault, kind":          {Order: &Order{Kind: OrderInject, Fault: &FaultOrder{ID: "f", Kind: long}}},
+		"fault, long":          {Order: &Order{Kind: OrderInject, Fault: &FaultOrder{ID: "f", Millis: 600_001}}},
 		"progress":             {Progress: &Progress{Tunnels: make([]Step, MaxTunnels+1)}},
 		"progress, why":        {Progress: &Progress{Tunnels: []Step{{Why: long}}}},
+	}
+}
+
+// An agent of before faults takes an order about one for an order of a kind that it does not know.
+func TestFaultToOlder(t *testing.T) {
+	body, err := encoder.Marshal(Message{Order: &Order{RealServer: "rs1", Kind: OrderInject, Fault: &FaultOrder{ID: "f", Kind: "host-loss", Millis: 1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var older struct {
+		Order *struct {
+			RealServer string      `cbor:"1,keyasint"`
+			Kind       uint8       `cbor:"2,keyasint"`
+			Tunnels    []Inherited `cbor:"3,keyasint,omitempty"`
+		} `cbor:"6,keyasint,omitempty"`
+	}
+	if err := decoder.Unmarshal(body, &older); err != nil || older.Order == nil || older.Order.RealServer != "rs1" || older.Order.Kind <= uint8(OrderForget) {
+		t.Errorf("%+v: %v", older.Order, err)
 	}
 }
 

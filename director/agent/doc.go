@@ -10,7 +10,7 @@
 //	Report, Report, ... ─────────────────────────▶           tunnels: all of them, or what changed since
 //	      ◀─────────────────────────────────────── Known
 //	Status (each second, and at a change) ───────▶           health and load
-//	      ◀─────────────────────────────────────── Order     adopt, release, accept
+//	      ◀─────────────────────────────────────── Order     adopt, release, accept; faults, for drills
 //	Progress ────────────────────────────────────▶
 //
 // Silence of one side for longer than Patience ends the stream; each side sends something within a third of it. An agent that

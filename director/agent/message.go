@@ -20,6 +20,8 @@ const (
 	MaxText      = 400     // bytes of a name, a cause, any text; valid UTF-8
 	MaxReported  = 50_000  // tunnels of one real server
 	MaxFound     = 16      // findings in a Status
+	MaxFaultID   = 64      // bytes of the ID of a fault
+	MaxFault     = 10 * time.Minute
 	Patience     = 10 * time.Second
 	DefaultPort  = 7460 // TCP, where directors listen for agents
 	DefaultProbe = 7461 // UDP, at the VIP
@@ -167,17 +169,31 @@ const (
 	OrderAccept                       // take new tunnels again
 	OrderClose                        // take no new tunnels
 	OrderForget                       // adopt these no more
+	OrderInject                       // make a fault, for a drill
+	OrderUndo                         // undo a fault
 )
 
 func (k OrderKind) String() string {
-	return [...]string{"none", "adopt", "release", "accept", "close", "forget"}[min(int(k), 5)]
+	return [...]string{"none", "adopt", "release", "accept", "close", "forget", "inject", "undo"}[min(int(k), 7)]
 }
 
-// An Order is about one real server. It is idempotent: after a break of the stream it is sent again until it is answered.
+// An Order is about one real server. It is idempotent: after a break of the stream it is sent again until it is answered. An agent
+// that does not know a kind ignores the order.
 type Order struct {
 	RealServer string      `cbor:"1,keyasint"`
 	Kind       OrderKind   `cbor:"2,keyasint"`
 	Tunnels    []Inherited `cbor:"3,keyasint,omitempty"`
+	Fault      *FaultOrder `cbor:"4,keyasint,omitempty"` // with OrderInject and OrderUndo alone
+}
+
+// A FaultOrder is about a fault that is made on purpose at a real server. The agent answers with Progress of the same kind, whose one
+// Step has the fault's ID: OutcomeTrying at once, then OutcomeDone, or OutcomeFailed with the reason. What is undone already, or was
+// never made, is undone. The agent undoes each fault after its time, however the stream is.
+type FaultOrder struct {
+	ID     string `cbor:"1,keyasint"`           // of this one: 1 to MaxFaultID letters, digits and dashes
+	Kind   string `cbor:"2,keyasint"`           // a drill's: terminator-crash
+	Millis uint32 `cbor:"3,keyasint,omitempty"` // it is undone after so long, at most MaxFault
+	Undo   bool   `cbor:"-"`                    // the order's kind says it
 }
 
 // Inherited is a tunnel that a real server gets from, or gives to, another.

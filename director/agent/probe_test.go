@@ -91,13 +91,13 @@ func TestNames(t *testing.T) {
 	for h := range Health(5) {
 		got = append(got, h.String())
 	}
-	for k := range OrderKind(7) {
+	for k := range OrderKind(9) {
 		got = append(got, k.String())
 	}
 	for o := range Outcome(7) {
 		got = append(got, o.String())
 	}
-	want := strings.Fields("unknown working headless dead unknown none adopt release accept close forget forget none queued trying done waiting failed failed")
+	want := strings.Fields("unknown working headless dead unknown none adopt release accept close forget inject undo undo none queued trying done waiting failed failed")
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

@@ -23,6 +23,7 @@ type Book struct {
 	closed  map[string]bool          // by real server: whether it is to take no new tunnels, once somebody has said so
 	byAddr  map[netip.Addr][]*record // by outer address, in order
 	news    list.List                // of *record
+	faults  map[*faultWait]struct{}  // who waits
 	swept   time.Time
 }
 
@@ -64,7 +65,8 @@ func NewBook(now func() time.Time) *Book {
 	if now == nil {
 		now = time.Now
 	}
-	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, closed: map[string]bool{}, byAddr: map[netip.Addr][]*record{}}
+	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, closed: map[string]bool{}, byAddr: map[netip.Addr][]*record{},
+		faults: map[*faultWait]struct{}{}}
 }
 
 // Changed gets a value after something was noted that a director may want to act on.

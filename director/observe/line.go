@@ -252,6 +252,7 @@ func (b *Book) begin(l *line) {
 	for _, s := range b.servers {
 		if s.line == l {
 			s.resend(b.now())
+			b.resendFaults(s)
 			if closed, said := b.closed[s.name]; closed || said && s.status.Closed {
 				s.close(closed)
 			}

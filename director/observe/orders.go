@@ -142,6 +142,7 @@ func (b *Book) progress(l *line, p *agent.Progress) {
 	if s == nil || s.line != l {
 		return
 	}
+	b.faultSaid(p)
 	now := b.now()
 	for _, step := range p.Tunnels {
 		if e, ok := s.orders.of[errandKey{p.Kind, step.ID}]; ok && step.Outcome >= agent.OutcomeQueued && step.Outcome <= agent.OutcomeFailed {

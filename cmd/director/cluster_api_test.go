@@ -161,5 +161,5 @@ func TestRotate(t *testing.T) {
 	m.keys, m.behind, m.dead = m.keys[:1], nil, true
 	w.run("cluster", "keyring", "rotate").Exits(console.ExitRefused).Tells("nothing was changed: director d3 is dead")
 	m.dead, m.late = false, 1000
-	w.run("cluster", "keyring", "rotate", "--timeout", "1s").Exits(console.ExitFailed).Tells("not done on all directors within 1s", "lacks it: d2 d3")
+	w.run("cluster", "keyring", "rotate", "--timeout", "3s").Exits(console.ExitFailed).Tells("not done on all directors within 3s", "lacks it: d2 d3")
 }

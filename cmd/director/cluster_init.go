@@ -65,6 +65,9 @@ func clusterInit(t *talk) error {
 	if err != nil {
 		return err
 	}
+	if err := node.takes(text); err != nil {
+		return err
+	}
 	if err := makeWhole(dir, func(made string) error { return t.makeCluster(made, id) }); err != nil {
 		return err
 	}

@@ -110,6 +110,9 @@ func (t *talk) hand(i invitation) error {
 			return errors.Join(fmt.Errorf("write the invitation: %w", err), os.Remove(name))
 		}
 	}
+	if t.JSON && t.String("out") != "" {
+		return t.JSONLine(map[string]any{"name": i.name, "rank": i.rank, "file": name})
+	}
 	t.note("The invitation of director %s is SECRET: it holds its key and the keyring of the cluster. Next:", i.name)
 	t.note("  1. bring it to that machine, over a way that nobody else reads: scp")
 	t.note("  2. there: director cluster join %s --listen ADDRESS --write /etc/tunneldirector/director.yaml", name)

@@ -60,6 +60,9 @@ func clusterJoin(t *talk) error {
 	if err != nil {
 		return err
 	}
+	if err := node.takes(text); err != nil {
+		return err
+	}
 	if err := makeWhole(dir, i.save); err != nil {
 		return err
 	}

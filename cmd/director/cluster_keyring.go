@@ -100,7 +100,7 @@ type keyringLine struct {
 }
 
 var keyringWords = map[string]string{
-	api.KeyAdd: "key %s is added: all directors open with it", api.KeyUse: "key %s is used: all directors seal with it", api.KeyRemove: "key %s is removed: it opens nothing any more",
+	api.KeyAdd: "key %s is added: all live directors open with it", api.KeyUse: "key %s is used: all live directors seal with it", api.KeyRemove: "key %s is removed: no live director opens with it any more",
 }
 
 func (t *talk) changeKeyring(ctx context.Context, r api.KeyringRequest) error {

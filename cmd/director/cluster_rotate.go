@@ -94,8 +94,11 @@ func (r *rotation) step(ctx context.Context, do api.KeyringRequest, done func(ap
 	}
 	var last api.KeyInfo
 	for {
-		list, err := r.t.client.Keyring(limited)
-		if err == nil {
+		list, failed := r.t.client.Keyring(limited)
+		if limited.Err() == nil { // else it is no answer that the time was over
+			err = failed
+		}
+		if failed == nil {
 			last = api.KeyInfo{}
 			if i := slices.IndexFunc(list, func(k api.KeyInfo) bool { return k.Fingerprint == fingerprint }); i >= 0 {
 				last = list[i]

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/goccy/go-yaml"
 	"github.com/urfave/cli/v2"
@@ -104,7 +105,7 @@ func (s *clusterSection) text() ([]byte, error) {
 type nodeText struct {
 	path string
 	data []byte
-	mode fs.FileMode
+	like fs.FileInfo
 }
 
 // readNode reads a node's file, of the director name, that has no section cluster yet.
@@ -132,7 +133,16 @@ func readNode(path, name string) (*nodeText, error) {
 	case cfg.Name != name:
 		return nil, fmt.Errorf("%s is the file of director %s, and the certificate would be that of %s; nothing was changed", path, cfg.Name, name)
 	}
-	return &nodeText{path, data, info.Mode().Perm()}, nil
+	return &nodeText{path, data, info}, nil
+}
+
+// takes tells what is wrong with a section in the file; nothing if there is none.
+func (n *nodeText) takes(section []byte) error {
+	if n == nil {
+		return nil
+	}
+	_, err := n.with(section)
+	return err
 }
 
 // with is the file with a section at its end.
@@ -145,13 +155,18 @@ func (n *nodeText) with(section []byte) ([]byte, error) {
 	return data, nil
 }
 
-// replaceFile puts a file into the place of another one, whole.
-func replaceFile(path string, data []byte, mode fs.FileMode) error {
+// replaceFile puts a file into the place of another one, whole; of whom like is of, if that is said.
+func replaceFile(path string, data []byte, mode fs.FileMode, like fs.FileInfo) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
+	if like != nil {
+		if of, ok := like.Sys().(*syscall.Stat_t); ok && (int(of.Uid) != os.Geteuid() || int(of.Gid) != os.Getegid()) {
+			err = errors.Join(err, f.Chown(int(of.Uid), int(of.Gid)))
+		}
+	}
 	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
@@ -198,7 +213,7 @@ func (t *talk) settle(node *nodeText, a sectionAnswer) error {
 	if node != nil {
 		data, err := node.with([]byte(a.Section))
 		if err == nil {
-			err = replaceFile(node.path, data, node.mode)
+			err = replaceFile(node.path, data, node.like.Mode().Perm(), node.like)
 		}
 		if err != nil {
 			return fmt.Errorf("%s is made, but the section could not be put into the node's file; put it there by hand:\n%s\n%w", a.Dir, a.Section, err)

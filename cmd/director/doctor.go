@@ -41,6 +41,9 @@ func examine(ctx context.Context, t *talk) error {
 			return console.Coded(console.ExitNotWell, nil) // each was told
 		}
 	}
+	if len(r.Silent) > 0 { // who is alive and says nothing is not well
+		return console.Coded(console.ExitNotWell, nil)
+	}
 	return nil
 }
 
@@ -52,7 +55,7 @@ func doctorPage(p *console.Page, now time.Time, r *api.DoctorReports) {
 		reportPage(p, now, &r.Reports[i])
 	}
 	for _, s := range r.Silent {
-		p.Line("\ndirector %s was not asked: %s", s.Director, s.Why)
+		p.Line("\ndirector %s did not answer: %s", s.Director, s.Why)
 	}
 }
 

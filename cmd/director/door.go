@@ -67,12 +67,17 @@ func (d *door) says(what string, now time.Time) bool {
 	return true
 }
 
-// addressOf is where a connection comes from.
+// addressOf is where a connection comes from: of IPv6 the /64, all of whose addresses one machine may have.
 func addressOf(conn net.Conn) netip.Addr {
-	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-		return a.AddrPort().Addr().Unmap()
+	a, ok := conn.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
 	}
-	return netip.Addr{}
+	at := a.AddrPort().Addr().Unmap()
+	if at.Is6() {
+		at = netip.PrefixFrom(at.WithZone(""), 64).Masked().Addr()
+	}
+	return at
 }
 
 // isMember tells whether gossip knows a director, whose certificate may be that of one that was taken out of the cluster.

@@ -133,7 +133,7 @@ func (l *eventLister) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.As(err, &c), errors.As(err, &p) && p.Status == http.StatusGone:
+		case errors.As(err, &c), errors.As(err, &p) && p.Status < http.StatusInternalServerError:
 			return err
 		case l.printed > before:
 			pause = l.pause

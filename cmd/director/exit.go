@@ -22,7 +22,7 @@ const exitCodes = `0    done
 3    refused by the director: each fault is told with field, value, problem and remedy
 4    the director cannot be reached
 5    done in part: some items were refused, each is told
-6    status --check: not ready, or there are alarms; doctor: something breaks or is at risk
+6    status --check: not ready, or there are alarms; cluster status --check: something is wrong; doctor: something breaks or is at risk
 130  interrupted (Ctrl-C)`
 
 // exitCode is the code that an error ends the program with.

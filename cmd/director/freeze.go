@@ -13,9 +13,9 @@ func freezeCommand(env *console.Env) *cli.Command {
 	return &cli.Command{
 		Name: "freeze", Usage: "stop automatic moves while people work",
 		Description: console.Describe(`
-Stops the director from moving tunnels by itself, also over restarts, until freeze --off. What dies
-meanwhile still fails over to its backup in the data plane; new tunnels are still placed; what an
-operator asks for is still done.`,
+Stops the director from moving tunnels by itself, also over restarts, until freeze --off. A real server
+that dies meanwhile is NOT failed over: its tunnels are down until then. New tunnels are still placed;
+what an operator asks for is still done.`,
 			"director freeze", "director freeze --off"),
 		Flags: []cli.Flag{&cli.BoolFlag{Name: "off", Usage: "allow automatic moves again"}},
 		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {

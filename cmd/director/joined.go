@@ -233,10 +233,10 @@ func (j *joined) connect(ctx context.Context) error {
 
 // accept serves other directors.
 func (j *joined) accept(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = j.listener.Close() })
 	defer stop()
 	server := j.own.ServerConfig(ca.RoleDirector, peerProtocol, ca.RenewProtocol)
-	g, ctx := errgroup.WithContext(ctx)
 	for {
 		raw, err := j.listener.Accept()
 		switch {
@@ -271,17 +271,18 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 	}
 	switch {
 	case err != nil:
-		j.log.Warn("a director was not let in", "address", conn.RemoteAddr().String(), "error", err)
+		if j.door.says("handshake", time.Now()) {
+			j.log.Warn("a director was not let in", "address", conn.RemoteAddr().String(), "error", err)
+		}
+		return
+	case !isMember(j.gossip.Members(), who.Name): // nor is its certificate renewed
+		if j.door.says("stranger "+who.Name, time.Now()) {
+			j.log.Warn("a director is not let in: gossip does not know it", "director", who.Name, "address", conn.RemoteAddr().String())
+		}
 		return
 	case conn.ConnectionState().NegotiatedProtocol == ca.RenewProtocol:
 		if err := serveRenewal(ctx, conn, j.cfg.Cluster.Authority, j.log); !errors.Is(err, observe.ErrServed) {
 			j.log.Warn("renew a certificate", "of", who.String(), "error", err)
-		}
-		return
-	}
-	if !isMember(j.gossip.Members(), who.Name) {
-		if j.door.says("stranger "+who.Name, time.Now()) {
-			j.log.Warn("a director is not let in: gossip does not know it", "director", who.Name, "address", conn.RemoteAddr().String())
 		}
 		return
 	}

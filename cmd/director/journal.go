@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"time"
 
 	loop "tunneldirector/director"
@@ -36,8 +35,8 @@ func certificates(cfg config.Config, a agents, others *joined) func() map[string
 			ends["cluster"] = others.own.Expires()
 		}
 		if cfg.API.TLS.Cert != "" {
-			if pair, err := tls.LoadX509KeyPair(cfg.API.TLS.Cert, cfg.API.TLS.Key); err == nil && pair.Leaf != nil {
-				ends["api"] = pair.Leaf.NotAfter
+			if end, err := expiry(cfg.API.TLS.Cert); err == nil {
+				ends["api"] = end
 			}
 		}
 		return ends

@@ -7,8 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"tunneldirector/cluster"
@@ -103,6 +105,7 @@ func (j *joined) peerStatus(p cluster.Peer) api.MemberStatus {
 	out.Since, out.ClockOffset = p.Since, p.Offset.Seconds()
 	if !p.Alive {
 		out.State = api.MemberDead
+		out.Ready, out.ReadyFor, out.Sick, out.Hung = false, 0, false, false // that was its last word
 	}
 	now := time.Now()
 	for _, path := range p.Paths {
@@ -159,10 +162,15 @@ func (s several) owners(v cluster.View) []api.AddressOwner {
 		out = append(out, one)
 	}
 	t := s.Table()
-	for _, svc := range t.Services() {
+	prefer, of := map[netip.Addr][]string{}, map[netip.Addr][]string{}
+	for _, svc := range t.Services() { // which may share a VIP
+		maps.Copy(prefer, svc.Prefer)
 		for _, a := range svc.VIPs {
-			add(a, cluster.VIP, "vip", svc.Name, svc.Prefer[a])
+			of[a] = append(of[a], svc.Name)
 		}
+	}
+	for _, a := range t.VIPs() {
+		add(a, cluster.VIP, "vip", strings.Join(of[a], ", "), prefer[a])
 	}
 	for _, n := range t.Tenants() {
 		for _, a := range n.Gateways {
@@ -190,7 +198,7 @@ func (s several) Leave(ctx context.Context) error {
 // Forget has all directors forget one. It is forgotten here last, so that it can be said again if one does not answer.
 func (s several) Forget(ctx context.Context, name string) error {
 	if p, ok := s.j.beater.View().Peer(name); ok && p.Alive {
-		return &api.Problem{Status: 409, Title: "alive", Detail: fmt.Sprintf("director %s is alive: have it leave, and stop it first", name)}
+		return api.Conflict(fmt.Sprintf("director %s is alive: have it leave, and stop it first", name))
 	}
 	if _, known := s.j.memory.all()[name]; !known {
 		return fmt.Errorf("%w: %s", api.ErrNoMember, name)
@@ -253,29 +261,15 @@ func (j *joined) answer(ctx context.Context, from string, question []byte) ([]by
 	return json.Marshal(a)
 }
 
-// askAll asks all other live directors' daemons. The error joins those that did not answer.
+// askAll asks all other live directors' daemons at once. The error joins those that did not answer.
 func (j *joined) askAll(ctx context.Context, q nodeQuestion) (map[string]nodeAnswer, error) {
-	b, err := json.Marshal(q)
-	if err != nil {
-		return nil, err
-	}
+	all := j.askEvery(ctx, q, 5*time.Second)
 	out, errs := map[string]nodeAnswer{}, []error(nil)
-	for _, p := range j.beater.View().Peers {
-		if !p.Alive {
-			continue
-		}
-		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		reply, err := j.replica.Ask(ctx, p.Member.Name, slices.Concat([]byte{askNode}, b))
-		cancel()
-		var a nodeAnswer
-		if err == nil {
-			err = json.Unmarshal(reply, &a)
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("director %s: %w", p.Member.Name, err))
-			continue
-		}
-		out[p.Member.Name] = a
+	for _, a := range all.answers {
+		out[a.from] = a.nodeAnswer
+	}
+	for _, s := range all.silent {
+		errs = append(errs, fmt.Errorf("director %s: %s", s.Director, s.Why))
 	}
 	return out, errors.Join(errs...)
 }
@@ -330,6 +324,9 @@ func (s several) KeyringChange(ctx context.Context, c api.KeyringChange) error {
 		list, err := s.Keyring(ctx)
 		if err != nil {
 			return err
+		}
+		if !slices.ContainsFunc(list, func(k api.KeyInfo) bool { return k.Fingerprint == c.Fingerprint }) {
+			return fmt.Errorf("%w: %s", api.ErrNoKey, c.Fingerprint)
 		}
 		if p := lockedOut(c, list); p != nil {
 			return p

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 
 	"tunneldirector/director/api"
@@ -12,7 +11,7 @@ import (
 // back; nil: nobody does. Force has it done all the same, but a key that seals is never removed.
 func lockedOut(c api.KeyringChange, list []api.KeyInfo) *api.Problem {
 	refuse := func(format string, args ...any) *api.Problem {
-		return &api.Problem{Status: http.StatusConflict, Title: "refused", Detail: fmt.Sprintf(format, args...)}
+		return api.Conflict(fmt.Sprintf(format, args...))
 	}
 	for _, k := range list {
 		switch {

@@ -159,7 +159,7 @@ func (m *memory) away() time.Duration {
 func (m *memory) save() {
 	b, err := json.MarshalIndent(m, "", "  ")
 	if err == nil {
-		err = replaceFile(m.path, b, 0o600)
+		err = replaceFile(m.path, b, 0o600, nil)
 	}
 	if err != nil {
 		m.log.Warn("remember other directors' stores", "error", err)

@@ -133,7 +133,7 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	}
 	events, err := journal.Open(journal.Options{Dir: filepath.Join(cfg.DataDir, "journal"), MaxSize: int64(cfg.Journal.MaxSize), MaxAge: cfg.Journal.MaxAge, Director: cfg.Name, Log: log})
 	if err != nil {
-		return err
+		return fmt.Errorf("open the journal of events, in data_dir: %w; give the disk room, or move the directory journal away", err)
 	}
 	defer func() { err = errors.Join(err, events.Close()) }()
 	events.Note("director", cfg.Name, "starts: version "+console.Version())

@@ -122,7 +122,7 @@ func traceAllPage(p *console.Page, all *api.Explanations) {
 		p.Line("")
 	}
 	for _, s := range all.Silent {
-		p.Line("director %s was not asked: %s", s.Director, s.Why)
+		p.Line("director %s did not answer: %s", s.Director, s.Why)
 	}
 	switch {
 	case !all.Agree:

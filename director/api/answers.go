@@ -74,6 +74,7 @@ type answers struct {
 	blocks chan []byte
 	failed chan struct{}
 	done   chan struct{}
+	whole  bool // what is answered goes on to its end, whoever reads
 }
 
 func newAnswers(w http.ResponseWriter, r *http.Request) *answers {
@@ -132,6 +133,10 @@ func (a *answers) flush() error {
 		a.buf = nil
 		return nil
 	case <-a.failed:
+		a.buf = nil
+		if a.whole {
+			return nil
+		}
 		return errUnread
 	}
 }
@@ -141,5 +146,8 @@ func (a *answers) close() error {
 	err := a.flush()
 	close(a.blocks)
 	<-a.done
+	if a.whole && isClosed(a.failed) {
+		return errUnread
+	}
 	return err
 }

@@ -21,7 +21,7 @@ type Cluster interface {
 	// Keyring are the keys as fingerprints, those of every director that answers.
 	Keyring(ctx context.Context) ([]KeyInfo, error)
 	// KeyringChange changes the ring here, then on all other directors that are alive. An error names those where it was not
-	// done; where it was, it stays: doing it again does no harm.
+	// done; where it was, it stays: doing it again, with the same key, does no harm.
 	KeyringChange(ctx context.Context, c KeyringChange) error
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -150,7 +151,11 @@ func (s *Server) changeKeyring(ctx context.Context, _ *struct{}) (*keyringChange
 	}
 	s.o.Log.Info("change the keyring", "token", callerOf(ctx).name, "do", change.Do, "key", change.Fingerprint)
 	if err := c.KeyringChange(ctx, change); err != nil {
-		return nil, clusterProblem(err)
+		p := clusterProblem(err)
+		if p.Status >= http.StatusInternalServerError { // some directors have done it
+			p.Detail = fmt.Sprintf("%s key %s: not done on all directors, director cluster keyring list shows where it is: %s", change.Do, change.Fingerprint, err)
+		}
+		return nil, p
 	}
 	return &keyringChangedOutput{KeyringChanged{change.Fingerprint}}, nil
 }

@@ -55,6 +55,9 @@ func (c *clusterCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(c.problems, float64(len(st.Problems)))
 	for _, m := range st.Members {
+		if m.State == MemberLeft { // in good order: nobody waits for it
+			continue
+		}
 		gauge(c.up, bit(m.State == MemberAlive), m.Name)
 		gauge(c.ready, bit(m.Ready), m.Name)
 		gauge(c.sick, bit(m.Sick), m.Name)

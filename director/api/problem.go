@@ -91,6 +91,9 @@ func problem(status int, kind, detail string, errs ...FieldError) *Problem {
 	}
 }
 
+// Conflict is a refusal for what there is at the moment, which the caller can mend.
+func Conflict(detail string) *Problem { return problem(http.StatusConflict, kindConflict, detail) }
+
 func faultErrors(faults []affinity.Fault) []FieldError {
 	out := make([]FieldError, len(faults))
 	for i, f := range faults {

@@ -13,6 +13,7 @@ import (
 func (c *completeSet) answer(ctx context.Context, plan *affinity.Plan) {
 	r, w := requestOf(ctx)
 	out := newAnswers(w, r)
+	out.whole = !c.in.DryRun
 	err := c.tellPlan(out, plan)
 	if err == nil && !c.in.DryRun {
 		err = c.apply(context.WithoutCancel(ctx), out, plan) // it is read as a whole, so it is applied as a whole

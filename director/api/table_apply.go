@@ -143,6 +143,7 @@ func (im *tableImport) tryTunnels(t *affinity.Table, reserved []netip.Prefix) {
 func (im *tableImport) answer(ctx context.Context) {
 	r, w := requestOf(ctx)
 	out := newAnswers(w, r)
+	out.whole = !im.in.DryRun
 	var err error
 	if !im.in.DryRun {
 		err = im.apply(context.WithoutCancel(ctx), out) // it is read as a whole, so it is applied as a whole

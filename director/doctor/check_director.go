@@ -18,7 +18,7 @@ func (e *exam) director(context.Context) error {
 		e.find(api.Breaks, e.Name, time.Time{}, "the director is not ready: "+why, "with other directors it holds no address; changes may be refused", "director status; director cluster status")
 	}
 	if s.Frozen {
-		e.find(api.Notes, e.Name, time.Time{}, "automatic moves are stopped by "+s.FrozenBy, "tunnels of a real server that dies go to their backups, and are not placed anew when that dies, too", "director unfreeze")
+		e.find(api.Risks, e.Name, time.Time{}, "automatic moves are stopped by "+s.FrozenBy, "a real server that dies is not failed over: its tunnels are down until it is back, or automatic moves are allowed", "director unfreeze")
 	}
 	c := s.Tunnels
 	if c.Unplaced > 0 {

@@ -28,7 +28,7 @@ func (e *exam) realServers(context.Context) error {
 			e.find(api.Breaks, r.Name, since, fmt.Sprintf("real server %s was never seen alive: %s", r.Name, r.Cause), "it gets no tunnels", "on it: realserver doctor; is its address right? director realserver show "+r.Name)
 		}
 		if r.Drain != nil && r.Drain.Stuck != "" {
-			e.find(api.Risks, r.Name, r.Drain.Started, fmt.Sprintf("the drain of real server %s does not go on: %s", r.Name, r.Drain.Stuck), "it cannot be taken out of service", "director realserver list: room elsewhere is missing; or director realserver activate "+r.Name)
+			e.find(api.Risks, r.Name, r.Drain.Started, fmt.Sprintf("the drain of real server %s does not go on: %s", r.Name, r.Drain.Stuck), "it cannot be taken out of service", "director realserver list: room elsewhere is missing; or director realserver undrain "+r.Name)
 		}
 	}
 	return nil

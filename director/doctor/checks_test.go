@@ -21,7 +21,7 @@ func TestFindings(t *testing.T) {
 		change                            func(*world)
 	}{
 		{"not ready", "director", api.Breaks, "not ready: VIPs: x", "director status", func(w *world) { w.status[0].NotReady = []string{"VIPs: x"} }},
-		{"frozen", "director", api.Notes, "stopped by op", "director unfreeze", func(w *world) { w.status[0].Frozen, w.status[0].FrozenBy = true, "op" }},
+		{"frozen", "director", api.Risks, "stopped by op", "director unfreeze", func(w *world) { w.status[0].Frozen, w.status[0].FrozenBy = true, "op" }},
 		{"unplaced", "director", api.Breaks, "3 tunnels have no real server", "--placed no", func(w *world) { w.status[0].Tunnels.Unplaced = 3 }},
 		{"contested", "director", api.Risks, "2 tunnels want", "NMS", func(w *world) { w.status[0].Tunnels.Contested = 2 }},
 		{"no backup", "director", api.Risks, "2 tunnels have no backup", "realserver list", func(w *world) { w.status[0].Tunnels.NoBackup = 2 }},
@@ -166,10 +166,10 @@ func TestOrderAndBounds(t *testing.T) {
 		}
 	})
 	list := wrong(r)
-	if n := len(list); n != 1+auditTold+1+seenTold+1 || list[0].Severity != api.Breaks || list[n-1].Severity != api.Notes {
+	if n := len(list); n != 1+auditTold+1+seenTold+1 || list[0].Severity != api.Breaks || list[n-1].Severity != api.Risks {
 		t.Errorf("%d findings: %+v", n, list)
 	}
-	if w := r.Wrong(); w != auditTold+1+seenTold+1 {
+	if w := r.Wrong(); w != 1+auditTold+1+seenTold+1 {
 		t.Errorf("%d are wrong", w)
 	}
 }

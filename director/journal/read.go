@@ -75,6 +75,9 @@ func (r *reader) forward(list []file) (api.EventList, error) {
 	if len(list) > 0 && after.number < list[0].number && after.number > 0 {
 		return r.out, fmt.Errorf("events after %s: %w", after, api.ErrGone)
 	}
+	if last := len(list) - 1; after.number > 0 && (last < 0 || after.number > list[last].number || after.number == list[last].number && after.offset > list[last].size) {
+		return r.out, fmt.Errorf("events after %s: %w", after, api.ErrGone) // of another director, or of a directory before this one
+	}
 	r.end = after
 	for _, f := range list {
 		s := scan{file: f, most: r.q.Limit - len(r.out.Events)}

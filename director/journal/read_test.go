@@ -130,6 +130,11 @@ func TestReadOn(t *testing.T) {
 		}
 		t.Errorf("the end is %s, the last event at %s", list.End, next.Events[0].Position)
 	}
+	for _, beyond := range []string{"2:1", "1:99999"} { // of another director
+		if _, err := j.Read(t.Context(), api.EventQuery{After: beyond, Limit: 1}); !errors.Is(err, api.ErrGone) {
+			t.Errorf("after %s: %v", beyond, err)
+		}
+	}
 	for _, bad := range []string{"1", "x:1", "1:-1", "1:2:3", "-1:0"} {
 		if _, err := j.Read(t.Context(), api.EventQuery{After: bad, Limit: 1}); !errors.Is(err, api.ErrBadPosition) {
 			t.Errorf("after %s: %v", bad, err)

@@ -48,11 +48,14 @@ var importRules = map[string][]string{
 	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
 	// How the kernel's settings are read and explained, wherever they matter.
 	"director/vip/sysctl": {},
+	"director/drill":      {"director/config"}, // for how faults of a file are told
 	"director/probe":      {"affinity", "cluster", "director/agent", "director/plane"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",
 		"director/agent", "director/observe", "director/probe",
 	},
+	// Faults of the machine that it runs on, whoever asks for them.
+	"director/drill/fault": {"realserver/space"},
 	// What a director and an agent say to each other: bytes alone.
 	"director/agent":   {},
 	"director/observe": {"affinity", "director/agent"},
@@ -79,7 +82,7 @@ var owners = map[string][]string{
 	"github.com/hashicorp/memberlist": {"cluster/gossip"},
 	"github.com/moby/ipvs":            {"director/plane/ipvs"},
 	"github.com/cilium/ebpf":          {"director/plane/xdp", "integration"},
-	"github.com/google/nftables":      {"director/vip", "realserver/host", "director/plane/ipvs/gate", "examples/demo", "integration/lab"},
+	"github.com/google/nftables":      {"director/vip", "realserver/host", "director/plane/ipvs/gate", "director/drill/fault", "examples/demo", "integration/lab"},
 	"github.com/urfave/cli":           {"cmd", "integration/vm/run"},
 	"github.com/danielgtaylor/huma":   {"director/api"},
 	"github.com/strongswan/govici":    {"realserver/terminator", "integration/guest/strongswan"},
@@ -91,6 +94,7 @@ var testsMay = map[string][]string{
 	"director":                   {"director/plane/mem"},
 	"director/probe":             {"integration/spaces"},
 	"director/vip":               {"integration/spaces"},
+	"director/drill/fault":       {"integration/spaces"},
 	"director/plane/xdp":         {"director/plane/mem", "director/plane/planetest"},
 	"director/plane/ipvs":        {"director/plane/planetest", "director/plane/frame", "integration/spaces"},
 	"director/plane/ipvs/gate":   {"integration/spaces"},

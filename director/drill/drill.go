@@ -1,6 +1,9 @@
 package drill
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A Drill is a rehearsal as a file says it. Parse reads one, Builtin has those that come with the program.
 type Drill struct {
@@ -64,6 +67,16 @@ var kinds = map[Kind]string{
 	TerminatorCrash: "real server", TerminatorHang: "real server", HostLoss: "real server", LinkCut: "real server", Drain: "real server",
 	DirectorCrash: "director", DirectorHang: "director", DirectorRestart: "director", Partition: "director", VIPMove: "director",
 	DiskFull: "director", NMSOutage: "director", NMSEmpty: "cluster",
+}
+
+// Kinds are the names of all kinds of faults, sorted.
+func Kinds() []string {
+	var list []string
+	for k := range kinds {
+		list = append(list, string(k))
+	}
+	slices.Sort(list)
+	return list
 }
 
 // Words for a Step's Target. Another word is a name. The same word is the same one all through a drill, but for Each.

@@ -10,9 +10,10 @@ import (
 type World interface {
 	// State is what there is now. It answers, with what it knows, also while directors are dead.
 	State(ctx context.Context) (State, error)
-	// Inject makes a fault; the error wraps ErrRefused if whoever was asked would not. Undoing what is undone already is no error.
+	// Inject makes a fault; the error wraps ErrRefused if whoever was asked would not. Undoing what is undone already is no error. undo
+	// comes with an error, too, if the fault may be there all the same: the answer was lost, or ctx ended meanwhile.
 	Inject(ctx context.Context, f Fault) (undo func(context.Context) error, err error)
-	// Probe begins to send packets through a tunnel, both ways, until Stop.
+	// Probe begins to send packets through a tunnel, both ways, until Stop. ctx does not end before that.
 	Probe(ctx context.Context, tunnel string, every time.Duration) (Probing, error)
 	// Events are what directors recorded from a time on, in the order of time; By says which one.
 	Events(ctx context.Context, since time.Time) ([]Event, error)
@@ -30,7 +31,7 @@ type Fault struct {
 type Probing interface {
 	// Silent is how long ago the last answer came; from the start of the probing if there was none.
 	Silent() time.Duration
-	// Stop ends it, and returns all packets in the order of sending.
+	// Stop ends it, waits a moment for what is on its way, and returns all packets in the order of sending.
 	Stop() ([]Packet, error)
 }
 

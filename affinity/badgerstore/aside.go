@@ -13,7 +13,8 @@ import (
 const asidePrefix = "aside-"
 
 // MoveAside puts a closed store's files into a directory of their own below its directory, which is an empty store then, and
-// names it. What begins with "aside-", ends in ".json", or is called "journal" stays: it is not the store's.
+// names it. What begins with "aside-", ends in ".json", or is called "journal" stays: it is not the store's. So does the ballast,
+// which holds room for whatever store is there, and the "lost+found" of a file system of its own, which only root may move.
 func MoveAside(dir string, now time.Time) (to string, err error) {
 	lock, err := lockDir(dir)
 	if err != nil {
@@ -38,7 +39,7 @@ func MoveAside(dir string, now time.Time) (to string, err error) {
 	for _, last := range []bool{false, true} {
 		for _, e := range entries {
 			name := e.Name()
-			if name == lockFile || beside(name) || (name == formatFile) != last {
+			if name == lockFile || name == ballastFile || name == lostFound || beside(name) || (name == formatFile) != last {
 				continue
 			}
 			if err := os.Rename(filepath.Join(dir, name), filepath.Join(to, name)); err != nil {

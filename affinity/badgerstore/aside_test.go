@@ -30,12 +30,23 @@ func TestMoveAside(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "peers.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
-		t.Fatal(err)
+	stays := []string{"journal", "lost+found"}
+	for _, name := range stays {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	to, err := MoveAside(dir, time.Now())
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, name := range append(stays, ballastFile) {
+		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
+			t.Errorf("%s was moved, too: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(to, name)); err == nil {
+			t.Errorf("what was moved has %s", name)
+		}
 	}
 	s = open()
 	if m := s.Meta(); m.ID == first || m.Boot != 1 || m.Revision != 0 {
@@ -43,9 +54,6 @@ func TestMoveAside(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "journal")); err != nil {
-		t.Errorf("the journal was moved, too: %v", err)
 	}
 	dir = to
 	s = open()

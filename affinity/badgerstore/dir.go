@@ -18,6 +18,7 @@ const (
 	formatWord  = "tunneldirector-store"
 	lockFile    = "LOCK" // badger's name for it
 	ballastFile = "BALLAST"
+	lostFound   = "lost+found" // the root directory of a file system has it
 )
 
 // prepareDir makes dir where it is missing and sees that this process may use it.
@@ -65,7 +66,7 @@ func checkEmpty(dir string) error {
 			continue
 		}
 		switch e.Name() {
-		case lockFile, ballastFile, formatFile + ".new", "lost+found":
+		case lockFile, ballastFile, formatFile + ".new", lostFound:
 		default:
 			return fmt.Errorf("%s is there but no %s: %w; name an empty directory, or move it aside", e.Name(), formatFile, ErrForeign)
 		}

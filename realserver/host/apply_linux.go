@@ -76,7 +76,9 @@ func (h *Host) spaces(st *state) []space.Space {
 
 func (h *Host) walk(ctx context.Context, r *run) ([]Change, error) {
 	config := h.cfg.digest()
-	r.other = r.state.Config != config
+	if r.other = r.state.Config != config; r.other && !r.dry {
+		r.state.Config = "" // until all is done none is the one that was applied; the first record takes it to the disk
+	}
 	var errs []error
 	for _, s := range h.spaces(r.state) {
 		var instances []*Instance

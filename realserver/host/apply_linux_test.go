@@ -119,6 +119,37 @@ func TestApplyKilled(t *testing.T) {
 	}
 }
 
+// TestApplyThereAndBack: of a configuration of which only a part was applied nothing is left once the one before it is applied again.
+func TestApplyThereAndBack(t *testing.T) {
+	s := newSite(t)
+	first, second := s.instance(), s.instance()
+	second.VIPs, second.MSS = []netip.Addr{vip4, netip.MustParseAddr("192.0.2.101")}, 1200
+	second.Via = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	h := s.host(t, first)
+	_, err := h.Apply(t.Context())
+	must(t, err)
+	before := s.rs.snapshot()
+	for n, killed := 0, true; killed; n++ {
+		looks := n
+		_, err := s.host(t, second).Apply(dying{t.Context(), &looks})
+		killed = errors.Is(err, context.Canceled)
+		if err != nil && !killed {
+			t.Fatal(err)
+		}
+		_, err = h.Apply(t.Context())
+		must(t, err)
+		if diff := cmp.Diff(before, s.rs.snapshot()); diff != "" {
+			t.Fatalf("after %d steps of another configuration, and back:\n%s", n, diff)
+		}
+		if changes, err := h.Plan(t.Context()); err != nil || len(changes) > 0 {
+			t.Fatalf("after %d steps of another configuration, and back, there is more to do: %v, %v", n, changes, err)
+		}
+		if n > 200 {
+			t.Fatal("Apply never ends")
+		}
+	}
+}
+
 // Revert that is killed is taken up by the next one.
 func TestRevertKilled(t *testing.T) {
 	s := newSite(t)

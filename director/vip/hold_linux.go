@@ -86,7 +86,7 @@ func (h *Holder) Hold(ctx context.Context, w Wanted, held Held) (Changes, error)
 	return ch, errors.Join(append(errs, err)...)
 }
 
-// place adds, announces and removes addresses; left are VIPs that should have gone and did not.
+// place adds, announces and removes addresses; left are VIPs that stay here though they are not wanted.
 func (h *Holder) place(ctx context.Context, ch *Changes, all, ours []address, held Held) (left []netip.Addr, errs []error) {
 	want, errs := h.wanted(all, held)
 	h.spots, h.lifetime = nil, held.Lifetime
@@ -106,18 +106,22 @@ func (h *Holder) place(ctx context.Context, ch *Changes, all, ours []address, he
 		h.log.Warn("announce held addresses", "err", err)
 	}
 	for _, a := range ours {
-		if held.Keep || slices.ContainsFunc(want, func(k spot) bool { return k.at(a) }) || !h.removable(a, held, want) {
+		if slices.ContainsFunc(want, func(k spot) bool { return k.at(a) }) || !h.removable(a, held, want) {
 			continue
 		}
-		addr, name := a.prefix.Addr(), ifname(a.index)
-		if err := errors.Join(ctx.Err(), h.rtnl.remove(addr, a.index)); err != nil {
-			errs = append(errs, fmt.Errorf("release %v %v on %s: %w", kind(a.protocol), addr, name, err))
-			if a.protocol == Protocol {
-				left = append(left, addr)
+		addr, name, stays := a.prefix.Addr(), ifname(a.index), held.Keep
+		if !held.Keep {
+			if err := errors.Join(ctx.Err(), h.rtnl.remove(addr, a.index)); err != nil {
+				errs = append(errs, fmt.Errorf("release %v %v on %s: %w", kind(a.protocol), addr, name, err))
+				stays = true
 			}
-			continue
 		}
-		ch.AddressesRemoved = append(ch.AddressesRemoved, Address{addr, name})
+		switch {
+		case !stays:
+			ch.AddressesRemoved = append(ch.AddressesRemoved, Address{addr, name})
+		case a.protocol == Protocol:
+			left = append(left, addr)
+		}
 	}
 	return left, errs
 }

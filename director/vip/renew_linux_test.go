@@ -167,18 +167,32 @@ func TestRenewAddsNothing(t *testing.T) {
 	}
 }
 
-// TestKeepLeavesWhatIsThere: who has just started does not take away what its life before held.
+// TestKeepLeavesWhatIsThere: who has just started does not take away what its life before held, and keeps VIPs closed of which its
+// table says nothing yet.
 func TestKeepLeavesWhatIsThere(t *testing.T) {
-	_, _, _, f := filterLab(t)
+	_, site, target, f := filterLab(t)
 	h := openHolder(t, f)
-	w := Wanted{VIPs: []netip.Addr{vip4}}
-	if _, err := h.Hold(t.Context(), w, Held{VIPs: []netip.Addr{vip4}, Lifetime: time.Minute}); err != nil {
+	before := Held{VIPs: []netip.Addr{vip4}, Gateways: []netip.Addr{gw4}, Lifetime: time.Minute}
+	if _, err := h.Hold(t.Context(), Wanted{VIPs: before.VIPs}, before); err != nil {
 		t.Fatal(err)
 	}
-	if ch, err := h.Hold(t.Context(), w, Held{Lifetime: time.Minute, Keep: true}); err != nil || len(ch.AddressesRemoved) != 0 {
-		t.Errorf("kept: %+v, %v", ch, err)
+	for range 2 {
+		ch, err := h.Hold(t.Context(), Wanted{}, Held{Lifetime: time.Minute, Keep: true})
+		if err != nil || len(ch.AddressesRemoved) != 0 || ch.FilterRemoved != 0 {
+			t.Errorf("kept: %+v, %v", ch, err)
+		}
+		if !echo(site, vip4.String(), 10) {
+			t.Error("the kept VIP does not answer")
+		}
+		if refused(site, vip4.String()) {
+			t.Error("the kept VIP is open")
+		}
+		if !refused(target, gw4.String()) {
+			t.Error("the kept gateway is closed")
+		}
 	}
-	if ch, err := h.Hold(t.Context(), w, Held{Lifetime: time.Minute}); err != nil || len(ch.AddressesRemoved) != 1 {
+	ch, err := h.Hold(t.Context(), Wanted{}, Held{Lifetime: time.Minute})
+	if err != nil || len(ch.AddressesRemoved) != 2 || ch.FilterRemoved != 1 {
 		t.Errorf("not kept: %+v, %v", ch, err)
 	}
 }

@@ -1,6 +1,7 @@
 package vip
 
 import (
+	"maps"
 	"net/netip"
 	"time"
 )
@@ -12,10 +13,14 @@ var repeats = []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond,
 // repeatEvery is between the later ones, as long as the address is held.
 const repeatEvery = time.Minute
 
-// A called address is one that neighbours are told of.
+// downAgain is when what could not be told on an interface that is down is tried again.
+const downAgain = time.Second
+
+// A called address is one that neighbours on an interface are told of.
 type called struct {
 	addr netip.Addr
 	kind kind
+	on   string
 }
 
 // calls remember what was told.
@@ -59,6 +64,14 @@ func (c calls) due(now time.Time) (list []called) {
 	return list
 }
 
+// putOff takes back that something was told.
+func (c calls) putOff(x called, next time.Time) { c[x] = call{told: c[x].told - 1, next: next} }
+
+// forget begins anew with an address: it is not where neighbours were told that it is, or was not for a while.
+func (c calls) forget(addr netip.Addr, k kind) {
+	maps.DeleteFunc(c, func(x called, _ call) bool { return x.addr == addr && x.kind == k })
+}
+
 // next is when something is due; the zero time: never.
 func (c calls) next() (at time.Time) {
 	for _, k := range c {
@@ -69,10 +82,10 @@ func (c calls) next() (at time.Time) {
 	return at
 }
 
-// addrsDue are the addresses of a kind, sorted.
-func addrsDue(list []called, k kind) (addrs []netip.Addr) {
+// addrsOn are the addresses that are told of on an interface, sorted.
+func addrsOn(list []called, ifname string) (addrs []netip.Addr) {
 	for _, x := range list {
-		if x.kind == k {
+		if x.on == ifname {
 			addrs = append(addrs, x.addr)
 		}
 	}

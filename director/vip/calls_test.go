@@ -12,7 +12,7 @@ import (
 // What is told of an address that is new at 0, asked every 50 ms, and of one that comes at 3 s.
 func TestCalls(t *testing.T) {
 	begin := time.Unix(1_700_000_000, 0)
-	a, b := called{netip.MustParseAddr("192.0.2.1"), virtual}, called{netip.MustParseAddr("192.0.2.1"), gateway}
+	a, b := called{netip.MustParseAddr("192.0.2.1"), virtual, "tun0"}, called{netip.MustParseAddr("192.0.2.1"), gateway, "in0"}
 	c := calls{}
 	if !c.next().IsZero() || c.due(begin) != nil {
 		t.Error("something is due with nothing held")
@@ -49,6 +49,39 @@ func TestCalls(t *testing.T) {
 	}
 	if at := c.next(); !at.Equal(later.Add(200 * time.Millisecond)) {
 		t.Errorf("next %v after that", at.Sub(later))
+	}
+}
+
+// What could not be told is told later, and as often as what could; one that is begun anew is told at once.
+func TestCallsPutOff(t *testing.T) {
+	begin := time.Unix(1_700_000_000, 0)
+	addr := netip.MustParseAddr("192.0.2.1")
+	up, down := called{addr, virtual, "tun0"}, called{addr, virtual, "tun1"}
+	c := calls{}
+	c.keep([]called{up, down}, begin)
+	told := map[called][]string{}
+	for at := time.Duration(0); at <= 20*time.Second; at += 50 * time.Millisecond {
+		now := begin.Add(at)
+		if at == 10*time.Second {
+			c.forget(addr, gateway) // another one
+			c.forget(addr, virtual)
+			c.keep([]called{up, down}, now)
+		}
+		for _, x := range c.due(now) {
+			if x == down && at < 3*time.Second {
+				c.putOff(x, now.Add(downAgain))
+				continue
+			}
+			told[x] = append(told[x], at.String())
+		}
+	}
+	again := []string{"10s", "10.2s", "10.5s", "11s", "12s", "15s"}
+	want := map[called][]string{
+		up:   append([]string{"0s", "200ms", "500ms", "1s", "2s", "5s"}, again...),
+		down: append([]string{"3s", "3.2s", "3.5s", "4s", "5s", "8s"}, again...),
+	}
+	if diff := cmp.Diff(want, told, cmp.Comparer(func(x, y called) bool { return x == y })); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -91,6 +91,47 @@ func TestGateways(t *testing.T) {
 	}
 }
 
+// TestAnnouncedAnew: an address that had gone is announced when it is back, and one on an interface that was down when that is up.
+func TestAnnouncedAnew(t *testing.T) {
+	dir, site, target, f := filterLab(t)
+	h := openHolder(t, f)
+	w := Wanted{VIPs: four.VIPs}
+	ends := map[string]spaces.Space{"tun0": site, "in0": target}
+	all := slices.Concat(four.VIPs, four.Gateways)
+	hold := func() {
+		if _, err := h.Hold(t.Context(), w, four); err != nil {
+			t.Error(err)
+		}
+	}
+	in0 := dir.Link("in0")
+	set := func(change func(netlink.Link) error) { dir.Do(func() { must(t, change(in0)) }) }
+	set(netlink.LinkSetDown)
+	if got, want := announced(t, dir, ends, all, hold), (map[netip.Addr]string{vip4: "tun0", vip6: "tun0"}); !cmp.Equal(want, got, sameAddr) {
+		t.Errorf("with in0 down, announced on %v, want %v", got, want)
+	}
+	now := time.Now()
+	repeat := func() {
+		if _, err := h.Repeat(now); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 * len(repeats) { // from now on it is once a minute
+		now = now.Add(repeatEvery)
+		repeat()
+	}
+	set(netlink.LinkSetUp)
+	now = now.Add(downAgain)
+	got := announced(t, dir, ends, all, repeat)
+	if want := (map[netip.Addr]string{gw4: "in0", gw6: "in0"}); !cmp.Equal(want, got, sameAddr) {
+		t.Errorf("with in0 up again, announced on %v, want %v", got, want)
+	}
+	must(t, h.rtnl.remove(vip4, dir.Link("lo").Attrs().Index))
+	got = announced(t, dir, ends, all, hold)
+	if want := (map[netip.Addr]string{vip4: "tun0"}); !cmp.Equal(want, got, sameAddr) {
+		t.Errorf("with %v back, announced on %v, want %v", vip4, got, want)
+	}
+}
+
 // An address that somebody else holds as his own is refused, as a VIP is.
 func TestGatewayRefusesForeign(t *testing.T) {
 	dir, _, target, f := filterLab(t)

@@ -98,6 +98,7 @@ func (h *Holder) place(ctx context.Context, ch *Changes, all, ours []address, he
 		}
 		h.spots = append(h.spots, k)
 		if added {
+			h.calls.forget(k.addr, k.kind)
 			ch.AddressesAdded = append(ch.AddressesAdded, Address{k.addr, k.name})
 		}
 	}

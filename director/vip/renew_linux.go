@@ -46,7 +46,7 @@ func (h *Holder) renew(ctx context.Context, all []address, before time.Time) (lo
 	h.spots = slices.DeleteFunc(keep, func(k spot) bool { return slices.Contains(late, k) })
 	for _, k := range append(gone, late...) {
 		lost = append(lost, Address{k.addr, k.name})
-		delete(h.calls, called{k.addr, k.kind})
+		h.calls.forget(k.addr, k.kind)
 	}
 	return lost, errors.Join(errs...)
 }
@@ -78,11 +78,14 @@ func (h *Holder) revived(keep []spot, all []address, before time.Time) (late []s
 	return late, errors.Join(errs...)
 }
 
-// told are the held addresses of which neighbours are told.
+// told are the held addresses of which neighbours are told, on each interface where they are.
 func (h *Holder) told(silent bool) (list []called) {
 	for _, k := range h.spots {
-		if k.kind == gateway || !silent {
-			list = append(list, called{k.addr, k.kind})
+		if k.kind == virtual && silent {
+			continue
+		}
+		for _, name := range h.cfg.told(k.kind) {
+			list = append(list, called{k.addr, k.kind, name})
 		}
 	}
 	return list
@@ -90,20 +93,26 @@ func (h *Holder) told(silent bool) (list []called) {
 
 // Repeat tells neighbours of held addresses what they may have missed: a gratuitous ARP or an unsolicited neighbour
 // advertisement on each interface of the address's side, at once when it is new (Hold does that), several times in the first
-// seconds, and every minute while it is held. It does what is due now, and says when it is to be called next; the zero time:
-// not before the next Hold.
+// seconds, and every minute while it is held; on an interface that is down, once it is up. It does what is due now, and says
+// when it is to be called next; the zero time: not before the next Hold.
 func (h *Holder) Repeat(now time.Time) (next time.Time, err error) {
 	var errs []error
 	due := h.calls.due(now)
-	for _, k := range []kind{virtual, gateway} {
-		addrs := addrsDue(due, k)
-		for _, name := range h.cfg.told(k) {
-			if len(addrs) == 0 {
-				break
+	names := slices.Sorted(slices.Values(slices.Concat(h.cfg.Tunnel, h.cfg.Subnet)))
+	for _, name := range slices.Compact(names) {
+		addrs := addrsOn(due, name)
+		if len(addrs) == 0 {
+			continue
+		}
+		switch err := announce(name, addrs); {
+		case errors.Is(err, unix.ENETDOWN):
+			for _, x := range due {
+				if x.on == name {
+					h.calls.putOff(x, now.Add(downAgain))
+				}
 			}
-			if err := announce(name, addrs); err != nil && !errors.Is(err, unix.ENETDOWN) {
-				errs = append(errs, fmt.Errorf("announce on interface %s: %w", name, err))
-			}
+		case err != nil:
+			errs = append(errs, fmt.Errorf("announce on interface %s: %w", name, err))
 		}
 	}
 	return h.calls.next(), errors.Join(errs...)

@@ -107,8 +107,7 @@ func (c *checker) routing(i plane.Interface) {
 
 func (c *checker) ipv6(ifname string, k kind) {
 	if path := "net/ipv6/conf/" + ifname + "/disable_ipv6"; c.Int(path) == 1 {
-		what := map[kind]string{virtual: "VIP", gateway: "gateway"}[k]
-		c.find(name(path)+" = 1", "an IPv6 "+what+" cannot be held on "+ifname, sysctl.Setting{Path: path})
+		c.find(name(path)+" = 1", fmt.Sprintf("an IPv6 %v cannot be held on %s", k, ifname), sysctl.Setting{Path: path})
 	}
 }
 

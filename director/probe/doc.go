@@ -35,9 +35,10 @@
 //	none, stream down        the check without an agent, above, counts alone: an agent that is restarted, upgraded or killed moves nothing.
 //	                         What it said last holds for 10 s: a silent port proves nothing then, nor is one alive again that it found dead
 //	none, stream up          for 5 s after it came up nothing good is concluded. Then:
-//	    answered before      missed, for all rounds since, once the agent was heard on its stream after they began (Config.Heard) and
-//	                         left one more unanswered: the control path is up, the data path is dead. An agent that is not heard either may hang, and counts as
-//	                         one whose stream is down; nor is one lost that says on its stream that its probes are flooded (Config.Flooded)
+//	    answered before      missed, for all rounds since, once the agent was heard on its stream after they began (Config.Heard) and left
+//	                         one more unanswered: the control path is up, the data path is dead. An agent that is not heard either may
+//	                         hang, and counts as one whose stream is down; nor is one lost that says on its stream that its probes are
+//	                         flooded (Config.Flooded)
 //	    never answered       the check without an agent counts alone, and Trouble tells: a filter that never let probes through moves no tunnel
 //	port unreachable         as one whose stream is down: the data path is there, the agent is not
 //

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -98,10 +99,7 @@ func (m *mounted) Load(f func(affinity.Change) error) error {
 	records := maps.Clone(m.d.records)
 	m.d.mu.Unlock()
 	keys := slices.SortedFunc(maps.Keys(records), func(a, b recordKey) int {
-		if a.kind != b.kind {
-			return int(a.kind) - int(b.kind)
-		}
-		return compare(a.key, b.key)
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.key, b.key))
 	})
 	for _, k := range keys {
 		if err := f(records[k]); err != nil {
@@ -109,16 +107,6 @@ func (m *mounted) Load(f func(affinity.Change) error) error {
 		}
 	}
 	return nil
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 var (

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -154,15 +155,15 @@ func (w *world) unsettled() string {
 	if len(assigners) != 1 {
 		return fmt.Sprintf("assigners: %v", assigners)
 	}
-	for _, a := range append([]string{gateway.String()}, words(vips)...) {
+	for _, a := range append([]netip.Addr{gateway}, vips...) {
 		var holders []string
 		for _, n := range w.nodes {
-			if n.kernel.holds(mustAddr(a)) && !n.left {
+			if n.kernel.holds(a) && !n.left {
 				holders = append(holders, n.name)
 			}
 		}
 		if len(holders) != 1 {
-			return fmt.Sprintf("%s is held by %v", a, holders)
+			return fmt.Sprintf("%v is held by %v", a, holders)
 		}
 	}
 	t := first.proc.d.Table()

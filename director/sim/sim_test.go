@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"net/netip"
 	"os"
 	"strconv"
 	"testing"
@@ -68,12 +67,3 @@ func (w *world) report() {
 	w.t.Logf("%s s, %d directors, %d things happened, %d pushes acknowledged, moved while up: %v, packets asked about %d, a tunnel's two directions apart: %v at most at a stretch, %v in all, %v inside partitions",
 		w.elapsed(), len(w.nodes), len(w.told), len(x.acks), x.causes, o.asked, o.worst, apart, inside)
 }
-
-func words(list []netip.Addr) (out []string) {
-	for _, a := range list {
-		out = append(out, a.String())
-	}
-	return out
-}
-
-func mustAddr(s string) netip.Addr { return netip.MustParseAddr(s) }

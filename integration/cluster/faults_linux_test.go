@@ -240,7 +240,7 @@ func (r *rig) comesBack(d *daemon.Daemon) {
 			continue
 		}
 		r.until(40*time.Second, "wait until it has "+a.String()+" again", func() error {
-			if got, err := has(d.On(), a); err != nil || !got {
+			if got, err := daemon.Holds(d.On(), a); err != nil || !got {
 				return errors.Join(errNotYet, err)
 			}
 			return nil

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"sync"
 	"testing"
 	"time"
 
@@ -214,31 +212,7 @@ func (r *rig) rest(d time.Duration) {
 }
 
 // log is where a process writes to: the test's output, each line with a name before it.
-func (r *rig) log(name string) io.Writer { return &lines{to: r.Output(), name: name} }
-
-type lines struct {
-	to   io.Writer
-	name string
-
-	mu   sync.Mutex // guards rest
-	rest []byte
-}
-
-func (l *lines) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rest = append(l.rest, b...)
-	for {
-		line, rest, whole := bytes.Cut(l.rest, []byte("\n"))
-		if !whole {
-			return len(b), nil
-		}
-		if _, err := fmt.Fprintf(l.to, "%s | %s\n", l.name, line); err != nil {
-			return 0, err
-		}
-		l.rest = rest
-	}
-}
+func (r *rig) log(name string) io.Writer { return daemon.Named(r.Output(), name) }
 
 // absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
 func absent(t *testing.T, what string) {

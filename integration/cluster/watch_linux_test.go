@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 )
 
@@ -27,7 +28,7 @@ func (r *rig) watch(vip netip.Addr, at *lab.Director) *watcher {
 		tick := time.NewTicker(5 * time.Millisecond)
 		defer tick.Stop()
 		for r.ctx.Err() == nil {
-			if got, err := has(at, vip); err != nil || got {
+			if got, err := daemon.Holds(at, vip); err != nil || got {
 				w.held <- time.Now()
 				return
 			}

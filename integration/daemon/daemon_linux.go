@@ -99,7 +99,7 @@ func New(l *lab.Lab, o Options) (*Daemon, error) {
 	}); err != nil {
 		return nil, err
 	}
-	d.Client, err = api.NewClient(api.ClientOptions{Socket: filepath.Join(o.On.RunDir(), socket)})
+	d.Client, err = api.NewClient(api.ClientOptions{Socket: d.Socket()})
 	return d, err
 }
 
@@ -134,6 +134,12 @@ func (d *Daemon) Ready(ctx context.Context) error {
 		return d.Client.Ready(ctx)
 	})
 }
+
+// Running tells whether the process lives, stopped ones too.
+func (d *Daemon) Running() bool { return d.p != nil && d.alive() == nil }
+
+// Socket is where its API is asked.
+func (d *Daemon) Socket() string { return filepath.Join(d.opts.On.RunDir(), socket) }
 
 // alive is an error if the process has ended.
 func (d *Daemon) alive() error {

@@ -18,6 +18,7 @@ import (
 type bind struct {
 	ns     *Namespace
 	counts *counters // nil: none
+	gate   *gate     // nil: none
 	v4, v6 atomic.Pointer[net.UDPConn]
 
 	mu     sync.Mutex   // guards what follows
@@ -78,6 +79,7 @@ func (b *bind) receive(c *net.UDPConn) conn.ReceiveFunc {
 		if err != nil {
 			return 0, err
 		}
+		b.gate.pass()
 		if b.counts != nil {
 			b.counts.received(from.Addr(), packets[0][:n])
 		}
@@ -98,6 +100,7 @@ func (b *bind) Send(bufs [][]byte, ep conn.Endpoint) error {
 		return unix.EAFNOSUPPORT
 	}
 	for _, buf := range bufs {
+		b.gate.pass()
 		if b.counts != nil { // before it is on the wire: who has the answer must find it counted
 			b.counts.sent(netip.AddrPort(dst).Addr())
 		}

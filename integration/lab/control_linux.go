@@ -32,7 +32,10 @@ func (r *RealServer) serveControl() error {
 			if err != nil {
 				return
 			}
-			go wg.IpcHandle(c)
+			go func() {
+				r.gate.pass()
+				wg.IpcHandle(c)
+			}()
 		}
 	}()
 	return nil
@@ -46,3 +49,10 @@ func (r *RealServer) KillTerminator() { r.stop() }
 
 // StartTerminator starts it anew, without any session.
 func (r *RealServer) StartTerminator() error { return r.start() }
+
+// HangTerminator lets a real server's WireGuard hang, as a process that is stopped: what it reads and sends, and its configuration
+// socket, wait until ResumeTerminator or its end. Its timers run on, since it is no process of its own.
+func (r *RealServer) HangTerminator() { r.gate.shut() }
+
+// ResumeTerminator lets it go on, with what waits in its sockets.
+func (r *RealServer) ResumeTerminator() { r.gate.open() }

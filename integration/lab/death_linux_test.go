@@ -1,6 +1,10 @@
 package lab
 
 import (
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -65,5 +69,61 @@ func TestKillAndRestore(t *testing.T) {
 	}
 	if err := l.KillRealServer(3); err == nil {
 		t.Error("killed a real server that there is not")
+	}
+}
+
+// TestHang: while WireGuard hangs nothing passes and nobody answers its configuration socket; afterwards all is as before, and what hangs
+// can be ended.
+func TestHang(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{Sites: 1, RealServers: 1})
+	newStandin(t, l)
+	site, rs := l.Sites[0], l.RealServers[0]
+	ctx := within(t, 15*time.Second)
+	ping := func() int {
+		t.Helper()
+		echoes, err := l.Ping(ctx, l.Target.Namespace, l.Target.Inner.Addrs[0], site.Inside[0], 20*time.Millisecond, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return 3 - CountLost(echoes)
+	}
+	asked := func() error {
+		c, err := net.Dial("unix", filepath.Join(rs.NS.RunDir(), "wireguard", "wg0.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(500 * time.Millisecond))
+		if _, err := c.Write([]byte("get=1\n\n")); err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Read(make([]byte, 1))
+		return err
+	}
+	if err := l.establish(ctx, site); err != nil {
+		t.Fatal(err)
+	}
+	rs.HangTerminator()
+	if err := asked(); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("asked while it hangs: %v, want no answer", err)
+	}
+	if n := ping(); n != 0 {
+		t.Errorf("%d of 3 answered while it hangs", n)
+	}
+	rs.ResumeTerminator()
+	if err := asked(); err != nil {
+		t.Errorf("asked when it goes on: %v", err)
+	}
+	if n := ping(); n != 3 {
+		t.Errorf("%d of 3 answered when it goes on", n)
+	}
+	rs.HangTerminator()
+	rs.KillTerminator()
+	if err := rs.StartTerminator(); err != nil {
+		t.Fatal(err)
+	}
+	if err := asked(); err != nil {
+		t.Errorf("asked when it was started again: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.zx2c4.com/wireguard/device"
@@ -97,7 +98,7 @@ type Lab struct {
 	name    string
 	dir     *directory
 	outlets int
-	blocks  int
+	blocks  atomic.Int64 // that there were
 	all     []*Namespace
 
 	unhook func() bool
@@ -154,6 +155,7 @@ type RealServer struct {
 	lab    *Lab
 	config wgConfig
 	counts *counters
+	gate   gate
 
 	mu      sync.Mutex // guards what follows
 	wg      *device.Device

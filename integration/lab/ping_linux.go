@@ -29,12 +29,14 @@ type Pinger struct {
 	interval time.Duration
 	count    int
 	nonce    uint64
+	began    time.Time
 
 	sent     []Echo   // the sender's; read after done
 	answers  []answer // the receiver's; read after done
 	err      error
 	received atomic.Uint64
 	last     atomic.Uint64 // requests sent
+	heard    atomic.Int64  // when the last answer came: nanoseconds after began
 	cancel   context.CancelFunc
 	done     chan struct{}
 }
@@ -57,7 +59,7 @@ func (l *Lab) Ping(ctx context.Context, ns *Namespace, from, to netip.Addr, inte
 
 // StartPing begins to send echo requests, until there were count of them (0: no limit), ctx ends, or Stop.
 func (l *Lab) StartPing(ctx context.Context, ns *Namespace, from, to netip.Addr, interval time.Duration, count int) (*Pinger, error) {
-	p := &Pinger{to: to, interval: interval, count: count, done: make(chan struct{})}
+	p := &Pinger{to: to, interval: interval, count: count, began: time.Now(), done: make(chan struct{})}
 	network := "ip4:icmp"
 	if to.Is6() {
 		network = "ip6:ipv6-icmp"
@@ -115,6 +117,12 @@ func roomy(c any) error {
 // Sent and Received are how many requests and answers there were until now.
 func (p *Pinger) Sent() uint64     { return p.last.Load() }
 func (p *Pinger) Received() uint64 { return p.received.Load() }
+
+// Silent is for how long there was no answer: since the last one, or since the start.
+func (p *Pinger) Silent() time.Duration {
+	heard := time.Duration(p.heard.Load()) // before the clock is read: it may rise meanwhile
+	return time.Since(p.began) - heard
+}
 
 // Done is closed when all requests were sent and answered, or given up.
 func (p *Pinger) Done() <-chan struct{} { return p.done }
@@ -201,6 +209,7 @@ func (p *Pinger) hear() error {
 			continue
 		}
 		p.answers = append(p.answers, answer{binary.BigEndian.Uint64(e.Data[8:]), at})
+		p.heard.Store(int64(at.Sub(p.began)))
 		p.received.Add(1)
 	}
 }

@@ -15,7 +15,7 @@ func (r *RealServer) start() error {
 	if r.wg != nil || r.lab.opts.Bare {
 		return nil
 	}
-	wg, _, err := openWireGuard(r.NS, r.config, r.counts, r.lab.opts.Logger)
+	wg, _, err := openWireGuard(r.NS, r.config, r.counts, &r.gate, r.lab.opts.Logger)
 	if err != nil {
 		return err
 	}
@@ -30,6 +30,7 @@ func (r *RealServer) start() error {
 func (r *RealServer) stop() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.gate.open() // nothing ends that waits there
 	if r.wg != nil {
 		_ = r.control.Close()
 		r.wg.Close()

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 )
@@ -57,5 +58,49 @@ func TestSeveralDirectors(t *testing.T) {
 	}
 	if n := lost(d1, d2); n != 0 {
 		t.Errorf("%d of 4 packets lost after the cut was mended", n)
+	}
+}
+
+// TestLose: what is on its way to a machine is lost, for one address and no other, in both families; what it sends goes out.
+func TestLose(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, Options{Directors: 2, Sites: 1, RealServers: 1, Bare: true, IPv6: true})
+	d1, d2 := l.Directors[0], l.Directors[1]
+	for family, a := range d2.RS.Addrs {
+		lost := func(family int) int {
+			t.Helper()
+			echoes, err := l.Ping(t.Context(), d1.Namespace, d1.RS.Addrs[family], d2.RS.Addrs[family], 10*time.Millisecond, 2)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return CountLost(echoes)
+		}
+		lift, err := l.Lose(d2.RS, a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		heard, err := d1.Capture(d1.RS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := l.Ping(t.Context(), d2.Namespace, a, d1.RS.Addrs[family], 10*time.Millisecond, 2); err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(heard.Seen(), func(s Seen) bool { return s.Src == a }) {
+			t.Errorf("nothing came from %s, which loses what comes to it", a)
+		}
+		heard.Close()
+		if n := lost(family); n != 2 {
+			t.Errorf("to %s %d of 2 packets were lost", a, n)
+		}
+		if n := lost(1 - family); n != 0 {
+			t.Errorf("beside %s %d of 2 packets were lost", a, n)
+		}
+		if err := lift(); err != nil {
+			t.Fatal(err)
+		}
+		if n := lost(family); n != 0 {
+			t.Errorf("to %s %d of 2 packets were lost after it was mended", a, n)
+		}
 	}
 }

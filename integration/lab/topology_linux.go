@@ -323,7 +323,7 @@ func (l *Lab) startSite(s *Site, vip *ecdh.PublicKey, beyond []netip.Prefix) (*e
 		peers: []wgPeer{{
 			key: vip, endpoint: netip.AddrPortFrom(s.VIP, WireGuardPort), allowed: beyond, keepalive: l.opts.Keepalive,
 		}},
-	}, nil, l.opts.Logger)
+	}, nil, nil, l.opts.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -50,14 +50,14 @@ func newKey() (*ecdh.PrivateKey, error) {
 }
 
 // openWireGuard makes the TUN device in ns, sets it up, and runs WireGuard on it until Close of what it returns.
-func openWireGuard(ns *Namespace, c wgConfig, counts *counters, log *slog.Logger) (*device.Device, *bind, error) {
+func openWireGuard(ns *Namespace, c wgConfig, counts *counters, g *gate, log *slog.Logger) (*device.Device, *bind, error) {
 	dev, err := openTUN(ns, c.name)
 	if err != nil {
 		return nil, nil, fmt.Errorf("make TUN device %s in %s: %w", c.name, ns.Name, err)
 	}
 	log = log.With("namespace", ns.Name, "interface", c.name)
-	at := &bind{ns: ns, locals: c.locals, counts: counts}
-	wg := device.NewDevice(&countedTUN{dev, counts}, at, &device.Logger{
+	at := &bind{ns: ns, locals: c.locals, counts: counts, gate: g}
+	wg := device.NewDevice(&countedTUN{dev, counts, g}, at, &device.Logger{
 		Verbosef: func(format string, args ...any) {
 			if log.Enabled(context.Background(), slog.LevelDebug) {
 				log.Debug("wireguard", "text", fmt.Sprintf(format, args...))
@@ -131,12 +131,14 @@ func openTUN(ns *Namespace, name string) (tun.Device, error) {
 type countedTUN struct {
 	tun.Device
 	counts *counters
+	gate   *gate
 }
 
 func (t *countedTUN) MTU() (int, error) { return tunnelMTU, nil }
 
 func (t *countedTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	n, err := t.Device.Read(bufs, sizes, offset)
+	t.gate.pass()
 	if t.counts != nil {
 		for i := range n {
 			t.counts.encrypting(bufs[i][offset : offset+sizes[i]])
@@ -146,6 +148,7 @@ func (t *countedTUN) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 }
 
 func (t *countedTUN) Write(bufs [][]byte, offset int) (int, error) {
+	t.gate.pass()
 	if t.counts != nil { // before the target can answer
 		for _, buf := range bufs {
 			t.counts.decrypted(buf[offset:])

@@ -1,0 +1,248 @@
+package drills
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"tunneldirector/director/drill"
+	"tunneldirector/integration/daemon"
+	"tunneldirector/integration/lab"
+)
+
+const (
+	// preempt is how long a director that comes back waits before it takes its addresses: by default a drill would last minutes.
+	preempt = 2 * time.Second
+	// quiet is how many tunnels are known that no site brings up: a table in which all are up would not be emptied by anything.
+	quiet = 8
+	// opening is how long all may take until it is settled.
+	opening = 2 * time.Minute
+)
+
+// A World is a lab in which drills run.
+type World struct {
+	o         Options
+	lab       *lab.Lab
+	authority *daemon.Authority
+	directors []*director
+	agents    []*daemon.Agent
+	release   []func() error // what is not the lab's, the newest last
+
+	mu     sync.Mutex // guards what follows
+	faults []*fault
+	closed bool
+	known  *view // the last answer there was
+}
+
+var _ drill.World = (*World)(nil)
+
+// A director is a daemon, and the file system of its table.
+type director struct {
+	*daemon.Daemon
+	disk disk
+
+	mu sync.Mutex // held by who starts, stops or signals it
+}
+
+// Open builds the lab, starts all programs, and waits until every tunnel is up and all is settled. It needs root.
+func Open(ctx context.Context, o Options) (_ *World, err error) {
+	w := &World{o: o}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, w.Close())
+		}
+	}()
+	if err := w.o.complete(); err != nil {
+		return nil, err
+	}
+	if o.Dir == "" {
+		if w.o.Dir, err = os.MkdirTemp("", "drills-"); err != nil {
+			return nil, fmt.Errorf("make a directory for the lab: %w", err)
+		}
+		w.release = append(w.release, func() error { return os.RemoveAll(w.o.Dir) })
+	}
+	if w.authority, err = daemon.NewAuthority(w.o.Dir); err != nil {
+		return nil, fmt.Errorf("make an authority for the lab: %w", err)
+	}
+	if w.lab, err = lab.New(context.WithoutCancel(ctx), lab.Options{
+		Directors: w.o.Directors, Sites: w.o.Sites, SiteNamespaces: 2, RealServers: w.o.RealServers, IPv6: true,
+		Prepare: w.prepare, Logger: w.o.Logger,
+	}); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, opening)
+	defer cancel()
+	for _, step := range []func(context.Context) error{w.startDirectors, w.startTunnels, w.settle} {
+		if err := step(ctx); err != nil {
+			return nil, fmt.Errorf("start the lab: %w", err)
+		}
+	}
+	return w, nil
+}
+
+func (o *Options) complete() error {
+	o.Directors, o.Sites, o.RealServers = cmp.Or(o.Directors, 3), cmp.Or(o.Sites, 8), cmp.Or(o.RealServers, 4)
+	if o.Log == nil {
+		o.Log = io.Discard
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Directors < 2 || o.RealServers < 2 {
+		return fmt.Errorf("build a lab of %d directors and %d real servers: drills take two of each at least", o.Directors, o.RealServers)
+	}
+	for what, path := range map[string]string{"director": o.Director, "realserver": o.RealServer} {
+		if _, err := os.Stat(path); err != nil {
+			return fmt.Errorf("find the program %s: %w", what, err)
+		}
+	}
+	return nil
+}
+
+// prepare configures a real server's agent, and lets it make the host right.
+func (w *World) prepare(l *lab.Lab, rs *lab.RealServer) error {
+	a, err := daemon.NewAgent(l, rs, w.authority, daemon.AgentOptions{
+		Binary: w.o.RealServer, Dir: w.o.Dir, Log: daemon.Named(w.o.Log, rs.Name),
+		More: "    cpu_ceiling: 100%", // the cores are those of all: what others do is not to make a terminator full
+	})
+	if err != nil {
+		return err
+	}
+	w.agents = append(w.agents, a)
+	_, err = a.Command("apply", "--config", a.Config())
+	return err
+}
+
+// startDirectors starts all at once, and waits until all are ready.
+func (w *World) startDirectors(ctx context.Context) error {
+	for _, on := range w.lab.Directors {
+		d, err := w.configure(on)
+		if err != nil {
+			return err
+		}
+		w.directors = append(w.directors, d)
+		if err := d.Launch(); err != nil {
+			return err
+		}
+	}
+	for _, d := range w.directors {
+		if err := d.Ready(ctx); err != nil {
+			return fmt.Errorf("wait until %s is ready: %w", d.On().Title, err)
+		}
+	}
+	return nil
+}
+
+// configure writes a director's files.
+func (w *World) configure(on *lab.Director) (*director, error) {
+	dir := filepath.Join(w.o.Dir, on.Title)
+	d := &director{disk: disk(filepath.Join(dir, "disk"))}
+	if err := os.MkdirAll(string(d.disk), 0o755); err != nil {
+		return nil, fmt.Errorf("make the directory of %s: %w", on.Title, err)
+	}
+	if err := d.disk.mount(); err != nil {
+		return nil, err
+	}
+	w.release = append(w.release, d.disk.unmount)
+	settings, err := w.authority.Member(w.lab, on, daemon.Membership{More: fmt.Sprintf("  preempt_after: %v\n", preempt)})
+	if err != nil {
+		return nil, fmt.Errorf("certify %s: %w", on.Title, err)
+	}
+	d.Daemon, err = daemon.New(w.lab, daemon.Options{
+		On: on, Binary: w.o.Director, Dir: dir, Data: filepath.Join(string(d.disk), "data"), Log: daemon.Named(w.o.Log, on.Title), Settings: settings,
+	})
+	return d, err
+}
+
+// startTunnels applies the records by the first director, pushes each tunnel by another one, as an NMS may, and brings all up.
+func (w *World) startTunnels(ctx context.Context) error {
+	if err := w.directors[0].Apply(ctx); err != nil {
+		return err
+	}
+	for _, a := range w.agents {
+		if err := a.Start(); err != nil {
+			return err
+		}
+	}
+	for _, d := range w.directors {
+		if err := d.Until(ctx, func() error { return daemon.Equal(ctx, w.daemons()...) }); err != nil {
+			return err
+		}
+		if err := d.Heard(ctx, 0, w.lab.RealServers...); err != nil {
+			return err
+		}
+	}
+	if err := w.push(ctx); err != nil {
+		return err
+	}
+	if err := w.lab.Establish(ctx); err != nil {
+		return err
+	}
+	var all errgroup.Group
+	for _, d := range w.directors {
+		all.Go(func() error { return d.Heard(ctx, len(w.lab.Sites), w.lab.RealServers...) })
+	}
+	return all.Wait()
+}
+
+func (w *World) daemons() (list []*daemon.Daemon) {
+	for _, d := range w.directors {
+		list = append(list, d.Daemon)
+	}
+	return list
+}
+
+// push makes all tunnels known: those of sites, and some that are down.
+func (w *World) push(ctx context.Context) error {
+	for i, s := range w.lab.Sites {
+		if err := w.directors[i%len(w.directors)].Push(ctx, s); err != nil {
+			return err
+		}
+	}
+	for i := range quiet {
+		if _, err := w.directors[i%len(w.directors)].Client.PutTunnel(ctx, daemon.Filler(i)); err != nil {
+			return fmt.Errorf("push a quiet tunnel: %w", err)
+		}
+	}
+	return nil
+}
+
+// settle waits until all is as it is to be.
+func (w *World) settle(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		st, err := w.State(ctx)
+		if err == nil && st.Unsettled == "" {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(context.Cause(ctx), err, errors.New(st.Unsettled))
+		}
+	}
+}
+
+// Close undoes all faults, and ends and removes all. It is idempotent.
+func (w *World) Close() error {
+	errs := []error{w.undoAll()}
+	if w.lab != nil {
+		errs = append(errs, w.lab.Close())
+	}
+	for len(w.release) > 0 {
+		last := len(w.release) - 1
+		errs = append(errs, w.release[last]())
+		w.release = w.release[:last]
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,186 @@
+package fault
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	effectLimit = 10 * time.Second // that an effect may take to be made, or undone
+	again       = time.Second      // between attempts to undo, and looks at the clock
+	lastLimit   = 12 * time.Second // that Run takes at its end to undo what is in place
+)
+
+// errClosed is of a Ledger whose Run has ended.
+var errClosed = errors.New("the ledger of faults is closed: the daemon stops")
+
+// A Ledger is the faults of this machine. Its methods may be called from any goroutine; those that make and undo wait for Run.
+type Ledger struct {
+	dir     string
+	effects Effects
+	log     *slog.Logger
+	lock    *os.File
+
+	calls chan func()
+	done  chan result   // of effects
+	over  chan struct{} // closed when Run has ended
+	shown atomic.Pointer[[]Standing]
+
+	all map[string]*entry // Run's
+}
+
+// Open takes a directory, and undoes all that is recorded there from before: after a crash, or a boot. What cannot be undone now stays,
+// with its error, and Run goes on trying. The directory is made if it is not there. An error is that it cannot be read, or that another
+// process has it.
+func Open(ctx context.Context, dir string, effects Effects, log *slog.Logger) (*Ledger, error) {
+	l := &Ledger{dir: dir, effects: effects, log: log, calls: make(chan func()), over: make(chan struct{}), all: map[string]*entry{}}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("open the ledger of faults: %w", err)
+	}
+	var err error
+	if l.lock, err = lock(dir); err != nil {
+		return nil, fmt.Errorf("open the ledger of faults %s: %w", dir, err)
+	}
+	left, err := l.read()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open the ledger of faults: %w", err), l.lock.Close())
+	}
+	l.done = make(chan result, MaxFaults+len(left)) // one of each
+	var g errgroup.Group
+	errs := make([]error, len(left))
+	for i, e := range left {
+		l.all[e.ID] = e
+		g.Go(func() error { errs[i] = l.takeBack(ctx, e); return nil })
+	}
+	_ = g.Wait() // each has its own error
+	for i, e := range left {
+		l.undone(e, errs[i])
+	}
+	l.show()
+	return l, nil
+}
+
+// Close lets go of the directory. What is in place stays, and is undone by who opens it next. Run must have ended, or never begun.
+func (l *Ledger) Close() error { return l.lock.Close() }
+
+// List is what is recorded, the oldest first. It never waits.
+func (l *Ledger) List() []Standing { return *l.shown.Load() }
+
+// show publishes what is recorded.
+func (l *Ledger) show() {
+	list := []Standing{}
+	for _, e := range l.all {
+		s := Standing{ID: e.ID, Kind: e.Kind, Target: e.Target, By: e.By, Made: e.Made, Until: e.Until}
+		if e.err != nil {
+			s.Error = e.err.Error()
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b Standing) int { return cmp.Or(a.Made.Compare(b.Made), cmp.Compare(a.ID, b.ID)) })
+	l.shown.Store(&list)
+}
+
+// Inject makes a fault and returns when it is made; the record is on the disk before. On an error there is none, or List has it as one
+// that is being undone. The same fault again, by its ID, is made once. If ctx ends before it is made, it is made nevertheless, and undone
+// after its time.
+func (l *Ledger) Inject(ctx context.Context, f Fault) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	of, err := json.Marshal(f.Effect)
+	if err != nil {
+		return fmt.Errorf("record fault %s: %w", f.ID, err)
+	}
+	return l.ask(ctx, func(answer chan error) {
+		e, ok := l.all[f.ID]
+		if !ok || e.Kind != f.Kind || e.Target != f.Target || e.undo {
+			if err := l.admit(&f); err != nil {
+				answer <- err
+				return
+			}
+			now := time.Now()
+			e = &entry{effect: f.Effect, began: now, record: record{Format: format, ID: f.ID, Kind: f.Kind, Target: f.Target, By: f.By,
+				Made: now.Round(0).UTC(), Until: now.Round(0).UTC().Add(f.For), Millis: f.For.Milliseconds(), Name: f.Effect.Name(), Effect: of}}
+			if err := l.write(&e.record); err != nil {
+				answer <- fmt.Errorf("%w: fault %s cannot be recorded, and is not made: %w", ErrRefused, f.ID, err)
+				return
+			}
+			l.all[f.ID] = e
+		}
+		if e.phase == standing {
+			answer <- nil
+			return
+		}
+		e.making = append(e.making, answer)
+	})
+}
+
+// admit says why there is no room for a fault.
+func (l *Ledger) admit(f *Fault) error {
+	for _, e := range l.all {
+		if e.ID == f.ID || e.Kind == f.Kind && e.Target == f.Target {
+			return fmt.Errorf("%w: fault %s (%s of %s) is in place until %s; undo it first", ErrRefused, e.ID, e.Kind, e.Target, e.Until.Format(time.RFC3339))
+		}
+	}
+	if len(l.all) >= MaxFaults {
+		return fmt.Errorf("%w: %d faults are in place, and there are at most %d at once; undo some", ErrRefused, len(l.all), MaxFaults)
+	}
+	return nil
+}
+
+// Undo undoes a fault and returns when that is done, or has failed: then it is tried again every second. What is not there is undone.
+func (l *Ledger) Undo(ctx context.Context, id string) error {
+	return l.ask(ctx, func(answer chan error) {
+		switch e, ok := l.all[id]; {
+		case !ok:
+			answer <- nil
+		case e.broken != nil:
+			answer <- e.broken
+		default:
+			e.undo, e.tried = true, time.Time{}
+			e.waiting = append(e.waiting, answer)
+		}
+	})
+}
+
+// UndoAll undoes all that is recorded.
+func (l *Ledger) UndoAll(ctx context.Context) error {
+	list := l.List()
+	var g errgroup.Group
+	errs := make([]error, len(list))
+	for i, s := range list {
+		g.Go(func() error { errs[i] = l.Undo(ctx, s.ID); return nil })
+	}
+	_ = g.Wait() // each has its own error
+	return errors.Join(errs...)
+}
+
+// ask has Run do something and waits for its answer.
+func (l *Ledger) ask(ctx context.Context, do func(answer chan error)) error {
+	answer := make(chan error, 1)
+	select {
+	case l.calls <- func() { do(answer) }:
+	case <-l.over:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case err := <-answer:
+		return err
+	case <-l.over:
+		return errClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

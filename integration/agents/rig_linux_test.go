@@ -213,23 +213,26 @@ type traffic struct {
 	pingers map[*lab.Site][2]*lab.Pinger
 }
 
-// flow starts pings both ways, every 20 ms.
+// pause is the time between two packets of a direction of a tunnel.
+const pause = 20 * time.Millisecond
+
+// flow starts pings both ways.
 func (r *rig) flow(sites ...*lab.Site) traffic {
 	r.Helper()
 	ctx, cancel := context.WithCancel(r.ctx)
 	f := traffic{r, cancel, map[*lab.Site][2]*lab.Pinger{}}
 	target := r.Target.Inner.Addrs[0]
 	for _, s := range sites {
-		out, err := r.StartPing(ctx, s.NS, s.Inside[0], target, 20*time.Millisecond, 0)
+		out, err := r.StartPing(ctx, s.NS, s.Inside[0], target, pause, 0)
 		r.must("ping", err)
-		in, err := r.StartPing(ctx, r.Target.Namespace, target, s.Inside[0], 20*time.Millisecond, 0)
+		in, err := r.StartPing(ctx, r.Target.Namespace, target, s.Inside[0], pause, 0)
 		r.must("ping", err)
 		f.pingers[s] = [2]*lab.Pinger{out, in}
 	}
 	return f
 }
 
-// end stops it, and says how many packets each site lost, and how long nothing got through in either direction.
+// end stops it, and says how many packets each site lost, and for how long all was lost in a direction.
 func (f traffic) end() (lost map[*lab.Site]int, gaps map[*lab.Site]time.Duration) {
 	f.r.Helper()
 	f.cancel()
@@ -242,24 +245,10 @@ func (f traffic) end() (lost map[*lab.Site]int, gaps map[*lab.Site]time.Duration
 				f.r.Errorf("%s: of %d packets none got through", s.Name, len(echoes))
 			}
 			lost[s] += lab.CountLost(echoes)
-			gaps[s] = max(gaps[s], silence(echoes))
+			gaps[s] = max(gaps[s], lab.Outage(echoes, pause))
 		}
 	}
 	return lost, gaps
-}
-
-// silence is the longest time without an answer, from the first request to the last one.
-func silence(echoes []lab.Echo) (longest time.Duration) {
-	if len(echoes) == 0 {
-		return 0
-	}
-	heard, end := echoes[0].Sent, echoes[len(echoes)-1]
-	for _, e := range echoes {
-		if !e.Lost() {
-			longest, heard = max(longest, e.Received.Sub(heard)), e.Received
-		}
-	}
-	return max(longest, end.Sent.Sub(heard))
 }
 
 // measure ends it, and says what a change did to it.
@@ -269,7 +258,7 @@ func (f traffic) measure(change string, most time.Duration) {
 	for s, gap := range gaps {
 		f.r.Logf("MEASURED %s-gap %.2f s, %d packets lost (%s)", change, gap.Seconds(), lost[s], s.Name)
 		if gap > most {
-			f.r.Errorf("%s: %s: nothing flowed for %v, at most %v is good", s.Name, change, gap, most)
+			f.r.Errorf("%s: %s: all was lost for %v, at most %v is good", s.Name, change, gap, most)
 		}
 	}
 }

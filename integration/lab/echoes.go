@@ -44,6 +44,24 @@ func Restored(echoes []Echo, event time.Time) (time.Duration, bool) {
 	return first.Sub(event), !first.IsZero()
 }
 
+// Outage is the longest time in which all that was sent was lost: from the first such request to the last, and until the next one
+// was due. Where nobody sent, because the sender had no time to run, nothing was cut off.
+func Outage(echoes []Echo, interval time.Duration) time.Duration {
+	var first time.Time
+	var longest time.Duration
+	for _, e := range echoes {
+		if !e.Lost() {
+			first = time.Time{}
+			continue
+		}
+		if first.IsZero() {
+			first = e.Sent
+		}
+		longest = max(longest, e.Sent.Sub(first)+interval)
+	}
+	return longest
+}
+
 // LongestGap is the longest time between two answers that followed each other, in the order of the requests.
 func LongestGap(echoes []Echo) time.Duration {
 	var last time.Time

@@ -173,7 +173,7 @@ func refused(s spaces.Space, dst string) bool {
 		defer c.Close()
 		_, werr := c.Write([]byte("?"))
 		must(s.T, werr)
-		must(s.T, c.SetReadDeadline(time.Now().Add(150*time.Millisecond)))
+		must(s.T, c.SetReadDeadline(time.Now().Add(500*time.Millisecond)))
 		_, err = c.Read(make([]byte, 1))
 	})
 	return errors.Is(err, unix.ECONNREFUSED)

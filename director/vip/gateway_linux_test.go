@@ -191,7 +191,7 @@ func TestReleaseLeavesOthersAlone(t *testing.T) {
 			})
 			h := openHolder(t, f)
 			before := others(t, dir, "in0")
-			held := lasting(MinLifetime)
+			held := lasting(5 * time.Second)
 			for _, release := range []string{"by hand", "by time"} {
 				_, err := h.Hold(t.Context(), Wanted{VIPs: four.VIPs}, held)
 				must(t, err)
@@ -202,7 +202,7 @@ func TestReleaseLeavesOthersAlone(t *testing.T) {
 					_, err = h.Hold(t.Context(), Wanted{VIPs: four.VIPs}, Held{Lifetime: held.Lifetime})
 					must(t, err)
 				} else {
-					until(t, h, time.Now(), 10*time.Second)
+					until(t, h, time.Now(), 30*time.Second)
 				}
 				if diff := cmp.Diff(before, others(t, dir, "in0")); diff != "" {
 					t.Errorf("released %s: %s", release, diff)

@@ -124,7 +124,7 @@ func listen(t *testing.T, ifname string) (heard func() [][]byte) {
 	}()
 	return func() [][]byte {
 		t.Helper()
-		must(t, c.SetReadDeadline(time.Now().Add(200*time.Millisecond)))
+		must(t, c.SetReadDeadline(time.Now().Add(time.Second)))
 		return <-out
 	}
 }

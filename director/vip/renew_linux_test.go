@@ -25,17 +25,27 @@ func marked(t *testing.T, h *Holder) (ours []address) {
 	return ours
 }
 
+// A stay is when an address was last there, and when it was first seen to be gone: it went in between.
+type stay struct{ there, gone time.Duration }
+
 // until polls until all of ours are gone, and tells how long each was there.
-func until(t *testing.T, h *Holder, begin time.Time, limit time.Duration) map[netip.Addr]time.Duration {
+func until(t *testing.T, h *Holder, begin time.Time, limit time.Duration) map[netip.Addr]stay {
 	t.Helper()
-	there := map[netip.Addr]time.Duration{}
+	stays := map[netip.Addr]stay{}
 	for {
+		before := time.Since(begin)
 		ours := marked(t, h)
+		after := time.Since(begin)
+		for a, s := range stays {
+			if s.gone == 0 {
+				stays[a] = stay{s.there, after}
+			}
+		}
 		for _, a := range ours {
-			there[a.prefix.Addr()] = time.Since(begin)
+			stays[a.prefix.Addr()] = stay{there: before}
 		}
 		if len(ours) == 0 {
-			return there
+			return stays
 		}
 		if time.Since(begin) > limit {
 			t.Fatalf("after %v still there: %v", limit, ours)
@@ -52,19 +62,19 @@ func TestLifetime(t *testing.T) {
 	onLink(site, vip6.String()+"/128")
 	h := openHolder(t, f)
 	w := Wanted{VIPs: four.VIPs}
-	const life = 3 * time.Second
+	const life = 10 * time.Second // a busy machine may be late, by seconds
 	if ch, err := h.Hold(t.Context(), w, lasting(life)); err != nil || len(ch.AddressesAdded) != 4 {
 		t.Fatalf("changed %+v (%v), want four addresses", ch, err)
 	}
 	var last time.Time
-	for range 5 { // 4 s
+	for range 12 { // for longer than that
 		last = time.Now()
 		if lost, err := h.Renew(t.Context()); err != nil || lost != nil {
 			t.Fatalf("lost %v (%v)", lost, err)
 		}
 		for _, a := range marked(t, h) {
-			if !a.finite || a.left < 2 || a.left > 3 {
-				t.Errorf("%v has %d s to go after it was renewed, finite %v; want 3", a.prefix, a.left, a.finite)
+			if !a.finite || a.left < 5 || a.left > uint32(life/time.Second) {
+				t.Errorf("%v has %d s to go after it was renewed, finite %v; want %v", a.prefix, a.left, a.finite, life)
 			}
 		}
 		time.Sleep(time.Second)
@@ -79,10 +89,10 @@ func TestLifetime(t *testing.T) {
 			t.Errorf("%v does not answer", a)
 		}
 	}
-	for a, d := range until(t, h, last, 3*life) {
-		t.Logf("%v with a lifetime of %v was there for %.2f s after it was last renewed", a, life, d.Seconds())
-		if d < life-time.Second || d > life+2*time.Second {
-			t.Errorf("%v was there for %v", a, d)
+	for a, s := range until(t, h, last, 3*life) {
+		t.Logf("%v with a lifetime of %v was there for %.2f s after it was last renewed", a, life, s.there.Seconds())
+		if s.gone < life-time.Second || s.there > life+2*time.Second {
+			t.Errorf("%v was there for %v, and gone after %v", a, s.there, s.gone)
 		}
 	}
 }
@@ -93,6 +103,7 @@ func TestForEverAndBack(t *testing.T) {
 	_, _, _, f := filterLab(t)
 	h := openHolder(t, f)
 	w := Wanted{VIPs: four.VIPs}
+	const life = 5 * time.Second
 	created := func(finite bool) (list []uint32) {
 		t.Helper()
 		for _, a := range marked(t, h) {
@@ -107,19 +118,19 @@ func TestForEverAndBack(t *testing.T) {
 	must(t, err)
 	first := created(false)
 	time.Sleep(30 * time.Millisecond) // stamps are in hundredths
-	for _, life := range []time.Duration{MinLifetime, 0} {
-		ch, err := h.Hold(t.Context(), w, lasting(life))
+	for _, d := range []time.Duration{life, 0} {
+		ch, err := h.Hold(t.Context(), w, lasting(d))
 		if err != nil || ch.Any() {
-			t.Errorf("to a lifetime of %v: changed %+v (%v)", life, ch, err)
+			t.Errorf("to a lifetime of %v: changed %+v (%v)", d, ch, err)
 		}
-		if now := created(life > 0); len(now) != 4 || !slices.Equal(now, first) {
-			t.Errorf("made at %v, with a lifetime of %v at %v: there was a gap", first, life, now)
+		if now := created(d > 0); len(now) != 4 || !slices.Equal(now, first) {
+			t.Errorf("made at %v, with a lifetime of %v at %v: there was a gap", first, d, now)
 		}
 	}
 	if lost, err := h.Renew(t.Context()); lost != nil || err != nil {
 		t.Errorf("renewed what is for ever: lost %v (%v)", lost, err)
 	}
-	time.Sleep(MinLifetime + 2*time.Second)
+	time.Sleep(life + 2*time.Second)
 	if now := created(false); len(now) != 4 {
 		t.Errorf("%d of 4 addresses are left", len(now))
 	}
@@ -131,14 +142,13 @@ func TestRenewAddsNothing(t *testing.T) {
 	_, _, _, f := filterLab(t)
 	h := openHolder(t, f)
 	w := Wanted{VIPs: four.VIPs}
-	held := lasting(MinLifetime)
-	_, err := h.Hold(t.Context(), w, held)
+	_, err := h.Hold(t.Context(), w, lasting(MinLifetime))
 	must(t, err)
 	before := time.Now()
 	seen, err := h.rtnl.addresses()
 	must(t, err)
 	spots := slices.Clone(h.spots)
-	until(t, h, before, 10*time.Second)
+	until(t, h, before, 30*time.Second)
 
 	lost, err := h.Renew(t.Context())
 	if err != nil || len(lost) != 4 || len(marked(t, h)) > 0 {
@@ -151,12 +161,12 @@ func TestRenewAddsNothing(t *testing.T) {
 		t.Errorf("lost a second time: %v (%v)", lost, err)
 	}
 	// Stopped between the look and the renewal: what the renewal brought into being goes again.
-	h.spots = spots
+	h.spots, h.lifetime = spots, time.Minute
 	lost, err = h.renew(t.Context(), seen, before)
 	if err != nil || len(lost) != 4 || len(marked(t, h)) > 0 || len(h.spots) > 0 {
 		t.Errorf("stopped in between: lost %v (%v), and there are %v", lost, err, marked(t, h))
 	}
-	if ch, err := h.Hold(t.Context(), w, held); err != nil || len(ch.AddressesAdded) != 4 {
+	if ch, err := h.Hold(t.Context(), w, lasting(time.Minute)); err != nil || len(ch.AddressesAdded) != 4 {
 		t.Errorf("held again: changed %+v (%v)", ch, err)
 	}
 	// Slow, but in time: nothing is lost.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ import (
 )
 
 // patience is how long a test may take.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
 
@@ -142,16 +143,30 @@ func (r *rig) must(act string, err error) {
 	}
 }
 
-// doctor asks by the command line; a finding is no fault of the command.
-func (r *rig) doctor() (list []api.Finding, out string) {
+// until asks again until the answer is right: what is short of processor time answers late.
+func (r *rig) until(limit time.Duration, what string, ask func() error) {
 	r.Helper()
-	out, err := r.d[0].Command("doctor", "--all", "--json")
+	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
+		err := ask()
+		if err == nil {
+			return
+		}
+		if time.Now().After(end) || r.ctx.Err() != nil {
+			r.Fatalf("%s: %v", what, err)
+		}
+	}
+}
+
+// doctor asks by the command line; a finding is no fault of the command.
+func (r *rig) doctor() (list []api.Finding, out string, err error) {
+	r.Helper()
+	out, err = r.d[0].Command("doctor", "--all", "--json")
 	var reports api.DoctorReports
 	if e := json.Unmarshal([]byte(out), &reports); e != nil {
-		r.Fatalf("director doctor: %v", errors.Join(err, e))
+		return nil, out, errors.Join(err, e)
 	}
 	if len(reports.Reports) != len(r.d) {
-		r.Fatalf("%d directors answer: %s", len(reports.Reports), out)
+		return nil, out, fmt.Errorf("%d directors answer: %s", len(reports.Reports), out)
 	}
 	for _, x := range reports.Reports {
 		list = append(list, x.Findings...)
@@ -159,52 +174,80 @@ func (r *rig) doctor() (list []api.Finding, out string) {
 			r.Errorf("director %s finds what is wrong, and the exit code is 0: %s", x.Director, out)
 		}
 	}
-	return list, out
+	return list, out, nil
 }
 
 // finds waits until the doctor finds something: of a check, about an object, in these words.
-func (r *rig) finds(limit time.Duration, check, object, words string) api.Finding {
+func (r *rig) finds(check, object, words string) (found api.Finding) {
 	r.Helper()
-	for end := time.Now().Add(limit); ; {
-		list, out := r.doctor()
-		for _, f := range list {
-			if f.Check == check && f.Object == object && strings.Contains(f.What, words) && f.Severity == api.Breaks {
-				r.Logf("%s: %s\ncauses: %s\nmend: %s", f.Severity, f.What, f.Causes, f.Mend)
-				return f
-			}
+	r.until(soon, check+" of "+object, func() error {
+		list, out, err := r.doctor()
+		if err != nil {
+			return err
 		}
-		if time.Now().After(end) {
-			r.Fatalf("%s of %s: not found: %q in\n%s", check, object, words, out)
+		i := slices.IndexFunc(list, func(f api.Finding) bool {
+			return f.Check == check && f.Object == object && strings.Contains(f.What, words) && f.Severity == api.Breaks
+		})
+		if i < 0 {
+			return fmt.Errorf("not found: %q in\n%s", words, out)
 		}
-	}
+		found = list[i]
+		return nil
+	})
+	r.Logf("%s: %s\ncauses: %s\nmend: %s", found.Severity, found.What, found.Causes, found.Mend)
+	return found
 }
 
 // traces explains a packet at every director, in one command.
-func (r *rig) traces(args ...string) (all api.Explanations, words string) {
-	r.Helper()
+func (r *rig) traces(args ...string) (all api.Explanations, words string, err error) {
 	out, err := r.d[0].Command(append([]string{"trace", "--all", "--json"}, args...)...)
-	r.must("trace", err)
-	r.must("read the explanations", json.Unmarshal([]byte(out), &all))
+	if err == nil {
+		err = json.Unmarshal([]byte(out), &all)
+	}
+	if err != nil {
+		return all, "", err
+	}
 	if len(all.Explanations) != len(r.d) {
-		r.Fatalf("%d directors explain: %s", len(all.Explanations), out)
+		return all, "", fmt.Errorf("%d directors explain: %s", len(all.Explanations), out)
 	}
 	for _, x := range all.Explanations {
 		words += x.Director + ": " + strings.Join(x.Explanation.Words, "\n"+x.Director+": ") + "\n"
 	}
-	return all, words
+	return all, words, nil
 }
 
-// explains expects words of a trace.
-func (r *rig) explains(words []string, args ...string) api.Explanations {
+// explains waits until a trace has some words, and is right in what else is asked of it.
+func (r *rig) explains(words []string, right func(api.Explanations) error, args ...string) {
 	r.Helper()
-	all, said := r.traces(args...)
-	for _, w := range words {
-		if !strings.Contains(said, w) {
-			r.Errorf("trace %v does not say %q:\n%s", args, w, said)
+	r.until(soon, fmt.Sprintf("trace %v", args), func() error {
+		all, said, err := r.traces(args...)
+		if err != nil {
+			return err
 		}
-	}
-	return all
+		errs := []error{right(all)}
+		for _, w := range words {
+			if !strings.Contains(said, w) {
+				errs = append(errs, fmt.Errorf("it does not say %q:\n%s", w, said))
+			}
+		}
+		return errors.Join(errs...)
+	})
 }
+
+// each is what every director has to explain.
+func each(right func(api.Explanation) bool) func(api.Explanations) error {
+	return func(all api.Explanations) (err error) {
+		for _, x := range all.Explanations {
+			if !right(x.Explanation) {
+				err = errors.Join(err, fmt.Errorf("director %s explains %+v", x.Director, x.Explanation))
+			}
+		}
+		return err
+	}
+}
+
+// anything is right.
+func anything(api.Explanations) error { return nil }
 
 // at is a site whose tunnel is at a real server.
 func (r *rig) at(rs *lab.RealServer) *lab.Site {

@@ -208,16 +208,17 @@ func (h *host) ask(vip netip.Addr, ttl int) *asker {
 	return a
 }
 
+// patience is how long nothing has to come until nothing will.
 const patience = 300 * time.Millisecond
 
 // answer sends a datagram and waits for what comes back, from where it has to come.
-func (a *asker) answer(question []byte) (agent.Answer, error) {
+func (a *asker) answer(question []byte, wait time.Duration) (agent.Answer, error) {
 	a.t.Helper()
 	if _, err := a.conn.WriteToUDPAddrPort(question, a.to); err != nil {
 		return agent.Answer{}, err
 	}
 	buf := make([]byte, 2048)
-	must(a.t, a.conn.SetReadDeadline(time.Now().Add(patience)))
+	must(a.t, a.conn.SetReadDeadline(time.Now().Add(wait)))
 	n, from, err := a.conn.ReadFromUDPAddrPort(buf)
 	for err == nil && n >= 20 && len(question) >= 20 && !bytes.Equal(buf[4:20], question[4:20]) { // to a question before
 		n, from, err = a.conn.ReadFromUDPAddrPort(buf)
@@ -238,12 +239,21 @@ func (a *asker) question() ([]byte, agent.Nonce) {
 	return agent.AppendProbe(nil, nonce, "rs1"), nonce
 }
 
-// heard asks until there is an answer; a moment is enough, unless something has to come back first.
+// now asks once: the question is answered, though a busy machine may take its time.
+func (a *asker) now() agent.Answer {
+	a.t.Helper()
+	q, _ := a.question()
+	got, err := a.answer(q, 5*time.Second)
+	must(a.t, err)
+	return got
+}
+
+// heard asks until there is an answer: something has to come back first.
 func (a *asker) heard(within time.Duration) agent.Answer {
 	a.t.Helper()
 	for from := time.Now(); ; {
 		q, _ := a.question()
-		got, err := a.answer(q)
+		got, err := a.answer(q, patience)
 		switch {
 		case err == nil:
 			return got
@@ -258,7 +268,7 @@ func (a *asker) heard(within time.Duration) agent.Answer {
 // silent asks once, and wants nothing to come back.
 func (a *asker) silent(what string, question []byte) {
 	a.t.Helper()
-	if got, err := a.answer(question); !errors.Is(err, os.ErrDeadlineExceeded) {
+	if got, err := a.answer(question, patience); !errors.Is(err, os.ErrDeadlineExceeded) {
 		a.t.Errorf("%s: %+v, %v", what, got, err)
 	}
 }

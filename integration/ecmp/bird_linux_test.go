@@ -3,12 +3,16 @@ package ecmp
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
 
 	"tunneldirector/director/vip"
 )
+
+// byBFD is less than the examples' hold time, 9 s, takes without BFD: a keepalive came 3 s ago at most.
+const byBFD = 5 * time.Second
 
 // Two directors hold the same VIPs and nobody is told: the router knows both by BGP, spreads over them, and leaves one out as soon
 // as it is dead, or hangs, or its router does.
@@ -25,20 +29,20 @@ func TestBIRD(t *testing.T) {
 	d1, d2 := r.directors[0], r.directors[1]
 	begin = time.Now()
 	d1.hangs.Store(true)
-	took := r.until(begin, lifetime+3*time.Second, "12")
+	took := r.until(begin, lifetime+20*time.Second, "12")
 	t.Logf("a director hangs, its VIPs have a lifetime of %v: out after %v", lifetime, took)
 	d1.hangs.Store(false)
 	time.Sleep(2 * vip.RenewEvery) // renewing alone does not bring it back
-	if hops := r.nextHops(vip4); len(hops) != 1 {
+	if hops := r.nextHops(vip4); slices.Contains(hops, "192.0.2.11") {
 		t.Errorf("a director that hung is a next hop again without having decided anything: %v", hops)
 	}
 	begin = time.Now()
 	r.decide(d1)
-	t.Logf("it holds them again: in after %v", r.until(begin, 5*time.Second, "11", "12"))
+	t.Logf("it holds them again: in after %v", r.until(begin, 20*time.Second, "11", "12"))
 
 	begin = time.Now()
 	must(t, d2.bird.Process.Signal(syscall.SIGSTOP))
-	took = r.until(begin, 2*time.Second, "11")
+	took = r.until(begin, byBFD, "11")
 	t.Logf("a director's BIRD is stopped: out by BFD after %v", took)
 	must(t, d2.bird.Process.Signal(syscall.SIGCONT))
 	begin = time.Now()
@@ -46,7 +50,7 @@ func TestBIRD(t *testing.T) {
 
 	begin = time.Now()
 	d1.space.Down("eth0")
-	t.Logf("a director's link is down: out after %v", r.until(begin, 2*time.Second, "12"))
+	t.Logf("a director's link is down: out after %v", r.until(begin, byBFD, "12"))
 	d1.space.Up("eth0")
 	d1.space.Give("eth0", "2001:db8::11/64") // which Linux takes away with the link
 	d1.space.Route("0.0.0.0/0", "192.0.2.1")
@@ -56,7 +60,7 @@ func TestBIRD(t *testing.T) {
 
 	begin = time.Now()
 	must(t, d2.bird.Process.Kill())
-	t.Logf("a director's BIRD is killed: out after %v", r.until(begin, 2*time.Second, "11"))
+	t.Logf("a director's BIRD is killed: out after %v", r.until(begin, 20*time.Second, "11"))
 }
 
 // spread sends flows to each VIP, and each flow comes to one of the directors, which count what they close.
@@ -64,6 +68,7 @@ func (r *rig) spread() {
 	r.t.Helper()
 	const flows = 64
 	for _, a := range vips {
+		r.until(time.Now(), 30*time.Second, "11", "12")
 		before := r.dropped()
 		r.sites.Do(func() {
 			for range flows {
@@ -74,7 +79,7 @@ func (r *rig) spread() {
 				must(r.t, err)
 			}
 		})
-		deadline := time.Now().Add(3 * time.Second)
+		deadline := time.Now().Add(10 * time.Second)
 		for {
 			now := r.dropped()
 			got := [2]uint64{now[0] - before[0], now[1] - before[1]}

@@ -30,7 +30,7 @@ var (
 )
 
 // lifetime is of the VIPs.
-const lifetime = 3 * time.Second
+const lifetime = 6 * time.Second
 
 // A rig is a router with two directors before it, and a host behind it from which the sites' packets come:
 //

@@ -87,7 +87,7 @@ func (w *scripted) State(ctx context.Context) (State, error) {
 	}
 	s := State{Directors: slices.Clone(w.start.Directors), RealServers: slices.Clone(w.start.RealServers), Tunnels: slices.Clone(w.start.Tunnels)}
 	for _, h := range w.made {
-		if !h.undone.IsZero() && now.Sub(h.undone) > 500*time.Millisecond {
+		if h.over(now) {
 			continue
 		}
 		if now.Sub(h.at) >= deadAfter {
@@ -116,6 +116,11 @@ func (w *scripted) State(ctx context.Context) (State, error) {
 		w.state(&s)
 	}
 	return s, nil
+}
+
+// over tells whether all is as before, as far as a fault goes: what was restarted comes back by itself.
+func (h *happening) over(now time.Time) bool {
+	return !h.undone.IsZero() && now.Sub(h.undone) > 500*time.Millisecond || h.Kind == DirectorRestart && now.Sub(h.at) > time.Second
 }
 
 // struck is the first fault that moves the tunnels of a real server.

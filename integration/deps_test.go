@@ -32,9 +32,9 @@ var importRules = map[string][]string{
 	// The one suite over all planes, and what it is held against.
 	"director/plane/planetest": {"affinity", "director/plane", "director/plane/mem", "director/plane/frame"},
 	"director/plane/mem":       {"affinity", "director/plane"},
-	"director/plane/xdp":       {"affinity", "director/plane", "director/plane/frame"},
+	"director/plane/xdp":       {"affinity", "director/plane", "director/plane/frame", "director/vip/dump"},
 	// It asks mem what becomes of a packet that meets these few entries.
-	"director/plane/ipvs":         {"affinity", "director/plane", "director/plane/mem", "director/plane/ipvs/conntab", "director/plane/ipvs/gate", "director/plane/ipvs/inject", "director/plane/ipvs/route"},
+	"director/plane/ipvs":         {"affinity", "director/plane", "director/vip/dump", "director/plane/mem", "director/plane/ipvs/conntab", "director/plane/ipvs/gate", "director/plane/ipvs/inject", "director/plane/ipvs/route"},
 	"director/plane/ipvs/conntab": {},
 	"director/plane/ipvs/inject":  {"affinity", "director/plane"},
 	"director/plane/ipvs/route":   {"director/plane", "director/vip/sysctl"},
@@ -42,14 +42,15 @@ var importRules = map[string][]string{
 	"director/plane/frame":        {"affinity", "director/plane"},
 	"director/api":                {"affinity"},
 	"director/config":             {"affinity"},
-	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
+	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset", "director/vip/sysctl", "director/vip/dump"},
+	"director/vip/dump":           {}, // lists of the kernel that change while they are read
 	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.
 	"director/vip/ruleset":     {"director/plane"},
 	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
 	// How the kernel's settings are read and explained, wherever they matter.
 	"director/vip/sysctl": {},
 	"director/drill":      {"director/config"}, // for how faults of a file are told
-	"director/probe":      {"affinity", "cluster", "director/agent", "director/plane"},
+	"director/probe":      {"affinity", "cluster", "director/agent", "director/plane", "director/vip/dump"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",
 		"director/agent", "director/observe", "director/probe",
@@ -63,7 +64,7 @@ var importRules = map[string][]string{
 	"realserver": {
 		"director/agent", "cluster/ca", "realserver/host", "realserver/terminator", "realserver/load", "realserver/answer", "realserver/space",
 	},
-	"realserver/host":       {"director/vip/sysctl", "realserver/space"},
+	"realserver/host":       {"director/vip/sysctl", "director/vip/dump", "realserver/space"},
 	"realserver/terminator": {"director/agent", "realserver/terminator", "realserver/space"},
 	"realserver/load":       {"director/agent", "realserver/terminator", "realserver/space"},
 	"realserver/answer":     {"director/agent", "realserver/space"},

@@ -14,6 +14,7 @@ import (
 	loop "tunneldirector/director"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/vip"
+	"tunneldirector/director/vip/dump"
 )
 
 // host is this machine as the director's Host.
@@ -53,7 +54,7 @@ func openHost(interfaces []plane.Interface, p *prober, log *slog.Logger) (*host,
 
 // Local lists addresses and connected prefixes, without what is held. Link-local and loopback ones belong to no table.
 func (h *host) Local(vips []netip.Addr) (own []netip.Addr, connected []netip.Prefix, err error) {
-	list, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := dump.Whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return nil, nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/dump"
 )
 
 // A linux is a host: packet sockets, and rtnetlink for what they stand on. All but Run belongs to the loop.
@@ -111,11 +112,11 @@ func (h *linux) Send(name string, frame []byte) error {
 
 func (h *linux) Look(addrs []netip.Addr) (view, error) {
 	v := view{ifaces: map[string]*iface{}, hops: map[netip.Addr]hop{}}
-	links, err := h.rtnl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return h.rtnl.LinkList() })
 	if err != nil {
 		return view{}, fmt.Errorf("list interfaces: %w", err)
 	}
-	list, err := h.rtnl.AddrList(nil, netlink.FAMILY_ALL)
+	list, err := dump.Whole(func() ([]netlink.Addr, error) { return h.rtnl.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return view{}, fmt.Errorf("list addresses: %w", err)
 	}

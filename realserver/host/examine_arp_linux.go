@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/vip/dump"
 )
 
 // arp looks at what the kernel does with ARP requests (arp_ignore and arp_announce in net/ipv4/arp.c).
@@ -149,7 +151,7 @@ func (e *exam) ownAnswered(own netip.Addr, here []string, others []net.HardwareA
 
 // sort tells this host's MACs from others'.
 func (e *exam) sort(macs []net.HardwareAddr) (here []string, others []net.HardwareAddr) {
-	links, err := e.nl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return e.nl.LinkList() })
 	for _, mac := range macs {
 		i := slices.IndexFunc(links, func(l netlink.Link) bool { return slices.Equal(l.Attrs().HardwareAddr, mac) })
 		if err == nil && i >= 0 {

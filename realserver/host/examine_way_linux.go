@@ -10,6 +10,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/vip/dump"
 )
 
 func (e *exam) forwards() error {
@@ -100,7 +102,7 @@ func (e *exam) takesOut(v6 bool) (string, error) {
 		e.find("own-address-unclear", Breaks, err.Error(), "it is not known where IPIP comes to", "set own in the real server's configuration")
 		return "", nil
 	}
-	links, err := e.nl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return e.nl.LinkList() })
 	if err != nil {
 		return "", fmt.Errorf("list interfaces: %w", err)
 	}

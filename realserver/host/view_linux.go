@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tunneldirector/director/vip/dump"
 	"tunneldirector/realserver/space"
 )
 
@@ -111,14 +112,14 @@ type holding struct {
 // addresses are all of the namespace.
 func (v *view) addresses() ([]holding, error) {
 	names := map[int]string{}
-	links, err := v.nl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return v.nl.LinkList() })
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
 	}
 	for _, l := range links {
 		names[l.Attrs().Index] = l.Attrs().Name
 	}
-	list, err := v.nl.AddrList(nil, unix.AF_UNSPEC)
+	list, err := dump.Whole(func() ([]netlink.Addr, error) { return v.nl.AddrList(nil, unix.AF_UNSPEC) })
 	if err != nil {
 		return nil, fmt.Errorf("list addresses: %w", err)
 	}

@@ -5,7 +5,10 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/director/vip/dump"
 )
 
 // own is the address that the directors' IPIP comes to.
@@ -34,7 +37,7 @@ func (p *plan) occupant(value, name string) (other string, foreign bool, err err
 			return d.name, false, nil
 		}
 	}
-	links, err := p.nl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return p.nl.LinkList() })
 	if err != nil {
 		return "", false, fmt.Errorf("list interfaces: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"tunneldirector/director/vip/dump"
 	"tunneldirector/realserver/space"
 )
 
@@ -242,7 +243,7 @@ func (p *plan) forwarding() error {
 	if err != nil {
 		return fmt.Errorf("list routes: %w", err)
 	}
-	links, err := p.nl.LinkList()
+	links, err := dump.Whole(func() ([]netlink.Link, error) { return p.nl.LinkList() })
 	if err != nil {
 		return fmt.Errorf("list interfaces: %w", err)
 	}

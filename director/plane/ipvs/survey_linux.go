@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/dump"
 )
 
 // A land is what lies before the interfaces towards real servers.
@@ -52,7 +53,7 @@ func (l *land) Survey() error {
 		if err != nil {
 			return fmt.Errorf("read interface %s: %w", name, err)
 		}
-		addrs, err := l.h.AddrList(link, netlink.FAMILY_ALL)
+		addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return l.h.AddrList(link, netlink.FAMILY_ALL) })
 		if err != nil {
 			return fmt.Errorf("read the addresses of interface %s: %w", name, err)
 		}

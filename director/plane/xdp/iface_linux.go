@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/director/vip/dump"
 )
 
 // An iface is an interface as configured and as the kernel has it.
@@ -34,7 +35,7 @@ func readIface(h *netlink.Handle, i plane.Interface) (iface, error) {
 	if a.Xdp != nil && a.Xdp.Attached {
 		out.foreign = a.Xdp.ProgId
 	}
-	addrs, err := h.AddrList(l, unix.AF_UNSPEC)
+	addrs, err := dump.Whole(func() ([]netlink.Addr, error) { return h.AddrList(l, unix.AF_UNSPEC) })
 	if err != nil {
 		return iface{}, fmt.Errorf("read addresses of interface %q: %w", i.Name, err)
 	}

@@ -1,0 +1,27 @@
+// Package dump reads lists out of the kernel that may change while they are read. The kernel says so (NLM_F_DUMP_INTR,
+// net/netlink/af_netlink.c), and what was read may lack something or have it twice; addresses and links change most while a
+// machine starts, which is when daemons start.
+package dump
+
+import (
+	"errors"
+	"time"
+
+	"github.com/vishvananda/netlink"
+)
+
+const (
+	readings = 10
+	pause    = 5 * time.Millisecond // before the next one
+)
+
+// Whole reads a list, and again when it changed meanwhile. The error is the last one's when it never held still.
+func Whole[T any](read func() ([]T, error)) (list []T, err error) {
+	for range readings {
+		if list, err = read(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return list, err
+		}
+		time.Sleep(pause)
+	}
+	return nil, err
+}

@@ -30,6 +30,7 @@ type Options struct {
 	Tend func(ctx context.Context) error
 	// Examine tells what is wrong with the host, by real server, after each Tend; directors are told. Nil: nobody looks.
 	Examine func(ctx context.Context) map[string][]agent.Finding
+	Faults  Faults        // for drills; nil: orders to make any are refused
 	Look    time.Duration // between looks at a terminator; 0: 5 s
 	Adopt   Pace          // also of releases; zero: 20 a second, 50 at once, asked again twice
 	Log     *slog.Logger
@@ -48,6 +49,7 @@ type Agent struct {
 	started   time.Time
 	instances []*instance
 	streams   []*stream
+	faults    chan faultOrder
 	unready   atomic.Pointer[string] // what is wrong with the host; nil: nothing that is known
 }
 
@@ -59,7 +61,7 @@ func New(o Options) *Agent {
 	if o.Adopt == (Pace{}) {
 		o.Adopt = Pace{Rate: 100, Burst: 100, Retries: 2}
 	}
-	a := &Agent{o: o, started: time.Now()}
+	a := &Agent{o: o, started: time.Now(), faults: make(chan faultOrder, faultsOpen)}
 	for _, i := range o.Instances {
 		a.instances = append(a.instances, newInstance(i, &a.o, a.news, a.progress))
 	}
@@ -79,6 +81,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, s := range a.streams {
 		g.Go(func() error { return s.run(ctx) })
 	}
+	g.Go(func() error { return a.carryOutFaults(ctx) })
 	if a.o.Tend != nil || a.o.Examine != nil {
 		g.Go(func() error { return a.tend(ctx) })
 	}
@@ -153,6 +156,8 @@ func (a *Agent) order(director string, o *agent.Order) {
 			in.wantAccept(o.Kind == agent.OrderAccept)
 		case agent.OrderAdopt, agent.OrderRelease, agent.OrderForget:
 			in.queue.order(time.Now(), o)
+		case agent.OrderInject, agent.OrderUndo:
+			a.fault(director, in, o)
 		default:
 			a.o.Log.Warn("an order of a kind that this agent does not know", "director", director, "realserver", o.RealServer, "kind", uint8(o.Kind))
 		}

@@ -8,6 +8,7 @@
 // waits for a director: what one has not been told yet is found again in the book, from where its cursor stands.
 //
 // An Agent that stops, however it stops, changes nothing: not the terminator, not the host. What it knows it learns anew.
+// Faults alone, which it made on purpose for a drill, are undone (Faults).
 //
 // The package picks no driver and reads no file: terminators, load meters, responders and connections are given to it.
 package realserver

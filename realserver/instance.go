@@ -89,6 +89,7 @@ func (in *instance) status() agent.Status {
 	s := in.now
 	s.Load.Parts = slices.Clone(s.Load.Parts)
 	s.Flooded = in.o.Flooded != nil && in.o.Flooded(in.Name)
+	s.Found = in.found(s.Found)
 	return s
 }
 

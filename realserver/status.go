@@ -17,7 +17,8 @@ type Status struct {
 	Host        string             `json:"host"`
 	Version     string             `json:"version"`
 	Started     time.Time          `json:"started"`
-	Unready     string             `json:"host_trouble,omitempty"` // what is wrong with the host, as of the last time that it was tended
+	Unready     string             `json:"host_trouble,omitempty"`    // what is wrong with the host, as of the last time that it was tended
+	Faults      []FaultStatus      `json:"faults_in_place,omitempty"` // made on purpose, for drills
 	RealServers []RealServerStatus `json:"real_servers"`
 	Directors   []StreamStatus     `json:"directors"`
 }
@@ -96,6 +97,9 @@ func (a *Agent) Status() Status {
 	s := Status{Host: a.o.Host, Version: a.o.Version, Started: a.started, RealServers: []RealServerStatus{}, Directors: []StreamStatus{}}
 	if why := a.unready.Load(); why != nil {
 		s.Unready = *why
+	}
+	if a.o.Faults != nil {
+		s.Faults = a.o.Faults.InPlace()
 	}
 	for _, in := range a.instances {
 		s.RealServers = append(s.RealServers, in.show())
@@ -185,11 +189,13 @@ func endpointText(a netip.AddrPort) string {
 	return a.String()
 }
 
-// Handler serves Status at /status and Tunnels at /tunnels?real_server=NAME, for people on this host.
+// Handler serves Status at /status and Tunnels at /tunnels?real_server=NAME, for people on this host, and undoes all faults that are in
+// place by a POST to /undo-faults, which answers with []UndoneFault.
 func (a *Agent) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) { answer(w, a.Status()) })
 	mux.HandleFunc("GET /tunnels", func(w http.ResponseWriter, r *http.Request) { answer(w, a.Tunnels(r.URL.Query().Get("real_server"))) })
+	mux.HandleFunc("POST /undo-faults", func(w http.ResponseWriter, r *http.Request) { answer(w, a.undoFaults(r.Context())) })
 	return mux
 }
 

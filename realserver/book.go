@@ -95,17 +95,16 @@ func (b *book) entryOf(peer string) *entry {
 // seen takes in a tunnel as it is now.
 func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.Element, first bool) {
 	x := e.Value.(*entry)
+	renamed := false
 	if x.seq == 0 {
-		b.seq++
-		x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
-		b.up.MoveToBack(e)
-		if first {
-			x.born = time.Time{}
+		was := b.calledBefore(t, step)
+		if was == nil {
+			b.begin(now, t, e, first)
+			return
 		}
-		if first && !lately(now, t) {
-			x.active = time.Time{}
-		}
-		return
+		renamed = true
+		x.tunnel, x.born, x.active = was.tunnel, was.born, was.active
+		x.tunnel.Peer = t.Peer
 	}
 	old := &x.tunnel
 	same := near(t.Since, old.Since)
@@ -117,7 +116,7 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 		x.active = now
 	}
 	anew := !same && !moved
-	identity := anew || t.Endpoint != old.Endpoint || t.Local != old.Local || !slices.Equal(t.Subnets, old.Subnets)
+	identity := renamed || anew || t.Endpoint != old.Endpoint || t.Local != old.Local || !slices.Equal(t.Subnets, old.Subnets)
 	counters := moved || t.Rx != old.Rx || t.Tx != old.Tx || !t.Last.Equal(old.Last)
 	if !identity && !counters {
 		return
@@ -139,6 +138,41 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 		x.seq, x.told = b.seq, now
 		b.up.MoveToBack(e)
 	}
+}
+
+// begin takes in a tunnel that was not there.
+func (b *book) begin(now time.Time, t *agent.Tunnel, e *list.Element, first bool) {
+	x := e.Value.(*entry)
+	b.seq++
+	x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
+	b.up.MoveToBack(e)
+	switch {
+	case first:
+		x.born = time.Time{}
+	case !t.Since.IsZero() && now.Sub(t.Since) > fresh: // it was there, and the software did not say so
+		x.born = t.Since
+	}
+	if first && !lately(now, t) {
+		x.active = time.Time{}
+	}
+}
+
+// calledBefore is the entry of a tunnel that had another name until now, nil if there is none: one that shares its name with others
+// is called by where it is for as long as they are there.
+func (b *book) calledBefore(t *agent.Tunnel, step time.Duration) *entry {
+	name := terminator.SharedName(t.Peer)
+	for _, peer := range [2]string{name, terminator.NameAt(name, t.Endpoint)} {
+		e := b.peers[peer]
+		if e == nil {
+			continue
+		}
+		x := e.Value.(*entry)
+		since := x.tunnel.Since
+		if !x.down && x.round != b.round && x.tunnel.Endpoint == t.Endpoint && (near(t.Since, since) || near(t.Since, since.Add(step))) {
+			return x
+		}
+	}
+	return nil
 }
 
 // leave makes a tunnel one that is down.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
 )
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -205,6 +206,48 @@ func TestSinceDoesNotCreep(t *testing.T) {
 		if want := i == 0 || i == 3; told != want {
 			t.Errorf("reading %d: told %v, want %v", i, told, want)
 		}
+	}
+}
+
+// TestRenamed: a tunnel that is called otherwise, since one that shares its name came or went, is as old, and as alive, as it was.
+func TestRenamed(t *testing.T) {
+	x, y := site(1, epoch), site(2, epoch.Add(10*time.Minute))
+	x.Rx, y.Rx = 100, 100
+	named := func(s agent.Tunnel, peer string) agent.Tunnel { s.Peer = peer; return s }
+	at := func(s agent.Tunnel) string { return terminator.NameAt("s x", s.Endpoint) }
+	b := newBook()
+	b.update(epoch, 0, nil)
+	b.update(epoch.Add(time.Second), 0, []agent.Tunnel{named(x, "s x")})
+	later := epoch.Add(10 * time.Minute)
+	for _, step := range []struct {
+		name string
+		list []agent.Tunnel
+		old  string
+	}{
+		{"another comes", []agent.Tunnel{named(y, at(y)), named(x, at(x))}, at(x)},
+		{"it goes", []agent.Tunnel{named(x, "s x")}, "s x"},
+		{"and comes again", []agent.Tunnel{named(x, at(x)), named(y, at(y))}, at(x)},
+	} {
+		later = later.Add(time.Second)
+		order := later.Add(-500 * time.Millisecond)
+		if !b.update(later, 0, step.list) {
+			t.Errorf("%s: nobody is told", step.name)
+		}
+		e, up := b.find(agent.Inherited{Peer: "s x", Endpoint: x.Endpoint})
+		if why := spared(&e, up, order); !up || e.tunnel.Peer != step.old || why != "" {
+			t.Errorf("%s: up %v as %q; spared: %q", step.name, up, e.tunnel.Peer, why)
+		}
+		if e.lives(later) {
+			t.Errorf("%s: it lives, without a packet for ten minutes", step.name)
+		}
+	}
+	if e, up := b.find(agent.Inherited{Peer: at(y), Endpoint: y.Endpoint}); spared(&e, up, later.Add(-500*time.Millisecond)) == "" || !e.lives(later) {
+		t.Errorf("the other one, which came just now: %+v, up %v", e, up)
+	}
+	// One that was not seen for long, though it was there, is as old as its software says.
+	b.update(later, 0, []agent.Tunnel{site(3, later.Add(-time.Minute))})
+	if e, up := b.find(inherited(3)); spared(&e, up, later.Add(-time.Second)) != "" || spared(&e, up, later.Add(-2*time.Minute)) == "" {
+		t.Errorf("seen late: born %v", e.born)
 	}
 }
 

@@ -242,7 +242,7 @@ func TestNeverAnswered(t *testing.T) {
 						t.Errorf("alarms %q", alarms)
 					}
 					k.set(func(s *software) { s.err, s.hung, s.up = nil, false, sites(10, time.Now()) })
-					settle(lookAgain + LookLimit)
+					settle(lookTrying + LookLimit)
 					if d.health() != "working" || d.up() != 10 {
 						t.Errorf("once it answers: %s with %d tunnels", d.health(), d.up())
 					}
@@ -255,6 +255,33 @@ func TestNeverAnswered(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestNeverAnsweredInOtherWords: what differs in the software's words each time is one alarm, and it is not asked all the time.
+func TestNeverAnsweredInOtherWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soft := &differing{}
+		l := begin(t, soft, 1, nil)
+		settle(time.Minute)
+		last := l.directors[0].last()
+		if last.Health != agent.HealthUnknown || !strings.Contains(last.Cause, fmt.Sprintf("nonsense at %d", soft.looks)) {
+			t.Errorf("directors are told %s (%s)", last.Health, last.Cause)
+		}
+		if soft.looks > 120 {
+			t.Errorf("%d looks in a minute", soft.looks)
+		}
+		if n := len(slices.DeleteFunc(slices.Clone(l.logs.list), func(s string) bool { return !strings.HasPrefix(s, "ERROR") })); n != 1 {
+			t.Errorf("%d alarms, want one", n)
+		}
+	})
+}
+
+// differing software says something else each time.
+type differing struct{ software }
+
+func (s *differing) Tunnels(context.Context) ([]agent.Tunnel, error) {
+	s.looks++
+	return nil, fmt.Errorf("nonsense at %d", s.looks)
 }
 
 // TestHangsOnce: one look that is not answered proves nothing.

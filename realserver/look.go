@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -18,7 +19,7 @@ const (
 	lookAgain = 100 * time.Millisecond
 	// lookSoon gathers the changes that the software tells one by one.
 	lookSoon = 50 * time.Millisecond
-	// lookTrying is the pause between looks while tunnels are asked for.
+	// lookTrying is the pause between looks while tunnels are asked for, and at software that never answered.
 	lookTrying = time.Second
 	// lookShare is the share of its time, one in so many, that the loop looks at the most when changes never end.
 	lookShare = 5
@@ -39,6 +40,8 @@ func (in *instance) lookAfter(ctx context.Context) error {
 		in.asked.open(began)
 		pause := in.o.Look
 		switch {
+		case misses.n > hangs && in.health() == agent.HealthUnknown:
+			pause = lookTrying
 		case misses.n > 0:
 			pause = lookAgain
 		case in.queue.trying():
@@ -145,11 +148,15 @@ func (in *instance) fails(ctx context.Context, now time.Time, why error) {
 	}
 }
 
-// unproven says why the health is not known. Directors go by what they see themselves.
+// neverAnswered begins the cause of a health that is not known.
+const neverAnswered = "it never answered this agent"
+
+// unproven says why the health is not known. Directors go by what they see themselves. What the software, or who is there in its
+// place, says may differ each time: it is one alarm.
 func (in *instance) unproven(why error) {
-	cause := short("it never answered this agent; is it where the host's file says? " + why.Error())
+	cause := short(neverAnswered + "; is it where the host's file says? " + why.Error())
 	in.mu.Lock()
-	news := cause != in.now.Cause
+	news := !strings.HasPrefix(in.now.Cause, neverAnswered)
 	in.mu.Unlock()
 	in.change(true, func(s *agent.Status) { s.Cause = cause })
 	if news {

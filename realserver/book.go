@@ -160,8 +160,7 @@ func (b *book) begin(now time.Time, t *agent.Tunnel, e *list.Element, first bool
 // calledBefore is the entry of a tunnel that had another name until now, nil if there is none: one that shares its name with others
 // is called by where it is for as long as they are there.
 func (b *book) calledBefore(t *agent.Tunnel, step time.Duration) *entry {
-	name := terminator.SharedName(t.Peer)
-	for _, peer := range [2]string{name, terminator.NameAt(name, t.Endpoint)} {
+	for _, peer := range namesOf(agent.Inherited{Peer: t.Peer, Endpoint: t.Endpoint}) {
 		e := b.peers[peer]
 		if e == nil {
 			continue
@@ -253,10 +252,10 @@ func since(l *list.List, seq uint64) (first *list.Element) {
 }
 
 // namesOf are what the peer of an order may be called here: one that shares its name with another is called by where it is, too, on
-// that real server alone.
-func namesOf(t agent.Inherited) [3]string {
+// that real server alone. A name may look as if it were so already.
+func namesOf(t agent.Inherited) [4]string {
 	name := terminator.SharedName(t.Peer)
-	return [3]string{t.Peer, terminator.NameAt(name, t.Endpoint), name}
+	return [4]string{t.Peer, terminator.NameAt(t.Peer, t.Endpoint), terminator.NameAt(name, t.Endpoint), name}
 }
 
 // means tells whether a tunnel is the one of an order: by name where the order has one. Sites behind one address are told apart by
@@ -266,8 +265,8 @@ func means(t agent.Inherited, x *agent.Tunnel) bool {
 	case t.Peer == x.Peer:
 		return true
 	case t.Peer != "":
-		return terminator.SharedName(t.Peer) == terminator.SharedName(x.Peer) && terminator.IsAt(t.Endpoint, x.Endpoint)
-	case t.Endpoint.Addr() != x.Endpoint.Addr(), t.Endpoint.Port() != 0 && x.Endpoint.Port() != 0 && t.Endpoint.Port() != x.Endpoint.Port():
+		return terminator.SameName(t.Peer, x.Peer) && terminator.IsAt(t.Endpoint, x.Endpoint)
+	case !terminator.IsAt(t.Endpoint, x.Endpoint):
 		return false
 	case t.Local.IsValid() && x.Local.IsValid() && t.Local != x.Local:
 		return false

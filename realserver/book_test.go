@@ -346,7 +346,10 @@ func TestSharedNames(t *testing.T) {
 	b := newBook()
 	at := netip.MustParseAddrPort
 	b.update(time.Now(), 0, []agent.Tunnel{{Peer: "s x at 203.0.113.11:4500", Endpoint: at("203.0.113.11:4500")}, {Peer: "s x at 203.0.113.12:4500", Endpoint: at("203.0.113.12:4500")},
-		{Peer: "s y", Endpoint: at("203.0.113.13:4500")}})
+		{Peer: "s y", Endpoint: at("203.0.113.13:4500")},
+		{Peer: "s z at 10.0.0.1", Endpoint: at("203.0.113.14:4500")}, // an identity that looks like two
+		{Peer: "s w at 10.0.0.1 at 203.0.113.15:4500", Endpoint: at("203.0.113.15:4500")},
+		{Peer: "s v at 203.0.113.16", Endpoint: at("203.0.113.16:0")}})
 	all, _ := b.changed(0)
 	for _, tt := range []struct {
 		peer, endpoint, want string
@@ -357,6 +360,11 @@ func TestSharedNames(t *testing.T) {
 		{"s y at 203.0.113.13:4500", "203.0.113.13:4500", "s y"},
 		{"s y at 203.0.113.19:4500", "203.0.113.19:4500", ""},
 		{"s y", "203.0.113.19:4500", "s y"},
+		{"s z at 10.0.0.1", "203.0.113.14:4500", "s z at 10.0.0.1"},
+		{"s z at 10.0.0.1 at 203.0.113.14:4500", "203.0.113.14:4500", "s z at 10.0.0.1"},
+		{"s w at 10.0.0.1", "203.0.113.15:4500", "s w at 10.0.0.1 at 203.0.113.15:4500"},
+		{"s v", "203.0.113.16:0", "s v at 203.0.113.16"},
+		{"s y", "203.0.113.13:0", "s y"},
 	} {
 		o := agent.Inherited{Peer: tt.peer, Endpoint: at(tt.endpoint)}
 		for where, find := range map[string]func(agent.Inherited) (entry, bool){"book": b.find, "index": indexOf(all).of} {

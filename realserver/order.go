@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
 )
 
 // Pace says how fast orders are carried out, each real server for itself.
@@ -94,15 +95,11 @@ func (q *queue) order(now time.Time, o *agent.Order) {
 
 func (q *queue) adopt(now time.Time, t agent.Inherited) agent.Step {
 	delete(q.released, t.ID)
-	if x, up := q.book.find(t); up && x.lives(now) && there(t, &x.tunnel) {
+	// One that is elsewhere is from before the site moved.
+	if x, up := q.book.find(t); up && x.lives(now) && terminator.IsAt(t.Endpoint, x.tunnel.Endpoint) {
 		return q.settled(agent.OrderAdopt, t.ID, agent.OutcomeDone, "is established")
 	}
 	return q.put(now, agent.OrderAdopt, t)
-}
-
-// there tells whether a tunnel is where an order says that the site is: one that is elsewhere is from before it moved.
-func there(t agent.Inherited, seen *agent.Tunnel) bool {
-	return t.Endpoint.Addr() == seen.Endpoint.Addr() && (t.Endpoint.Port() == 0 || seen.Endpoint.Port() == 0 || t.Endpoint.Port() == seen.Endpoint.Port())
 }
 
 func (q *queue) release(now time.Time, t agent.Inherited) agent.Step {
@@ -202,7 +199,7 @@ func (q *queue) look(now time.Time) {
 			up = up && x.active.After(j.asked)
 		}
 		switch {
-		case up && (x.born.After(j.at.Add(-fresh)) && there(j.Inherited, &x.tunnel) || x.active.After(j.asked) && j.tries > 0):
+		case up && (x.born.After(j.at.Add(-fresh)) && terminator.IsAt(j.Endpoint, x.tunnel.Endpoint) || x.active.After(j.asked) && j.tries > 0):
 			steps = append(steps, q.settled(j.kind, j.ID, agent.OutcomeDone, ""))
 		case j.outcome == agent.OutcomeTrying && now.Sub(j.asked) >= attempt:
 			steps = append(steps, q.again(now, j, "the site was asked, the tunnel did not come up"))

@@ -10,6 +10,9 @@ import (
 // between stands between the name that several sites share and where one of them is.
 const between = " at "
 
+// MaxName is how many bytes a name may have that NameAt does not cut.
+const MaxName = agent.MaxText - len(between+"[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535")
+
 // NameAt is what a site is called that has its name in common with others: many behind NATs are known by the same private address.
 func NameAt(name string, at netip.AddrPort) string {
 	suffix := between + at.String()
@@ -36,7 +39,23 @@ func SharedName(peer string) string {
 	return peer[:i]
 }
 
-// IsAt tells whether an order's endpoint is where a session comes from. An order without a port means all of an address.
+// SameName tells whether two names may be one site's, either of them with where it is.
+func SameName(a, b string) bool {
+	x, y := SharedName(a), SharedName(b)
+	return x == y || a == y || x == b
+}
+
+// Here is the name of an order's peer among those that are here, which are without where each is. A name may look as if NameAt had
+// made it.
+func Here(peer string, is func(name string) bool) string {
+	if is(peer) {
+		return peer
+	}
+	return SharedName(peer)
+}
+
+// IsAt tells whether an order's endpoint is where a session comes from. One without a port means all of an address, and a session
+// without one, which has an address of its own, is at all of its ports.
 func IsAt(order, remote netip.AddrPort) bool {
-	return order.Addr() == remote.Addr() && (order.Port() == 0 || order.Port() == remote.Port())
+	return order.Addr() == remote.Addr() && (order.Port() == 0 || remote.Port() == 0 || order.Port() == remote.Port())
 }

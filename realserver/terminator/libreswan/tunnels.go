@@ -149,10 +149,10 @@ func ask[T any](ctx context.Context, d *Driver, parse func(string) (T, error), a
 	return parse(out)
 }
 
-// peerName is what a tunnel's peer is called; names are kept to what reports may hold.
+// peerName is what a tunnel's peer is called; names are kept to what reports may hold, also with where the site is.
 func peerName(connection, id string) string {
 	name := connection + " " + id
-	return name[:min(len(name), agent.MaxText)]
+	return name[:min(len(name), terminator.MaxName)]
 }
 
 // A site is told from others of its name by where it is.
@@ -240,9 +240,12 @@ func (d *Driver) end(ctx context.Context, t agent.Inherited) error {
 	if err != nil {
 		return err
 	}
+	name := terminator.Here(t.Peer, func(name string) bool {
+		return slices.ContainsFunc(all, func(s sa) bool { return s.peer == name })
+	})
 	ended := map[uint64]bool{}
 	for _, s := range all {
-		if s.peer != terminator.SharedName(t.Peer) || !terminator.IsAt(t.Endpoint, s.endpoint()) || ended[s.ike] {
+		if s.peer != name || !terminator.IsAt(t.Endpoint, s.endpoint()) || ended[s.ike] {
 			continue
 		}
 		ended[s.ike] = true

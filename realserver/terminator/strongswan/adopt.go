@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -175,9 +176,9 @@ func (d *Driver) initiate(ctx context.Context, ike, child, timeout string) error
 // Release ends a peer's tunnel: the site is told once, by a DELETE, and not waited for.
 func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 	d.mu.Lock()
-	known := d.last.sas[terminator.SharedName(t.Peer)]
+	known := len(d.last.sas[d.here(t)]) > 0
 	d.mu.Unlock()
-	if len(known) == 0 {
+	if !known {
 		if _, err := d.look(ctx); err != nil {
 			return fmt.Errorf("release %s: %w", t.ID, err)
 		}
@@ -188,19 +189,24 @@ func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 	return nil
 }
 
+// here is what the peer of an order is called among what was seen last. The caller holds mu.
+func (d *Driver) here(t agent.Inherited) string {
+	return terminator.Here(t.Peer, func(name string) bool { return len(d.last.sas[name]) > 0 })
+}
+
 // clear ends the IKE SAs of a peer and those begun for a copy, as far as they were there at the last look. Another site may have the
 // same name: what comes from elsewhere than the order says is its.
 func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) error {
 	d.mu.Lock()
-	all := slices.Clone(d.last.begun[begun])
-	for _, s := range d.last.sas[terminator.SharedName(t.Peer)] {
+	all, name := slices.Clone(d.last.begun[begun]), d.here(t)
+	for _, s := range d.last.sas[name] {
 		if terminator.IsAt(t.Endpoint, s.remote) {
 			all = append(all, s.id)
 		}
 	}
 	d.mu.Unlock()
 	for _, id := range all {
-		if err := d.terminate(ctx, id, t, begun); err != nil {
+		if err := d.terminate(ctx, id, name, t.Endpoint, begun); err != nil {
 			return err
 		}
 	}
@@ -208,12 +214,12 @@ func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) err
 }
 
 // terminate ends an IKE SA if it still is one of that peer or copy: charon may be another than at the last look.
-func (d *Driver) terminate(ctx context.Context, id uint64, t agent.Inherited, begun string) error {
+func (d *Driver) terminate(ctx context.Context, id uint64, name string, at netip.AddrPort, begun string) error {
 	number := fmt.Sprint(id)
 	still := false
 	err := d.call(ctx, "list-sas", message(nil).value("ike-id", number), "list-sa", func(m message) error {
 		one, err := readSA(m)
-		ours := peerName(one.connection, one.identity) == terminator.SharedName(t.Peer) && terminator.IsAt(t.Endpoint, one.remote)
+		ours := peerName(one.connection, one.identity) == name && terminator.IsAt(at, one.remote)
 		still = still || one.id == id && (one.connection == begun || ours)
 		return err
 	})

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"strings"
 
-	"tunneldirector/director/agent"
+	"tunneldirector/realserver/terminator"
 )
 
 // copyPrefix begins the name of a connection that Adopt loads: td-adopt-<16 hex digits>-<the connection that it is a copy of>.
@@ -33,11 +33,12 @@ func digest(s string) string {
 	return hex.EncodeToString(sum[:copyDigits/2])
 }
 
-// peerName is what a tunnel's peer is called: by connection and identity. One that is longer than names may be is cut.
+// peerName is what a tunnel's peer is called: by connection and identity. One that is longer than names may be, also with where the
+// site is, is cut.
 func peerName(connection, identity string) string {
 	name := original(connection) + " " + identity
-	if len(name) > agent.MaxText {
-		return fmt.Sprintf("%s~%s", name[:agent.MaxText-copyDigits-1], digest(name))
+	if len(name) > terminator.MaxName {
+		return fmt.Sprintf("%s~%s", name[:terminator.MaxName-copyDigits-1], digest(name))
 	}
 	return name
 }

@@ -1,6 +1,7 @@
 package terminator
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 
@@ -58,4 +59,13 @@ func Here(peer string, is func(name string) bool) string {
 // without one, which has an address of its own, is at all of its ports.
 func IsAt(order, remote netip.AddrPort) bool {
 	return order.Addr() == remote.Addr() && (order.Port() == 0 || remote.Port() == 0 || order.Port() == remote.Port())
+}
+
+// Elsewhere is an error if a name's sessions, none of which is where an order says, come from anywhere: the site has moved since, or
+// they are other sites'.
+func Elsewhere(name string, order netip.AddrPort, remotes []netip.AddrPort) error {
+	if len(remotes) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s is established, but from %v and not from %v", name, remotes[0], order)
 }

@@ -21,7 +21,8 @@ type Terminator interface {
 	// Adopt asks the site for the tunnel, from the VIP, and returns when it is under way; that it is established is seen by
 	// Tunnels. A stale session of the same peer is cleared first. ErrWait: this terminator cannot begin.
 	Adopt(ctx context.Context, t agent.Inherited) error
-	// Release gives a tunnel up and tells the site, if the protocol can (IKE DELETE). One that is not there is no error.
+	// Release gives a tunnel up and tells the site, if the protocol can (IKE DELETE). One that is not there is no
+	// error; that its peer is established, but not from where t says, is one.
 	Release(ctx context.Context, t agent.Inherited) error
 	// Accept says whether new tunnels are taken. ErrCannot if the software has no such switch: the directors' pins do then.
 	Accept(ctx context.Context, on bool) error

@@ -3,6 +3,7 @@ package libreswan
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -209,7 +210,7 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 	case !t.Endpoint.Addr().IsValid():
 		return fmt.Errorf("adopt %s: where the site is, is not known: %w", t.ID, terminator.ErrWait)
 	}
-	if err := d.end(ctx, t); err != nil {
+	if _, err := d.end(ctx, t); err != nil {
 		return fmt.Errorf("adopt %s: clear what is stale: %w", t.ID, err)
 	}
 	_, err := d.whack(ctx, "--initiate", "--name", connection, "--remote-host", t.Endpoint.Addr().String(), "--asynchronous")
@@ -227,31 +228,40 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 
 // Release ends a peer's tunnel; pluto tells the site.
 func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
-	if err := d.end(ctx, t); err != nil {
+	elsewhere, err := d.end(ctx, t)
+	if err = errors.Join(err, elsewhere); err != nil {
 		return fmt.Errorf("release %s: %w", t.ID, err)
 	}
 	return nil
 }
 
 // end deletes the IKE SAs of a peer, and with them all of its tunnel. Another site may have the same name: what comes from elsewhere
-// than the order says is its.
-func (d *Driver) end(ctx context.Context, t agent.Inherited) error {
+// than the order says is its, and elsewhere tells of it if there was nothing to end.
+func (d *Driver) end(ctx context.Context, t agent.Inherited) (elsewhere, err error) {
 	all, err := d.list(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	name := terminator.Here(t.Peer, func(name string) bool {
 		return slices.ContainsFunc(all, func(s sa) bool { return s.peer == name })
 	})
 	ended := map[uint64]bool{}
+	var others []netip.AddrPort
 	for _, s := range all {
-		if s.peer != name || !terminator.IsAt(t.Endpoint, s.endpoint()) || ended[s.ike] {
+		switch {
+		case s.peer != name || ended[s.ike]:
+			continue
+		case !terminator.IsAt(t.Endpoint, s.endpoint()):
+			others = append(others, s.endpoint())
 			continue
 		}
 		ended[s.ike] = true
 		if _, err := d.whack(ctx, "--deletestate", strconv.FormatUint(s.ike, 10), "--asynchronous"); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	if len(ended) > 0 {
+		return nil, nil
+	}
+	return terminator.Elsewhere(name, t.Endpoint, others), nil
 }

@@ -239,6 +239,17 @@ func TestSharedIdentity(t *testing.T) {
 			t.Errorf("release %s: asked (-want +got):\n%s", peer, diff)
 		}
 	}
+	gone := agent.Inherited{ID: "t", Peer: "sites @x", Endpoint: netip.MustParseAddrPort("203.0.113.19:0")}
+	says := "sites @x is established, but from 203.0.113.11:4500 and not from 203.0.113.19:0"
+	if err := d.Release(t.Context(), gone); err == nil || !strings.Contains(err.Error(), says) {
+		t.Errorf("release from where it is not: %v", err)
+	}
+	if diff := cmp.Diff([]string(nil), f.asked()); diff != "" {
+		t.Errorf("release from where it is not: asked (-want +got):\n%s", diff)
+	}
+	if err := d.Adopt(t.Context(), gone); err != nil {
+		t.Errorf("adopt where it is not yet: %v", err)
+	}
 }
 
 // TestFailures: whatever whack does, a look ends soon and says what it was.

@@ -31,7 +31,7 @@ func (d *Driver) Adopt(ctx context.Context, t agent.Inherited) error {
 	if err != nil {
 		return fmt.Errorf("adopt %s: %w", t.ID, err)
 	}
-	if err := d.clear(ctx, t, copied.name); err != nil {
+	if _, err := d.clear(ctx, t, copied.name); err != nil {
 		return fmt.Errorf("adopt %s: clear what is stale: %w", t.ID, err)
 	}
 	if err := d.begin(ctx, copied, d.second(t.ID)); err != nil {
@@ -183,7 +183,8 @@ func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 			return fmt.Errorf("release %s: %w", t.ID, err)
 		}
 	}
-	if err := d.clear(ctx, t, ""); err != nil {
+	elsewhere, err := d.clear(ctx, t, "")
+	if err = errors.Join(err, elsewhere); err != nil {
 		return fmt.Errorf("release %s: %w", t.ID, err)
 	}
 	return nil
@@ -195,22 +196,28 @@ func (d *Driver) here(t agent.Inherited) string {
 }
 
 // clear ends the IKE SAs of a peer and those begun for a copy, as far as they were there at the last look. Another site may have the
-// same name: what comes from elsewhere than the order says is its.
-func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) error {
+// same name: what comes from elsewhere than the order says is its, and elsewhere tells of it if there was nothing to end.
+func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) (elsewhere, err error) {
 	d.mu.Lock()
 	all, name := slices.Clone(d.last.begun[begun]), d.here(t)
+	var others []netip.AddrPort
 	for _, s := range d.last.sas[name] {
 		if terminator.IsAt(t.Endpoint, s.remote) {
 			all = append(all, s.id)
+		} else {
+			others = append(others, s.remote)
 		}
 	}
 	d.mu.Unlock()
 	for _, id := range all {
 		if err := d.terminate(ctx, id, name, t.Endpoint, begun); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	if len(all) > 0 {
+		return nil, nil
+	}
+	return terminator.Elsewhere(name, t.Endpoint, others), nil
 }
 
 // terminate ends an IKE SA if it still is one of that peer or copy: charon may be another than at the last look.

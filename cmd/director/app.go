@@ -43,6 +43,7 @@ func commands(env *console.Env) []*cli.Command {
 		traceCommand(env),
 		doctorCommand(env),
 		auditCommand(env),
+		drillCommand(env),
 		watchCommand(env),
 		eventsCommand(env),
 		tunnelCommand(env),
@@ -59,6 +60,7 @@ func commands(env *console.Env) []*cli.Command {
 		unfreezeCommand(env),
 		completionCommand(env),
 		completeCommand(env),
+		continueCommandOf(env),
 		versionCommand(env),
 	}
 }

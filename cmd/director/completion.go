@@ -12,6 +12,7 @@ import (
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
+	"tunneldirector/director/drill"
 )
 
 func completionCommand(env *console.Env) *cli.Command {
@@ -73,8 +74,11 @@ func (k completer) open(a *arranger, arg string) string {
 
 // kindOf is what a flag's values are. A flag of one name is of one kind, but for one.
 func kindOf(path []string, flag string) string {
-	if len(path) > 0 && path[0] == "seen" && flag == "state" {
+	switch {
+	case len(path) > 0 && path[0] == "seen" && flag == "state":
 		return "seen"
+	case len(path) > 0 && path[0] == "drill" && flag == "target":
+		return "realserver"
 	}
 	return flag
 }
@@ -93,6 +97,8 @@ func argumentOf(path string, n int) string {
 		return "tunnel"
 	case (noun == "realserver" || noun == "rs") && (n == 0 && slices.Contains([]string{"weight", "show", "get", "orders"}, verb) || slices.Contains([]string{"drain", "undrain", "rm", "delete"}, verb)):
 		return "realserver"
+	case (path == "drill run" || path == "drill show") && n == 0:
+		return "drill"
 	case noun == "service" && verb != "list":
 		return "service"
 	case noun == "tenant" && verb != "list":
@@ -110,6 +116,11 @@ func (k completer) values(ctx context.Context, before []string, name, word strin
 		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "side": {config.RoleBothSides, config.RoleTunnelSide, config.RoleSubnetSide}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
 	var out []console.Choice
+	if name == "drill" {
+		for _, d := range drill.Builtin() {
+			out = append(out, console.Choice{Word: d.Name, Means: d.What})
+		}
+	}
 	for _, v := range fixed[name] {
 		out = append(out, console.Choice{Word: v})
 	}

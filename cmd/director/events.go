@@ -24,8 +24,9 @@ func eventsCommand(env *console.Env) *cli.Command {
 		Description: console.Describe(`
 Shows what the director that is asked has on disk of what it did and saw, the newest last: moves, deaths
 and births of real servers, drains, freezes, refused changes, who assigns, which director was heard, who
-held which address, alarms. Each director keeps its own. With --object only what happened to a tunnel, group, real
-server, service, director or address, and what was moved from or to it.
+held which address, failures made for drills, alarms. Each director keeps its own. With --object only
+what happened to a tunnel, group, real server, service, director or address, and what was moved from or
+to it.
 
 Times are UTC. Where very many events of a kind came at once, above all at a push, a line stands for all
 of a second. With --follow it goes on with what happens until Ctrl-C, and connects again when the

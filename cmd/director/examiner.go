@@ -26,10 +26,12 @@ type examiner struct {
 	cluster api.Cluster // nil: alone
 	j       *joined     // nil: alone
 	patient doctor.Patient
+	journal api.Journal // nil: no events are kept
+	faults  *faults     // nil: none are made
 }
 
-func newExaminer(cfg config.Config, d *loop.Director, k *kernel, a agents, peers *several) *examiner {
-	x := &examiner{d: d}
+func newExaminer(cfg config.Config, d *loop.Director, k *kernel, a agents, peers *several, events api.Journal, f *faults) *examiner {
+	x := &examiner{d: d, journal: events, faults: f}
 	v := d.View()
 	x.patient = doctor.Patient{Name: cfg.Name, Version: console.Version(), Interfaces: planeInterfaces(cfg.Interfaces), Reserve: cfg.Store.Reserve, Began: time.Now(),
 		Table: d.Table, Status: v.Status, NextHops: d.NextHops, PlaneWarnings: k.warns, Probes: k.probes, Settings: k.settings, Files: os.DirFS("/")}
@@ -49,6 +51,9 @@ func newExaminer(cfg config.Config, d *loop.Director, k *kernel, a agents, peers
 			}
 			return out
 		}
+	}
+	if f != nil {
+		x.patient.Faults = f.InPlace
 	}
 	if peers != nil {
 		x.cluster, x.j = peers, peers.j
@@ -133,6 +138,46 @@ func (x *examiner) ExplainAll(ctx context.Context, q api.Question) (api.Explanat
 	return out, nil
 }
 
+// eventsWithin is how long other directors may take to read what they have on disk.
+const eventsWithin = 5 * time.Second
+
+// AllEvents are those of every live director, in the order of time.
+func (x *examiner) AllEvents(ctx context.Context, since time.Time) (api.AllEvents, error) {
+	own, err := x.events(ctx, since)
+	if err != nil {
+		return api.AllEvents{}, err
+	}
+	var out api.AllEvents
+	add := func(director string, list []api.Recorded) {
+		for _, e := range list {
+			out.Events = append(out.Events, api.DirectorEvent{Director: director, Event: e})
+		}
+	}
+	add(x.patient.Name, own)
+	if x.j != nil {
+		o := x.j.askEvery(ctx, nodeQuestion{Events: &since}, eventsWithin)
+		out.Silent = o.silent
+		for _, a := range o.answers {
+			add(a.from, a.Events)
+		}
+	}
+	slices.SortStableFunc(out.Events, func(a, b api.DirectorEvent) int { return a.Event.Time.Compare(b.Event.Time) })
+	return out, nil
+}
+
+// events are what this director has on disk, but for pushes.
+func (x *examiner) events(ctx context.Context, since time.Time) ([]api.Recorded, error) {
+	if x.journal == nil {
+		return nil, nil
+	}
+	kinds := slices.DeleteFunc(api.EventKinds(), func(k string) bool { return k == "tunnel-put" || k == "tunnel-deleted" })
+	l, err := x.journal.Read(ctx, api.EventQuery{Since: since, Kinds: kinds, Limit: api.MaxAllEvents})
+	if err != nil {
+		return nil, fmt.Errorf("read events: %w", err)
+	}
+	return l.Events, nil
+}
+
 // answer answers another director's question; the error is of the whole.
 func (x *examiner) answer(ctx context.Context, q nodeQuestion, a *nodeAnswer) error {
 	a.Version = console.Version()
@@ -143,6 +188,15 @@ func (x *examiner) answer(ctx context.Context, q nodeQuestion, a *nodeAnswer) er
 			return nil
 		}
 		a.Explanation = &e
+	}
+	if q.Events != nil {
+		var err error
+		if a.Events, err = x.events(ctx, *q.Events); err != nil {
+			return err
+		}
+	}
+	if q.Fault != nil && x.faults != nil {
+		a.Fault = x.faults.answer(ctx, q.Fault)
 	}
 	if q.Doctor {
 		r, err := doctor.Examine(ctx, &x.patient)

@@ -17,9 +17,9 @@ import (
 
 // exitCodes are what the help says of them.
 const exitCodes = `0    done
-1    failed: the message says at what; audit: something differs
+1    failed: the message says at what; audit: something differs; drill run: it did not pass
 2    wrong usage: nothing was asked of the director
-3    refused by the director: each fault is told with field, value, problem and remedy
+3    refused by the director: each fault is told with field, value, problem and remedy; drill run: it did not begin, or was refused
 4    the director cannot be reached
 5    done in part: some items were refused, each is told
 6    status --check: not ready, or there are alarms; cluster status --check: something is wrong; doctor: something breaks or is at risk

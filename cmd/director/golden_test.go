@@ -42,6 +42,8 @@ func TestGolden(t *testing.T) {
 	}
 	status := api.Status{Name: "d1", Version: "1.2.3", Store: "store-1", Revision: 99, Started: before, Ready: false, NotReady: []string{"data plane: link down"}, Writable: true,
 		Frozen: true, FrozenBy: "op", Alarms: []string{"the kernel does not hold what the table says: link down"},
+		Faults: []api.FaultInPlace{{ID: "x1", Kind: "host-loss", Target: "rs1", Director: "d1", By: "ann", At: now.Add(-3 * time.Second), Until: now.Add(27 * time.Second)},
+			{ID: "x2", Kind: "disk-full", Target: "d1", Director: "d1", By: "local", Until: now, Error: "remove the ballast: read-only file system"}},
 		Plane: api.PlaneStatus{Kind: "xdp", ChosenBy: "auto", Why: "the kernel has no IPVS", Detail: []string{"eth0 tunnel native", "eth1 subnet native"}, LastError: "link down", Dropped: map[string]uint64{"no-pin": 12, "ttl": 3000, "loop": 0},
 			SubnetSide: api.Traffic{Packets: 1_000_000, Bytes: 3 << 30}, Tables: map[string]api.Usage{"endpoints": {Entries: 1234, Max: 1 << 20}}},
 		Tunnels: api.TunnelCounts{Total: 1_000_000, Placed: 999_999, Unplaced: 1}, NPlusOne: api.NPlusOne{Missing: []string{"ipsec lacks 500 tunnels if node-a dies"}},

@@ -218,6 +218,8 @@ type nodeQuestion struct {
 	Version bool          `json:"version,omitempty"`
 	Doctor  bool          `json:"doctor,omitempty"`
 	Explain *api.Question `json:"explain,omitempty"`
+	Events  *time.Time    `json:"events,omitempty"` // since when
+	Fault   *faultAsk     `json:"fault,omitempty"`
 }
 
 type keyringAsk struct {
@@ -232,6 +234,9 @@ type nodeAnswer struct {
 	Doctor      *api.DoctorReport `json:"doctor,omitempty"`
 	Explanation *api.Explanation  `json:"explanation,omitempty"`
 	Why         string            `json:"why,omitempty"` // there is no explanation
+
+	Events []api.Recorded `json:"events,omitempty"`
+	Fault  *faultReply    `json:"fault,omitempty"`
 }
 
 // answer answers another director's daemon.

@@ -60,7 +60,11 @@ func runCommand() *cli.Command {
 			// Nothing was touched up to here.
 			ctx, stop := signal.NotifyContext(c.Context, syscall.SIGTERM, os.Interrupt)
 			defer stop()
-			return run(ctx, cfg, tokens, newLogger(cfg.Log, c.App.ErrWriter))
+			err = run(ctx, cfg, tokens, newLogger(cfg.Log, c.App.ErrWriter))
+			if errors.Is(err, errAgain) {
+				return startAgain()
+			}
+			return err
 		},
 	}
 }
@@ -122,6 +126,11 @@ const leaveWithin = 2 * time.Second
 func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *slog.Logger) (err error) {
 	ctx, stop := context.WithCancel(context.WithoutCancel(asked))
 	defer stop()
+	own, err := openFaults(ctx, cfg, log) // what an earlier run made on purpose may be in the way of all that follows
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, own.ledger.Close()) }()
 	disk, err := badgerstore.Open(ctx, badgerstore.Options{Dir: cfg.DataDir, Reserve: int64(cfg.Store.Reserve), Logger: log})
 	if err != nil {
 		return err
@@ -176,7 +185,9 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		peers = &several{d, others}
 		answering = peers
 	}
-	exam := newExaminer(cfg, d, kernel, agents, peers)
+	own.begin(d, peers, events)
+	drills := newFaults(cfg, own, d, agents.book, others, events)
+	exam := newExaminer(cfg, d, kernel, agents, peers, events, drills)
 	if others != nil {
 		others.examiner.Store(exam)
 	}
@@ -185,11 +196,12 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
-	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam, Journal: events, Certificates: certificates(cfg, agents, others)})
+	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam, Journal: events, Drills: drills, Certificates: certificates(cfg, agents, others)})
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err
 	}
+	var again error
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return disk.Run(ctx) })
 	g.Go(func() error { return events.Run(ctx) })
@@ -199,6 +211,11 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	g.Go(func() error { return server.Serve(ctx, listeners) })
 	g.Go(func() error { return tidy(ctx, d) })
 	g.Go(func() error { return agents.serve(ctx, d, log) })
+	g.Go(func() error { return drills.run(ctx) })
+	making, unmake := context.WithCancel(ctx)
+	defer unmake()
+	unmade := make(chan struct{})
+	g.Go(func() error { defer close(unmade); return own.ledger.Run(making) })
 	if others != nil {
 		g.Go(func() error { return others.run(ctx) })
 	}
@@ -207,7 +224,11 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		case <-ctx.Done():
 			return nil
 		case <-asked.Done():
+		case <-own.restart:
+			again = errAgain
 		}
+		unmake() // while all that it takes is there
+		<-unmade
 		if peers != nil {
 			soon, cancel := context.WithTimeout(ctx, leaveWithin)
 			defer cancel()
@@ -222,8 +243,8 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}
 	log.Info("director runs", "name", cfg.Name, "version", console.Version(), "plane", kernel.choice.kind, "api", addresses(listeners))
-	err = g.Wait()
-	log.Info("director stops; the kernel goes on forwarding")
+	err = errors.Join(g.Wait(), again)
+	log.Info("director stops; the kernel goes on forwarding", "starts again", again != nil)
 	return err
 }
 

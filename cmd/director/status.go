@@ -77,6 +77,7 @@ func (t *talk) statusPage(p *console.Page, s *api.Status) {
 		{"ready", yesNo(s.Ready, strings.Join(s.NotReady, "; "))},
 		{"writable", yesNo(s.Writable, s.NotWritable)},
 		{"frozen", frozenWords(s)},
+		{"faults in place", faultsWords(s.Faults)},
 		{"tunnels", fmt.Sprintf("%s: %s placed, %s unplaced, %s without backup, %s contested, %s split", console.Number(n.Total), console.Number(n.Placed), console.Number(n.Unplaced),
 			console.Number(n.NoBackup), console.Number(n.Contested), console.Number(n.Split))},
 		{"agents", agentsWords(s)},

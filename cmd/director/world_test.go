@@ -88,7 +88,7 @@ func newWorldOver(t *testing.T, p plane.Plane) *world {
 	}
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
-	exam := newExaminer(config.Config{Name: "d1"}, d, &kernel{}, agents{book: book}, nil)
+	exam := newExaminer(config.Config{Name: "d1"}, d, &kernel{}, agents{book: book}, nil, nil, nil)
 	w := &world{t: t, d: d, agents: book, server: api.New(d, api.Options{Name: "d1", Version: "1.2.3", Examiner: exam}), socket: filepath.Join(t.TempDir(), "api.sock")}
 	w.listen()
 	t.Cleanup(func() {

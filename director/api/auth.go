@@ -24,6 +24,7 @@ const (
 	RoleRead     = "read"     // reads everything
 	RoleNMS      = "nms"      // reads everything, pushes its own tunnels
 	RoleOperator = "operator" // everything
+	RoleDrill    = "drill"    // reads everything, makes failures on purpose and undoes them
 )
 
 // needs says which roles may call an operation. It is kept in the operation's metadata.
@@ -34,14 +35,16 @@ const (
 	needsRead     needs = "read"
 	needsPush     needs = "push"
 	needsOperator needs = "operator"
+	needsDrill    needs = "drill"
 )
 
 const needsKey = "needs"
 
 var allowed = map[needs][]string{
-	needsRead:     {RoleRead, RoleNMS, RoleOperator},
+	needsRead:     {RoleRead, RoleNMS, RoleDrill, RoleOperator},
 	needsPush:     {RoleNMS, RoleOperator},
 	needsOperator: {RoleOperator},
+	needsDrill:    {RoleDrill, RoleOperator},
 }
 
 // a caller is who a request comes from.
@@ -73,6 +76,9 @@ func (s *Server) authorize(ctx huma.Context, next func(huma.Context)) {
 	if p == nil && !slices.Contains(allowed[need], who.role) {
 		p = problem(http.StatusForbidden, kindForbidden, fmt.Sprintf("token %q has the role %q", who.name, who.role),
 			FieldError{Field: "Authorization", Problem: "this needs one of the roles " + strings.Join(allowed[need], ", "), Remedy: "use another token"})
+	}
+	if p == nil && need == needsPush {
+		p = s.outage()
 	}
 	if p != nil {
 		s.o.Log.Warn("request refused", "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr, "token", who.name, "status", p.Status)

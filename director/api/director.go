@@ -134,6 +134,7 @@ type Status struct {
 	Frozen      bool               `json:"frozen" doc:"automatic moves are stopped"`
 	FrozenBy    string             `json:"frozen_by,omitempty"`
 	Alarms      []string           `json:"alarms" doc:"what needs a person, in sentences"`
+	Faults      []FaultInPlace     `json:"faults" doc:"failures that are made on purpose now"`
 	Plane       PlaneStatus        `json:"plane"`
 	Tunnels     TunnelCounts       `json:"tunnels"`
 	NPlusOne    NPlusOne           `json:"n_plus_one"`

@@ -82,6 +82,8 @@ type Examiner interface {
 	Examine(ctx context.Context, all bool) (DoctorReports, error)
 	// ExplainAll tells what each live director does with a packet.
 	ExplainAll(ctx context.Context, q Question) (Explanations, error)
+	// AllEvents are those that each live director has on disk of what happened since a time.
+	AllEvents(ctx context.Context, since time.Time) (AllEvents, error)
 }
 
 func (s *Server) registerDoctor() {
@@ -92,6 +94,8 @@ func (s *Server) registerDoctor() {
 		summary: "What is wrong with this director and with what it depends on, what that causes and what mends it. It takes some seconds, and disturbs nothing"}, s.doctor)
 	register(s, op{id: "lookup-all", method: http.MethodGet, path: "/v1/lookup/all", needs: needsRead,
 		summary: "What happens to a packet at each live director"}, s.lookupAll)
+	register(s, op{id: "all-events", method: http.MethodGet, path: "/v1/events/all", needs: needsRead,
+		summary: "What happened since a time, from the disk of every live director"}, s.allEvents)
 }
 
 type doctorInput struct {

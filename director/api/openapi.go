@@ -20,7 +20,7 @@ func humaConfig(version string) huma.Config {
 	c.Transformers = []huma.Transformer{ownProblems}
 	c.RejectUnknownQueryParameters = true
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
-		"token": {Type: "http", Scheme: "bearer", Description: "roles nms, operator, read; none is needed on the unix socket"},
+		"token": {Type: "http", Scheme: "bearer", Description: "roles nms, operator, drill, read; none is needed on the unix socket"},
 	}
 	return c
 }

@@ -133,6 +133,9 @@ func refusalProblem(r *affinity.Refusal) *Problem {
 	return p
 }
 
+// AsProblem makes a problem of any error, as the API answers it.
+func AsProblem(err error) *Problem { return asProblem(err) }
+
 // asProblem makes a problem of any error.
 func asProblem(err error) *Problem {
 	var p *Problem

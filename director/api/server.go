@@ -29,6 +29,7 @@ type Options struct {
 	Heartbeat        time.Duration
 	Examiner         Examiner                    // nil: GET /v1/doctor and /v1/lookup/all do not exist
 	Journal          Journal                     // nil: no events are kept
+	Drills           Drills                      // nil: /v1/faults does not exist
 	Certificates     func() map[string]time.Time // when they end, by what they are for; nil: none is told
 }
 
@@ -87,6 +88,7 @@ func New(d Director, o Options) *Server {
 	s.registerEvents()
 	s.registerCluster()
 	s.registerTable()
+	s.registerDrills()
 	s.serveOpenAPI()
 	return s
 }

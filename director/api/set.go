@@ -257,7 +257,7 @@ func (c *completeSet) plan(ctx context.Context, planner Planner) (*affinity.Plan
 	c.wanted = nil // the plan has what it needs
 	limit := max(1, (owned+already)*c.s.o.MaxDeletePercent/100)
 	if n := len(plan.Deletes); n > 0 && already+n > limit && !c.in.Force && !c.in.DryRun {
-		return nil, problem(http.StatusConflict, "too-many-deletions", "nothing was changed: the set would delete too much",
+		return nil, problem(http.StatusConflict, kindDeletions, "nothing was changed: the set would delete too much",
 			FieldError{
 				Problem: fmt.Sprintf("it leaves out %d of the %d tunnels of %s; with %d deleted in the last 24 h that is over the %d (%d %%) that sets may delete a day",
 					n, owned, c.owner, already, limit, c.s.o.MaxDeletePercent),

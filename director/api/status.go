@@ -25,6 +25,9 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 	if err != nil {
 		return nil, asProblem(err)
 	}
+	if s.o.Drills != nil {
+		st.Faults = s.o.Drills.InPlace()
+	}
 	st.fill()
 	return &statusOutput{st}, nil
 }
@@ -32,6 +35,7 @@ func (s *Server) status(ctx context.Context, _ *struct{}) (*statusOutput, error)
 // fill makes empty what would be null.
 func (st *Status) fill() {
 	fillList(&st.Alarms)
+	fillList(&st.Faults)
 	fillList(&st.Plane.Detail)
 	fillMap(&st.Plane.Dropped)
 	fillMap(&st.Plane.Passed)

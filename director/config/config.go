@@ -26,6 +26,7 @@ type Config struct {
 	IPVS       IPVS
 	Store      Store
 	Journal    Journal
+	Drill      Drill
 	Log        Log
 }
 

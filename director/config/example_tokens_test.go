@@ -14,7 +14,7 @@ func TestExampleTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tokens.Len() != 3 {
-		t.Errorf("%d tokens, want 3", tokens.Len())
+	if tokens.Len() != 4 {
+		t.Errorf("%d tokens, want 4", tokens.Len())
 	}
 }

@@ -14,13 +14,14 @@ const (
 	TokenRead     = "read"
 	TokenNMS      = "nms"
 	TokenOperator = "operator"
+	TokenDrill    = "drill"
 )
 
 // Tokens are who may call the API. The file holds only hashes of the secrets, which are random and long, so that a fast
 // hash is enough. It is a list:
 //
 //   - name: nms1      # owns the tunnels it pushes
-//     role: nms       # nms, operator or read
+//     role: nms       # nms, operator, drill or read
 //     sha256: 9f86... # of the secret, in hex
 //
 // A name may stand twice, with one role, while its secret is being changed.
@@ -80,7 +81,7 @@ func ParseTokens(data []byte) (Tokens, error) {
 				v.fault("lacks name")
 			}
 			if len(r.faults) == before && x.role == "" {
-				v.fault("lacks role: nms, operator or read")
+				v.fault("lacks role: nms, operator, drill or read")
 			}
 			if len(r.faults) == before && !hash {
 				v.fault("lacks sha256: of the secret, in hex")
@@ -102,7 +103,7 @@ func ParseTokens(data []byte) (Tokens, error) {
 func (v value) token() (x token, hash bool) {
 	v.fields(
 		field{"name", func(v value) { v.name(&x.name) }},
-		field{"role", func(v value) { v.oneOf(&x.role, TokenNMS, TokenOperator, TokenRead) }},
+		field{"role", func(v value) { v.oneOf(&x.role, TokenNMS, TokenOperator, TokenDrill, TokenRead) }},
 		field{"sha256", func(v value) {
 			s, ok := v.hexText()
 			if !ok {

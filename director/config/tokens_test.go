@@ -18,18 +18,18 @@ func hash(secret string) string {
 
 func TestFind(t *testing.T) {
 	tokens, err := ParseTokens([]byte("- {name: nms1, role: nms, sha256: " + hash("old") + "}\n- {name: nms1, role: nms, sha256: " + hash("new") +
-		"}\n- {name: ann, role: operator, sha256: \"" + strings.ToUpper(hash("ann's")) + "\"}\n- {name: wall, role: read, sha256: " + hash("") + "}\n"))
+		"}\n- {name: ann, role: operator, sha256: \"" + strings.ToUpper(hash("ann's")) + "\"}\n- {name: rehearse, role: drill, sha256: " + hash("oops") + "}\n- {name: wall, role: read, sha256: " + hash("") + "}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if tokens.Len() != 4 {
+	if tokens.Len() != 5 {
 		t.Errorf("%d tokens", tokens.Len())
 	}
 	tests := []struct {
 		secret, name, role string
 		ok                 bool
 	}{
-		{"old", "nms1", "nms", true}, {"new", "nms1", "nms", true}, {"ann's", "ann", "operator", true},
+		{"old", "nms1", "nms", true}, {"new", "nms1", "nms", true}, {"ann's", "ann", "operator", true}, {"oops", "rehearse", "drill", true},
 		{"", "wall", "read", true}, {"Old", "", "", false}, {hash("old"), "", "", false},
 	}
 	for _, tt := range tests {
@@ -66,10 +66,10 @@ func TestTokenFaults(t *testing.T) {
 		{"empty", "", []string{"holds no token; add one (name, role, sha256), or leave api.tokens_file out"}},
 		{"no list", "name: a\n", []string{"is a mapping, not a list ([a, b]) (line 1)"}},
 		{"lacks", "- {role: nms, sha256: " + a + "}\n- {name: x, sha256: " + a + "}\n- {name: x, role: nms}\n", []string{
-			"[0]: lacks name (line 1)", "[1]: lacks role: nms, operator or read (line 2)", "[2]: lacks sha256: of the secret, in hex (line 3)"}},
+			"[0]: lacks name (line 1)", "[1]: lacks role: nms, operator, drill or read (line 2)", "[2]: lacks sha256: of the secret, in hex (line 3)"}},
 		{"the secret itself", "- {name: x, role: nms, sha256: hunter2}\n", []string{"[0].sha256: is not a SHA-256 in hex (64 digits); make it by: printf %s SECRET | sha256sum (line 1)"}},
 		{"too long", "- {name: x, role: nms, sha256: " + a + a + "}\n", []string{"[0].sha256: is not a SHA-256 in hex (64 digits); make it by: printf %s SECRET | sha256sum (line 1)"}},
-		{"role", "- {name: x, role: root, sha256: " + a + "}\n", []string{`[0].role: "root" is not one of nms, operator, read (line 1)`}},
+		{"role", "- {name: x, role: root, sha256: " + a + "}\n", []string{`[0].role: "root" is not one of nms, operator, drill, read (line 1)`}},
 		{"a secret key", "- {name: x, role: nms, secret: s}\n", []string{"[0].secret: unknown key; known here are name, role, sha256 (line 1, column 24)"}},
 		{"twice", "- {name: x, role: nms, sha256: " + a + "}\n- {name: y, role: read, sha256: " + a + "}\n- {name: x, role: operator, sha256: " + b + "}\n", []string{
 			`[1]: has the same secret as another token, "x"; each needs its own (line 2)`, `[2]: "x" has the role nms above, operator here; one name has one role (line 3)`}},

@@ -26,6 +26,14 @@ func TestFindings(t *testing.T) {
 		{"contested", "director", api.Risks, "2 tunnels want", "NMS", func(w *world) { w.status[0].Tunnels.Contested = 2 }},
 		{"no backup", "director", api.Risks, "2 tunnels have no backup", "realserver list", func(w *world) { w.status[0].Tunnels.NoBackup = 2 }},
 		{"n+1", "director", api.Risks, "node-a", "realserver add", func(w *world) { w.status[0].NPlusOne.Missing = []string{"500 if node-a dies"} }},
+		{"drill", "drills", api.Notes, "ann made host-loss at rs1 on purpose", "director drill undo", func(w *world) {
+			w.Faults = func() []api.FaultInPlace { return []api.FaultInPlace{{Kind: "host-loss", Target: "rs1", By: "ann"}} }
+		}},
+		{"drill that is not undone", "drills", api.Risks, "ann made partition at d1", "could not be undone by itself: no nftables", func(w *world) {
+			w.Faults = func() []api.FaultInPlace {
+				return []api.FaultInPlace{{Kind: "partition", Target: "d1", By: "ann", Error: "no nftables"}}
+			}
+		}},
 		{"plane", "data plane", api.Breaks, "no room", "journalctl", func(w *world) { w.status[0].Plane.InSync, w.status[0].Plane.LastError = false, "no room" }},
 		{"table full", "data plane", api.Risks, "95 of 100", "limits", func(w *world) {
 			w.status[0].Plane.Tables = map[string]api.Usage{"td_pins4": {Entries: 95, Max: 100}}

@@ -31,6 +31,7 @@ type check struct {
 // checks are all, in the order of what an operator asks first.
 var checks = []check{
 	{"director", (*exam).director},
+	{"drills", (*exam).drills},
 	{"data plane", (*exam).dataPlane},
 	{"kernel against table", (*exam).kernel},
 	{"drops", (*exam).drops},

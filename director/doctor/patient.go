@@ -12,8 +12,8 @@ import (
 	"tunneldirector/director/probe"
 )
 
-// A Patient is a director as the checks see it. What is nil cannot be looked at, and is told so, but for Cluster: a director
-// without one is alone.
+// A Patient is a director as the checks see it. What is nil cannot be looked at, and is told so, but for Cluster, a director
+// without one is alone, and Faults.
 type Patient struct {
 	Name       string
 	Version    string
@@ -33,6 +33,7 @@ type Patient struct {
 	Probes   func() []probe.State
 	Agents   func() []observe.Agent
 
+	Faults        func() []api.FaultInPlace // made on purpose; nil: none
 	PlaneWarnings func() []string
 	Settings      func() ([]Setting, error) // of the kernel's, those that work against the director
 	Certificates  func() []Certificate

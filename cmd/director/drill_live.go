@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"tunneldirector/director/api"
+	"tunneldirector/director/drill"
+)
+
+// A liveWorld is a cluster as a drill sees it, by the API of one of its directors. It makes a drill.World.
+//
+// While that director is the one that a fault befalls, the state is the last that was known.
+type liveWorld struct {
+	client *api.Client
+	behind map[string]netip.Addr // by tunnel, of those that may be in the sample: what answers behind it
+
+	mu   sync.Mutex      // guards what follows
+	own  map[string]bool // ids of the faults that it made
+	last *drill.State    // that a director told
+}
+
+// askAgain is the time between two questions to a director that does not answer.
+const askAgain = 300 * time.Millisecond
+
+// State is what the director tells; of one that does not answer what it told last, and that.
+func (w *liveWorld) State(ctx context.Context) (drill.State, error) {
+	soon, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	s, err := w.ask(soon)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err == nil {
+		w.last = &s
+		return s, nil
+	}
+	if w.last == nil || ctx.Err() != nil {
+		return s, err
+	}
+	old := *w.last
+	old.Unsettled = err.Error()
+	return old, nil
+}
+
+func (w *liveWorld) ask(ctx context.Context) (drill.State, error) {
+	var s drill.State
+	st, err := w.client.Status(ctx)
+	if err != nil {
+		return s, err
+	}
+	var trouble []string
+	for _, r := range st.RealServers {
+		s.RealServers = append(s.RealServers, drill.RealServer{Name: r.Name, Host: r.Host, Alive: r.State == "alive", Tunnels: int(r.Tunnels), Capacity: int(r.Capacity)})
+		if r.State != "alive" {
+			trouble = append(trouble, fmt.Sprintf("real server %s is %s", r.Name, r.State))
+		}
+	}
+	if !st.Plane.InSync {
+		trouble = append(trouble, "the data plane of "+st.Name+" is not in step with its table")
+	}
+	c, err := w.client.Cluster(ctx)
+	var p *api.Problem
+	switch {
+	case err == nil:
+		s.Directors = directorsOf(&c)
+		trouble = append(trouble, unsettled(&c)...)
+	case errors.As(err, &p) && strings.HasSuffix(p.Type, ":alone"):
+		s.Directors = []drill.Director{{Name: st.Name, Ready: st.Ready, Assigns: true, Holds: w.vips(ctx)}}
+	default:
+		return s, err
+	}
+	if !st.Ready {
+		trouble = append(trouble, st.Name+" is not ready: "+strings.Join(st.NotReady, ", "))
+	}
+	faults, err := w.client.Faults(ctx)
+	if err != nil {
+		return s, err
+	}
+	trouble = append(trouble, w.strange(faults.Faults)...)
+	s.Unsettled = strings.Join(trouble, "; ")
+	s.Tunnels, err = w.tunnels(ctx)
+	return s, err
+}
+
+// strange are faults that somebody else has made.
+func (w *liveWorld) strange(list []api.FaultInPlace) (out []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range list {
+		if !w.own[f.ID] {
+			out = append(out, fmt.Sprintf("%s has made %s of %s until %s", f.By, f.Kind, f.Target, f.Until.Format(time.TimeOnly)))
+		}
+	}
+	return out
+}
+
+// vips are those of a director that is alone, which holds them all.
+func (w *liveWorld) vips(ctx context.Context) (out []netip.Addr) {
+	services, _ := w.client.Services(ctx) // without them the owner is not known, and the drill says so
+	for _, s := range services {
+		for _, v := range s.VIPs {
+			if a, err := netip.ParseAddr(v); err == nil {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+func directorsOf(c *api.ClusterStatus) (out []drill.Director) {
+	for _, m := range c.Members {
+		if m.State == api.MemberLeft {
+			continue
+		}
+		d := drill.Director{Name: m.Name, Ready: m.State == api.MemberAlive && m.Ready && !m.Hung, Assigns: m.Name == c.Assigner}
+		for _, a := range c.Addresses {
+			if addr, err := netip.ParseAddr(a.Address); err == nil && a.Kind == "vip" && slices.Contains(a.Holders, m.Name) {
+				d.Holds = append(d.Holds, addr)
+			}
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// unsettled is what is not as in peace between directors.
+func unsettled(c *api.ClusterStatus) (out []string) {
+	for _, m := range c.Members {
+		switch {
+		case m.State == api.MemberLeft:
+		case m.State != api.MemberAlive:
+			out = append(out, "director "+m.Name+" is "+m.State)
+		case !m.Ready || m.Hung || m.Sick:
+			out = append(out, "director "+m.Name+" is not ready, hung or sick")
+		case !m.Self && m.Doing != "":
+			out = append(out, "director "+m.Name+": "+m.Doing)
+		case !m.Self && !(m.Digest.Known && m.Digest.Equal):
+			out = append(out, "director "+m.Name+" has another table, or has not compared it yet")
+		}
+	}
+	for _, a := range c.Addresses {
+		if a.Owner != "" && !slices.Equal(a.Holders, []string{a.Owner}) {
+			out = append(out, fmt.Sprintf("%s is to be held by %s, and is by %s", a.Address, a.Owner, orWord(strings.Join(a.Holders, ", "), "nobody")))
+		}
+	}
+	if c.Assigner == "" {
+		out = append(out, "no director places groups")
+	}
+	return out
+}
+
+// tunnels are those that may be in the sample.
+func (w *liveWorld) tunnels(ctx context.Context) ([]drill.Tunnel, error) {
+	var out []drill.Tunnel
+	for id := range w.behind {
+		t, err := w.client.Tunnel(ctx, id)
+		var p *api.Problem
+		if errors.As(err, &p) && p.Status == http.StatusNotFound {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		x := drill.Tunnel{ID: id, Group: t.Group, Up: t.Up}
+		if t.Placement != nil {
+			x.RealServer, x.Backup = t.Placement.RealServer, t.Placement.Backup
+		}
+		out = append(out, x)
+	}
+	slices.SortFunc(out, func(a, b drill.Tunnel) int { return strings.Compare(a.ID, b.ID) })
+	return out, nil
+}
+
+// Inject makes a fault by the API, and returns when it has begun.
+func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Context) error, error) {
+	w.mu.Lock()
+	w.own[f.ID] = true
+	w.mu.Unlock()
+	in, err := w.client.MakeFault(ctx, api.FaultRequest{ID: f.ID, Kind: string(f.Kind), Target: f.Target, ForMS: f.For.Milliseconds()})
+	undo := func(ctx context.Context) error { return w.undo(ctx, f) }
+	var p *api.Problem
+	switch {
+	case f.Kind == drill.NMSEmpty && api.RefusedEmpty(err), f.Kind != drill.NMSEmpty && errors.As(err, &p) && p.Status < http.StatusInternalServerError:
+		return nil, fmt.Errorf("%w: %w", drill.ErrRefused, err)
+	case errors.As(err, &p):
+		return nil, err
+	case err != nil: // nobody knows whether it was made
+		return nil, errors.Join(err, undo(ctx))
+	case f.Kind == drill.NMSEmpty:
+		return func(context.Context) error { return nil }, nil // nothing was changed
+	}
+	wait := time.NewTimer(time.Duration(in.BeginsInMS) * time.Millisecond)
+	defer wait.Stop()
+	select {
+	case <-wait.C:
+	case <-ctx.Done(): // it begins all the same
+	}
+	return undo, nil
+}
+
+// undo ends a fault. Who does not answer, since it befell him, undoes it by himself: that is waited for.
+func (w *liveWorld) undo(ctx context.Context, f drill.Fault) error {
+	for {
+		soon, cancel := context.WithTimeout(ctx, 3*time.Second)
+		_, err := w.client.UndoFault(soon, f.ID, f.Target)
+		cancel()
+		var p *api.Problem
+		if err == nil || errors.As(err, &p) && p.Status < http.StatusInternalServerError {
+			return err
+		}
+		select {
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// Probe sends ICMP echo to the address behind a tunnel.
+func (w *liveWorld) Probe(ctx context.Context, tunnel string, every time.Duration) (drill.Probing, error) {
+	a, ok := w.behind[tunnel]
+	if !ok {
+		return nil, fmt.Errorf("tunnel %s: nothing behind it is known to answer", tunnel)
+	}
+	return ping(ctx, a, every), nil
+}
+
+// Events are what all directors recorded.
+func (w *liveWorld) Events(ctx context.Context, since time.Time) ([]drill.Event, error) {
+	all, err := w.client.AllEvents(ctx, since)
+	if err != nil {
+		return nil, err
+	}
+	var out []drill.Event
+	for _, x := range all.Events {
+		e := x.Event
+		out = append(out, drill.Event{Time: e.Time, By: x.Director, Kind: e.Kind, Object: e.Object, From: e.From, To: e.To, Why: e.Why})
+	}
+	return out, nil
+}

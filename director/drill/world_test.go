@@ -123,9 +123,9 @@ func (h *happening) over(now time.Time) bool {
 	return !h.undone.IsZero() && now.Sub(h.undone) > 500*time.Millisecond || h.Kind == DirectorRestart && now.Sub(h.at) > time.Second
 }
 
-// struck is the first fault that moves the tunnels of a real server.
+// struck is the first fault that moves the tunnels of a real server. What hangs is waited for.
 func (w *scripted) struck(realServer string) *happening {
-	i := slices.IndexFunc(w.made, func(h *happening) bool { return h.Target == realServer })
+	i := slices.IndexFunc(w.made, func(h *happening) bool { return h.Target == realServer && h.Kind != TerminatorHang })
 	if i < 0 {
 		return nil
 	}
@@ -175,7 +175,7 @@ func (w *scripted) Events(ctx context.Context, since time.Time) ([]Event, error)
 	defer w.mu.Unlock()
 	list := slices.Clone(w.events)
 	for _, h := range w.made {
-		if h.Kind.Befalls() != "real server" {
+		if h.Kind.Befalls() != "real server" || h.Kind == TerminatorHang {
 			continue
 		}
 		list = append(list, Event{Time: h.at.Add(deadAfter), By: "d1", Kind: "real-server", Object: h.Target, Why: "dead: no answer"})

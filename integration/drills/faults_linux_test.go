@@ -1,9 +1,12 @@
 package drills
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -19,8 +22,9 @@ const endless = 10 * time.Minute
 
 // TestFaults: each fault does what it says while it is in place, State answers all along, and undone it is gone.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	w := open(t, Options{Directors: 3, Sites: 4, RealServers: 2})
-	carrier := state(t, w).Tunnels[0].RealServer
+	carrier := "" // of the first site's tunnel, when a fault is made
 	realServer := func(is func(drill.RealServer) bool) func(drill.State) bool {
 		return func(st drill.State) bool {
 			return slices.ContainsFunc(st.RealServers, func(r drill.RealServer) bool { return r.Name == carrier && is(r) })
@@ -34,23 +38,27 @@ func TestFaults(t *testing.T) {
 	dead := realServer(func(r drill.RealServer) bool { return !r.Alive })
 	for _, f := range []struct {
 		kind   drill.Kind
-		target string
+		target string // "": carrier
 		does   func(drill.State) bool
 	}{
-		{drill.TerminatorCrash, carrier, dead},
-		{drill.HostLoss, carrier, dead},
-		{drill.LinkCut, carrier, dead},
-		{drill.TerminatorHang, carrier, func(st drill.State) bool { return strings.Contains(st.Unsettled, "headless") }},
-		{drill.Drain, carrier, realServer(func(r drill.RealServer) bool { return r.Tunnels == 0 })},
+		{drill.TerminatorCrash, "", dead},
+		{drill.HostLoss, "", dead},
+		{drill.LinkCut, "", dead},
+		{drill.TerminatorHang, "", func(st drill.State) bool { return strings.Contains(st.Unsettled, "headless") }},
+		{drill.Drain, "", realServer(func(r drill.RealServer) bool { return r.Tunnels == 0 })},
 		{drill.DirectorCrash, "d1", director("d1", false)},
 		{drill.DirectorHang, "d1", director("d1", false)},
 		{drill.VIPMove, "d2", director("d2", false)},
 		{drill.Partition, "d1", director("d1", false)},
-		{drill.DiskFull, "d3", func(drill.State) bool { return w.pushes(t, 2) != nil }},
-		{drill.NMSOutage, "d3", func(drill.State) bool { return w.pushes(t, 2) != nil }},
+		{drill.DiskFull, "d3", func(drill.State) bool {
+			var p *api.Problem
+			return errors.As(pushes(t, w), &p) && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage)
+		}},
+		{drill.NMSOutage, "d3", func(drill.State) bool { return errors.Is(pushes(t, w), fs.ErrNotExist) }},
 	} {
 		t.Run(string(f.kind), func(t *testing.T) {
-			undo, err := w.Inject(t.Context(), drill.Fault{ID: "x", Kind: f.kind, Target: f.target, For: endless})
+			carrier = state(t, w).Tunnels[0].RealServer
+			undo, err := w.Inject(t.Context(), drill.Fault{ID: "x", Kind: f.kind, Target: cmp.Or(f.target, carrier), For: endless})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -62,17 +70,19 @@ func TestFaults(t *testing.T) {
 				t.Errorf("undo it again: %v", err)
 			}
 			until(t, w, "settle", settled)
-			if err := w.pushes(t, 2); err != nil {
+			if err := pushes(t, w); err != nil {
 				t.Errorf("push when it is undone: %v", err)
 			}
 		})
 	}
+	t.Run("refused", func(t *testing.T) { refused(t, w) })
+	t.Run("ends", func(t *testing.T) { ends(t, w) })
 }
 
-// pushes pushes a tunnel to a director as an NMS that has no connection yet.
-func (w *World) pushes(t *testing.T, director int) error {
+// pushes pushes a tunnel to the third director, as an NMS that has no connection yet.
+func pushes(t *testing.T, w *World) error {
 	t.Helper()
-	c, err := api.NewClient(api.ClientOptions{Socket: w.directors[director].Socket()})
+	c, err := api.NewClient(api.ClientOptions{Socket: w.directors[2].Socket()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,9 +94,8 @@ func (w *World) pushes(t *testing.T, director int) error {
 	return err
 }
 
-// TestRefusals: an empty table is refused, and so is what cannot be a fault.
-func TestRefusals(t *testing.T) {
-	w := open(t, Options{Directors: 2, Sites: 2, RealServers: 2})
+// refused: an empty table is refused, and so is what cannot be a fault.
+func refused(t *testing.T, w *World) {
 	if _, err := w.Inject(t.Context(), drill.Fault{Kind: drill.NMSEmpty, For: endless}); !errors.Is(err, drill.ErrRefused) {
 		t.Errorf("an empty table: %v, want ErrRefused", err)
 	}
@@ -102,11 +111,10 @@ func TestRefusals(t *testing.T) {
 	if _, err := w.Probe(t.Context(), "nobody", time.Second); err == nil {
 		t.Error("probed a tunnel that there is not")
 	}
-	w.ends(t)
 }
 
 // ends: a fault ends when its time is over, and with the World, though nobody undoes it.
-func (w *World) ends(t *testing.T) {
+func ends(t *testing.T, w *World) {
 	p, err := w.Probe(t.Context(), w.lab.Sites[0].Name, 20*time.Millisecond)
 	if err != nil {
 		t.Fatal(err)

@@ -21,7 +21,7 @@ import (
 
 const (
 	// preempt is how long a director that comes back waits before it takes its addresses: by default a drill would last minutes.
-	preempt = 2 * time.Second
+	preempt = time.Second
 	// quiet is how many tunnels are known that no site brings up: a table in which all are up would not be emptied by anything.
 	quiet = 8
 	// opening is how long all may take until it is settled.
@@ -40,7 +40,6 @@ type World struct {
 	mu     sync.Mutex // guards what follows
 	faults []*fault
 	closed bool
-	known  *view // the last answer there was
 }
 
 var _ drill.World = (*World)(nil)

@@ -13,8 +13,12 @@ import (
 	"tunneldirector/integration/daemon"
 )
 
-// answering is how long a director may take to say how things stand before it counts as one that does not answer.
-const answering = 500 * time.Millisecond
+// answering is how long a director may take to say how things stand before it counts as one that does not answer; if none does, all are
+// asked once more, with patience: a machine may stand still for a moment.
+const (
+	answering = 500 * time.Millisecond
+	patiently = 1200 * time.Millisecond
+)
 
 // A view is what one director says.
 type view struct {
@@ -24,48 +28,38 @@ type view struct {
 	err         error // it does not answer
 }
 
-// State is what the director says that sees most others ready, of several the first. If none answers, it is what the last one said.
+// State is what the director says that sees most others ready, of several the first. The error is that none answers.
 func (w *World) State(ctx context.Context) (drill.State, error) {
-	views := w.look(ctx)
-	if err := ctx.Err(); err != nil {
-		return drill.State{}, context.Cause(ctx)
+	views, best := w.look(ctx, answering)
+	if best == nil {
+		views, best = w.look(ctx, patiently)
 	}
-	best, most := w.remembered(), 0
-	for i := range views {
-		if n := views[i].ready(); n > most {
-			best, most = &views[i], n
-		}
+	if best == nil {
+		return drill.State{}, fmt.Errorf("ask how things stand: no director answers: %w", views[0].err)
 	}
-	st := drill.State{Directors: w.members(best, most > 0), RealServers: best.real(), Unsettled: w.unsettled(views)}
+	st := drill.State{Directors: w.members(best), RealServers: best.real(), Unsettled: w.unsettled(views)}
 	for _, t := range best.tunnels {
 		st.Tunnels = append(st.Tunnels, tunnel(t))
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.known = best
 	return st, nil
 }
 
-func (w *World) remembered() *view {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.known == nil {
-		return &view{}
-	}
-	return w.known
-}
-
-// look asks all directors at once.
-func (w *World) look(ctx context.Context) []view {
-	ctx, cancel := context.WithTimeout(ctx, answering)
+// look asks all directors at once. best is nil if none answers.
+func (w *World) look(ctx context.Context, within time.Duration) (views []view, best *view) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	views := make([]view, len(w.directors))
+	views = make([]view, len(w.directors))
 	var all sync.WaitGroup
 	for i, d := range w.directors {
 		all.Go(func() { views[i] = w.view(ctx, d) })
 	}
 	all.Wait()
-	return views
+	for i := range views {
+		if v := &views[i]; v.err == nil && (best == nil || v.ready() > best.ready()) {
+			best = v
+		}
+	}
+	return views, best
 }
 
 func (w *World) view(ctx context.Context, d *director) (v view) {
@@ -88,9 +82,6 @@ func (w *World) view(ctx context.Context, d *director) (v view) {
 
 // ready is how many directors are, as this one says.
 func (v *view) ready() (n int) {
-	if v.err != nil {
-		return 0
-	}
 	for _, m := range v.cluster.Members {
 		if isReady(m) {
 			n++
@@ -101,13 +92,12 @@ func (v *view) ready() (n int) {
 
 func isReady(m api.MemberStatus) bool { return m.State == api.MemberAlive && m.Ready && !m.Hung }
 
-// members are all directors; if nobody answers, none of them is ready.
-func (w *World) members(v *view, answered bool) (list []drill.Director) {
+func (w *World) members(v *view) (list []drill.Director) {
 	for _, d := range w.directors {
 		x := drill.Director{Name: d.On().Title}
 		i := slices.IndexFunc(v.cluster.Members, func(m api.MemberStatus) bool { return m.Name == x.Name })
-		x.Ready = answered && i >= 0 && isReady(v.cluster.Members[i])
-		x.Assigns = answered && v.cluster.Assigner == x.Name
+		x.Ready = i >= 0 && isReady(v.cluster.Members[i])
+		x.Assigns = v.cluster.Assigner == x.Name
 		for _, o := range v.cluster.Addresses {
 			a, err := netip.ParseAddr(o.Address)
 			if err == nil && slices.Contains(w.lab.VIPs, a) && slices.Contains(o.Holders, x.Name) && x.Ready {

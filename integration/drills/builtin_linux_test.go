@@ -1,0 +1,81 @@
+package drills
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"tunneldirector/director/drill"
+)
+
+// TestBuiltin runs all drills that come with the program, in one lab: three times each, in a larger one, with SOAK.
+func TestBuiltin(t *testing.T) {
+	t.Parallel()
+	o, rounds := Options{Directors: 2, Sites: 6, RealServers: 3}, 1
+	if long() {
+		o, rounds = Options{Directors: 3, Sites: 60, RealServers: 6}, 3
+	}
+	w := open(t, o)
+	for round := range rounds {
+		for _, d := range drill.Builtin() {
+			t.Run(fmt.Sprintf("%s/%d", d.Name, round+1), func(t *testing.T) {
+				if res := run(t, w, d); !res.Passed {
+					t.Errorf("aborted: %q, failures: %+v", res.Aborted, res.Failures)
+				}
+			})
+		}
+	}
+}
+
+// run runs a drill once all is settled, and logs what it came to.
+func run(t *testing.T, w *World, d *drill.Drill) *drill.Result {
+	t.Helper()
+	until(t, w, "settle before the drill", settled)
+	res, err := drill.Run(t.Context(), w, d, drill.Options{World: "lab", Progress: func(what string) { t.Log(what) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("MEASURED %s in %.1f s: outage %+v, %d of %d packets lost, %d tunnels moved, %d wrongly, %+v",
+		d.Name, res.Ended.Sub(res.Began).Seconds(), res.Outage, res.Lost, res.Sent, res.Moved, res.Wrongly, res.Phases)
+	if !res.Passed {
+		for _, m := range res.TimeLine {
+			t.Log(m.After, m.By, m.What)
+		}
+	}
+	return res
+}
+
+// TestFails: a drill whose expectation does not hold fails, and says which tunnel it was and when; one that is given up has undone its fault.
+func TestFails(t *testing.T) {
+	t.Parallel()
+	w := open(t, Options{Directors: 2, Sites: 2, RealServers: 2})
+	d := builtin(t, "host-loss")
+	d.Expect.Outage.Worst = time.Millisecond
+	res := run(t, w, d)
+	if res.Passed || res.Aborted != "" || len(res.Failures) == 0 {
+		t.Fatalf("passed %t, aborted %q, failures %+v", res.Passed, res.Aborted, res.Failures)
+	}
+	f := res.Failures[0]
+	if w.site(f.Tunnel) == nil || f.At == nil || f.At.Before(res.Faults[0].At) || f.At.After(res.Ended) {
+		t.Errorf("the failure is of %q at %v", f.Tunnel, f.At)
+	}
+
+	d = builtin(t, "terminator-hang")
+	d.Abort.Outage = time.Second
+	res = run(t, w, d)
+	if res.Passed || res.Aborted == "" || len(res.Faults) != 1 || res.Faults[0].Undone == nil {
+		t.Errorf("passed %t, aborted %q, faults %+v", res.Passed, res.Aborted, res.Faults)
+	}
+	until(t, w, "settle after it was given up", settled)
+}
+
+func builtin(t *testing.T, name string) *drill.Drill {
+	t.Helper()
+	all := drill.Builtin()
+	i := slices.IndexFunc(all, func(d *drill.Drill) bool { return d.Name == name })
+	if i < 0 {
+		t.Fatalf("no drill %s comes with the program", name)
+	}
+	return all[i]
+}

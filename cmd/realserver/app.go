@@ -36,7 +36,7 @@ func newApp(env *console.Env) *cli.App {
 func commands(env *console.Env) []*cli.Command {
 	return []*cli.Command{
 		runCommand(env), checkCommand(env), planCommand(env), applyCommand(env), revertCommand(env), doctorCommand(env),
-		statusCommand(env), tunnelsCommand(env), completionCommand(env), completeCommand(env), versionCommand(env),
+		statusCommand(env), tunnelsCommand(env), undoFaultsCommand(env), completionCommand(env), completeCommand(env), versionCommand(env),
 	}
 }
 

@@ -65,6 +65,9 @@ func machineFaults(cfg Config, root bool, a *checkAnswer) (out config.Faults) {
 	} else if alarm := own.Alarm(); alarm != "" {
 		a.Warnings = append(a.Warnings, alarm)
 	}
+	if cfg.Drill.Allow {
+		a.Warnings = append(a.Warnings, "drill.allow is true: directors may have this agent kill and stop terminators and cut this host off, for drills")
+	}
 	if err := writable(cfg.StateDir); err != nil {
 		add("state_dir", "%v", err)
 	}

@@ -47,7 +47,7 @@ func TestStatusAndTunnels(t *testing.T) {
 
 func TestWrongUsage(t *testing.T) {
 	tests := []struct{ args, tells string }{
-		{"", "needs a command: run, check, plan, apply, revert, doctor, status, tunnels, completion, version"},
+		{"", "needs a command: run, check, plan, apply, revert, doctor, status, tunnels, undo-faults, completion, version"},
 		{"stat", `has no command "stat"`},
 		{"doctr", `Did you mean "doctor"?`},
 		{"status --josn", "there is no flag --josn"},

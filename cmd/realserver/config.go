@@ -6,9 +6,11 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +34,7 @@ type Config struct {
 	Adopt       Adopt            `yaml:"adopt"`
 	RealServers []RealServer     `yaml:"real_servers"`
 	Log         Log              `yaml:"log"`
+	Drill       Drill            `yaml:"drill"`
 }
 
 // TLS names the files by which the agent proves who it is and knows directors.
@@ -81,6 +84,12 @@ type Room struct {
 type Log struct {
 	Level  slog.Level `yaml:"level"`
 	Format string     `yaml:"format"`
+}
+
+// Drill says whether directors may have this agent make faults, to rehearse failures.
+type Drill struct {
+	Allow bool                `yaml:"allow"`
+	Start map[string][]string `yaml:"start"` // by real server: program and arguments that start its terminator again
 }
 
 // Default is what a file need not say.
@@ -171,6 +180,22 @@ func (c *Config) check(r *reader) {
 		r.at("log.format", "%q is not one of text, json", c.Log.Format)
 	}
 	c.checkServers(r)
+	c.checkDrill(r)
+}
+
+func (c *Config) checkDrill(r *reader) {
+	for _, name := range slices.Sorted(maps.Keys(c.Drill.Start)) {
+		path, argv := "drill.start."+name, c.Drill.Start[name]
+		switch {
+		case r.said(path):
+		case !slices.ContainsFunc(c.RealServers, func(s RealServer) bool { return s.Name == name }):
+			r.at(path, "is of no real server of this file")
+		case len(argv) == 0:
+			r.at(path, "is empty; name a program and its arguments, such as [/usr/bin/systemctl, start, strongswan]")
+		case !filepath.IsAbs(argv[0]):
+			r.at(path, "%q is not the absolute path of a program", argv[0])
+		}
+	}
 }
 
 func (c *Config) checkServers(r *reader) {

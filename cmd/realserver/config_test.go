@@ -55,6 +55,7 @@ prepare_host: true
 look: 2s
 adopt: {rate: 0.5/s, burst: 7, retries: 0}
 log: {level: warn, format: json}
+drill: {allow: true, start: {rs1: [/s, fastd]}}
 real_servers:
   - name: rs1
     vips: [192.0.2.10, "2001:db8::10"]
@@ -88,7 +89,7 @@ real_servers:
 		t.Fatal(err)
 	}
 	want := Config{Host: "node-a", Directors: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:7460"), netip.MustParseAddrPort("[2001:db8::1]:7460")},
-		TLS: TLS{"/a", "/b", "/c"}, StateDir: "/s", Socket: "/r.sock", PrepareHost: true, Look: 2 * time.Second, Adopt: Adopt{0.5, 7, 0}, Log: Log{4, "json"},
+		TLS: TLS{"/a", "/b", "/c"}, StateDir: "/s", Socket: "/r.sock", PrepareHost: true, Look: 2 * time.Second, Adopt: Adopt{0.5, 7, 0}, Log: Log{4, "json"}, Drill: Drill{true, map[string][]string{"rs1": {"/s", "fastd"}}},
 		RealServers: []RealServer{
 			{Name: "rs1", VIPs: []netip.Addr{addr("192.0.2.10"), addr("2001:db8::10")}, Method: "tunnel", Interface: "eth0", Namespace: "blue", Own: []netip.Addr{addr("198.51.100.1")},
 				Devices: []string{"tunl0"}, Holder: "vip0", Via: []netip.Addr{addr("198.51.100.254")}, Mark: 7, ShareL2: true, MTU: 1400, MSS: -1, Sites: []netip.Addr{addr("203.0.113.1")},
@@ -120,8 +121,12 @@ func TestFaults(t *testing.T) {
 			"host: is missing; it is the name in this host's certificate, and in its real servers' records",
 			"directors: are missing; name each director's address and port", "real_servers: are missing"}},
 		{"unknown and twice", minimal + "hots: x\nlook: 1s\nlook: 2s\n", []string{
-			"hots: unknown key; known here are host, directors, tls, state_dir, socket, probe_port, prepare_host, look, adopt, real_servers, log (line 9)",
+			"hots: unknown key; known here are host, directors, tls, state_dir, socket, probe_port, prepare_host, look, adopt, real_servers, log, drill (line 9)",
 			"look: stands twice, first in line 10 (line 11)"}},
+		{"drill", minimal + "drill: {allow: 1, start: {rs1: [start, fastd], rs2: [/a], rs3: x}, host: 1}\n", []string{
+			"drill.allow: is not true or false (line 9)", "drill.start.rs3: is not a list ([a, b]) (line 9)", "drill.host: unknown key; known here are allow, start (line 9)",
+			`drill.start.rs1: "start" is not the absolute path of a program (line 9)`, "drill.start.rs2: is of no real server of this file (line 9)"}},
+		{"nothing to start", minimal + "drill: {start: {rs1: []}}\n", []string{"drill.start.rs1: is empty; name a program and its arguments"}},
 		{"types", "host: [a]\ndirectors: {a: b}\nprobe_port: many\nprepare_host: 1\nlook: 5\nadopt: {rate: 20, burst: 99999999999999999999}\nreal_servers: x\n", []string{
 			"host: is not text; put it in quotes (line 1)", "directors: is not a list ([a, b]) (line 2)", "probe_port: is not a whole number (line 3)",
 			"prepare_host: is not true or false (line 4)", `look: "5" is not a duration; write a number and a unit: 200ms or 5s (line 5)`,
@@ -232,7 +237,7 @@ func TestExample(t *testing.T) {
 	if d := cmp.Diff(c, full, addrs, cmpopts.EquateEmpty()); d != "" {
 		t.Errorf("what is commented out is not the default: %s", d)
 	}
-	for _, key := range keysOf(Config{}, RealServer{}, Room{}, Adopt{}, TLS{}, Log{}, *newSettings("strongswan").(*strongSwan), libreSwan{}, wireGuard{}, fastD{}, programs{}) {
+	for _, key := range keysOf(Config{}, RealServer{}, Room{}, Adopt{}, TLS{}, Log{}, Drill{}, *newSettings("strongswan").(*strongSwan), libreSwan{}, wireGuard{}, fastD{}, programs{}) {
 		if !strings.Contains(string(data), key+":") {
 			t.Errorf("key %s is not in the example", key)
 		}

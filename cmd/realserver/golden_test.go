@@ -19,6 +19,8 @@ func TestGolden(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	before := now.Add(-3*time.Hour - 20*time.Minute)
 	status := realserver.Status{Host: "node-a", Version: "1.2.3", Started: before,
+		Faults: []realserver.FaultStatus{{ID: "f1", Kind: "link-cut", RealServer: "wg1", By: "director 192.0.2.1:7460", Made: before, Until: now},
+			{ID: "f2", Kind: "terminator-crash", RealServer: "rs1", Made: before, Until: now, Error: "start it again by /bin/start: exit status 1"}},
 		RealServers: []realserver.RealServerStatus{
 			{Name: "rs1", Terminator: "strongswan", Method: "dr", VIPs: []netip.Addr{addr("192.0.2.10"), addr("2001:db8::10")}, Health: "working", Since: before, Tunnels: 4321,
 				Load: 1040, Full: true, Parts: []realserver.LoadPart{{Name: "cpu", Permille: 1040, Says: "83 % of a core, ceiling 80 %"}, {Name: "tunnels", Permille: 864, Says: "4321 of 5000"}},
@@ -42,11 +44,13 @@ func TestGolden(t *testing.T) {
 		{Object: "address 192.0.2.11/32 on lo", From: "present", Why: "it was there before", Left: true},
 	}
 	findings := []host.Finding{{ID: "rp-filter", Instance: "rs1", What: "rp_filter of eth0 is 1", Causes: "packets from sites are dropped", Remedy: "realserver apply", Severity: host.Breaks}}
+	undone := []realserver.UndoneFault{{FaultStatus: status.Faults[0], Undone: true}, {FaultStatus: status.Faults[1]}}
 	tests := map[string]func(*console.Page){
-		"status":  func(p *console.Page) { statusPage(p, now, &status) },
-		"tunnels": func(p *console.Page) { tunnelsPage(p, now, tunnels) },
-		"plan":    func(p *console.Page) { changesPage(p, changes, "to make") },
-		"doctor":  func(p *console.Page) { doctorPage(p, findings) },
+		"undo-faults": func(p *console.Page) { undonePage(p, undone) },
+		"status":      func(p *console.Page) { statusPage(p, now, &status) },
+		"tunnels":     func(p *console.Page) { tunnelsPage(p, now, tunnels) },
+		"plan":        func(p *console.Page) { changesPage(p, changes, "to make") },
+		"doctor":      func(p *console.Page) { doctorPage(p, findings) },
 	}
 	for name, print := range tests {
 		t.Run(name, func(t *testing.T) {

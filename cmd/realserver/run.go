@@ -31,7 +31,8 @@ func runCommand(env *console.Env) *cli.Command {
 		Description: console.Describe(`
 Reads the host's file, looks after the terminators that it names and speaks to the directors, until
 SIGTERM or SIGINT. When it ends, for whatever reason, nothing changes: tunnels stay, the host stays
-as it is prepared, and directors check the real servers as those without an agent.
+as it is prepared, and directors check the real servers as those without an agent. Faults that were
+made for a drill are undone when it ends, or when it starts again.
 
 The host is made right for its forwarding methods, and kept so, only with prepare_host: true. Else
 what is not right is logged; `+"`realserver apply`"+` does it once.`,
@@ -65,11 +66,12 @@ type daemon struct {
 	own     *ca.Credential
 	agent   *realserver.Agent
 	answers *answers
+	drills  *drills
 }
 
 // newDaemon puts it together, and touches nothing.
 func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
-	d := &daemon{cfg: cfg, log: log, answers: newAnswers(cfg, log)}
+	d := &daemon{cfg: cfg, log: log, answers: newAnswers(cfg, log), drills: &drills{cfg: cfg, log: log}}
 	var err error
 	if d.host, err = hostOf(cfg); err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func newDaemon(cfg Config, log *slog.Logger) (*daemon, error) {
 	for i := range instances {
 		instances[i].Meter = newGauge(cfg, &cfg.RealServers[i], log)
 	}
-	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Examine: d.examine, Look: cfg.Look,
+	o := realserver.Options{Host: cfg.Host, Version: console.Version(), Instances: instances, Answer: d.answers.set, Flooded: d.answers.flooded, Tend: d.tend, Examine: d.examine, Faults: d.drills, Look: cfg.Look,
 		Adopt: realserver.Pace{Rate: float64(cfg.Adopt.Rate), Burst: cfg.Adopt.Burst, Retries: cfg.Adopt.Retries}, Log: log,
 		Dial: newCaller(cfg, d.own.ClientConfig(ca.RoleDirector, agent.Protocol)).dial}
 	for _, a := range cfg.Directors {
@@ -113,11 +115,13 @@ func (d *daemon) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer d.drills.open(ctx)()
 	d.answers.begin()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return serve(ctx, l, d.agent.Handler()) })
 	g.Go(func() error { return d.answers.run(ctx) })
 	g.Go(func() error { return d.agent.Run(ctx) })
+	g.Go(func() error { return d.drills.run(ctx) })
 	g.Go(func() error { return d.renewer().Run(ctx) })
 	d.log.Info("agent runs", "host", d.cfg.Host, "version", console.Version(), "realservers", len(d.cfg.RealServers), "directors", d.cfg.Directors, "prepares_host", d.cfg.PrepareHost)
 	err = g.Wait()

@@ -21,14 +21,22 @@ import (
 	"tunneldirector/realserver"
 )
 
+// answerLimit is how long the daemon may take to answer: an effect of a fault may take 10 s to be undone.
+const answerLimit = 15 * time.Second
+
 // ask gets an answer of the daemon.
 func ask(ctx context.Context, socket, path string, to any) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	return talk(ctx, http.MethodGet, socket, path, to)
+}
+
+// talk asks the daemon for something, or to do something.
+func talk(ctx context.Context, method, socket, path string, to any) error {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
 	defer cancel()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://agent"+path, nil)
+	r, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, nil)
 	if err != nil {
 		return err
 	}
@@ -91,6 +99,9 @@ and all directors are reached: for monitoring.`,
 func troubles(s *realserver.Status) (out []string) {
 	if s.Unready != "" {
 		out = append(out, "the host is not as it has to be: "+s.Unready)
+	}
+	for _, f := range s.Faults {
+		out = append(out, faultWords(f))
 	}
 	for _, r := range s.RealServers {
 		if r.Health != "working" {

@@ -36,6 +36,8 @@ type Ledger struct {
 	over  chan struct{} // closed when Run has ended
 	shown atomic.Pointer[[]Standing]
 
+	undid []Standing // of Open
+
 	all map[string]*entry // Run's
 }
 
@@ -64,11 +66,16 @@ func Open(ctx context.Context, dir string, effects Effects, log *slog.Logger) (*
 	}
 	_ = g.Wait() // each has its own error
 	for i, e := range left {
-		l.undone(e, errs[i])
+		if l.undone(e, errs[i]); l.all[e.ID] == nil {
+			l.undid = append(l.undid, e.standing())
+		}
 	}
 	l.show()
 	return l, nil
 }
+
+// Left is what Open found and has undone.
+func (l *Ledger) Left() []Standing { return l.undid }
 
 // Close lets go of the directory. What is in place stays, and is undone by who opens it next. Run must have ended, or never begun.
 func (l *Ledger) Close() error { return l.lock.Close() }
@@ -80,11 +87,7 @@ func (l *Ledger) List() []Standing { return *l.shown.Load() }
 func (l *Ledger) show() {
 	list := []Standing{}
 	for _, e := range l.all {
-		s := Standing{ID: e.ID, Kind: e.Kind, Target: e.Target, By: e.By, Made: e.Made, Until: e.Until}
-		if e.err != nil {
-			s.Error = e.err.Error()
-		}
-		list = append(list, s)
+		list = append(list, e.standing())
 	}
 	slices.SortFunc(list, func(a, b Standing) int { return cmp.Or(a.Made.Compare(b.Made), cmp.Compare(a.ID, b.ID)) })
 	l.shown.Store(&list)
@@ -123,6 +126,14 @@ func (l *Ledger) Inject(ctx context.Context, f Fault) error {
 		}
 		e.making = append(e.making, answer)
 	})
+}
+
+// May says why Inject would refuse a fault now.
+func (l *Ledger) May(ctx context.Context, f Fault) error {
+	if err := f.check(); err != nil {
+		return err
+	}
+	return l.ask(ctx, func(answer chan error) { answer <- l.admit(&f) })
 }
 
 // admit says why there is no room for a fault.

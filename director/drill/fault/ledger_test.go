@@ -231,17 +231,23 @@ func TestRefused(t *testing.T) {
 			"no ID": m.fault("", "rs1", time.Second), "a path": m.fault("../a", "rs1", time.Second), "a long ID": m.fault(strings.Repeat("x", maxID+1), "rs1", time.Second),
 			"no time": m.fault("a", "rs1", 0), "too long": m.fault("a", "rs1", MaxFor+1),
 		} {
-			if err := l.Inject(m.t.Context(), f); !errors.Is(err, ErrRefused) {
-				t.Errorf("%s: %v", name, err)
+			if err, may := l.Inject(m.t.Context(), f), l.May(m.t.Context(), f); !errors.Is(err, ErrRefused) || !errors.Is(may, ErrRefused) {
+				t.Errorf("%s: %v, %v", name, err, may)
 			}
 		}
 		for i := range MaxFaults {
+			if err := l.May(m.t.Context(), m.fault("x", fmt.Sprint("rs", i), time.Second)); err != nil {
+				t.Errorf("it may not be made: %v", err)
+			}
 			if err := l.Inject(m.t.Context(), m.fault(fmt.Sprint(i), fmt.Sprint("rs", i), MaxFor)); err != nil {
 				t.Error(err)
 			}
 			if err := l.Inject(m.t.Context(), m.fault("x", fmt.Sprint("rs", i), time.Second)); !errors.Is(err, ErrRefused) {
 				t.Errorf("a second one of a target: %v", err)
 			}
+		}
+		if err := l.May(m.t.Context(), m.fault("x", "another", time.Second)); !errors.Is(err, ErrRefused) {
+			t.Errorf("too many may be made: %v", err)
 		}
 		if err := l.Inject(m.t.Context(), m.fault("x", "another", time.Second)); !errors.Is(err, ErrRefused) {
 			t.Errorf("too many: %v", err)

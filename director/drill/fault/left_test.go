@@ -33,6 +33,9 @@ func TestLeft(t *testing.T) {
 		if !slices.Equal(did, []string{"undo a", "undo b"}) || len(l.List()) > 0 || m.files() != "" {
 			t.Errorf("did %q, left %v, %q", did, l.List(), m.files())
 		}
+		if left := l.Left(); len(left) != 2 || left[0].ID != "a" || left[1].Target != "rsb" {
+			t.Errorf("it says that it undid %+v", left)
+		}
 		if _, err := Open(m.t.Context(), m.dir, nil, slog.New(slog.DiscardHandler)); err == nil {
 			t.Error("opened twice")
 		}
@@ -49,7 +52,7 @@ func TestLeftBusy(t *testing.T) {
 		}
 		m.undoErr = errors.New("busy")
 		l := m.open()
-		if list := l.List(); len(list) != 1 || !strings.Contains(list[0].Error, "busy") {
+		if list := l.List(); len(list) != 1 || !strings.Contains(list[0].Error, "busy") || len(l.Left()) > 0 {
 			t.Errorf("listed %+v", list)
 		}
 		ctx, cancel := context.WithCancel(m.t.Context())

@@ -54,6 +54,14 @@ func (e *entry) due(now time.Time) bool {
 
 func (e *entry) lasts() time.Duration { return time.Duration(e.Millis) * time.Millisecond }
 
+func (e *entry) standing() Standing {
+	s := Standing{ID: e.ID, Kind: e.Kind, Target: e.Target, By: e.By, Made: e.Made, Until: e.Until}
+	if e.err != nil {
+		s.Error = e.err.Error()
+	}
+	return s
+}
+
 // Run makes faults and undoes them until ctx ends. Then it undoes all that are in place, and returns nil.
 func (l *Ledger) Run(ctx context.Context) error {
 	defer close(l.over)

@@ -52,5 +52,5 @@ func MoveAside(dir string, now time.Time) (to string, err error) {
 
 // beside tells whether a name in a store's directory is not the store's.
 func beside(name string) bool {
-	return strings.HasPrefix(name, asidePrefix) || strings.HasSuffix(name, ".json") || name == "journal"
+	return strings.HasPrefix(name, asidePrefix) || strings.HasSuffix(name, ".json") || name == "journal" || name == "faults"
 }

@@ -30,7 +30,7 @@ func TestMoveAside(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "peers.json"), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	stays := []string{"journal", "lost+found"}
+	stays := []string{"journal", "faults", "lost+found"}
 	for _, name := range stays {
 		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
 			t.Fatal(err)

@@ -1,11 +1,13 @@
 package cluster
 
 import (
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -106,13 +108,13 @@ func (r *rig) works() {
 	r.settle()
 	r.tables(r.d...)
 	for _, d := range r.d {
-		if got := r.assigner(d); got != "d1" {
-			r.Errorf("%s says that %q assigns, want d1", d.On().Title, got)
-		}
-		for _, args := range [][]string{{"cluster", "status", "--check"}, {"cluster", "members"}, {"status", "--check"}} {
-			if out, err := d.Command(args...); err != nil {
-				r.Errorf("%s: director %v: %v\n%s", d.On().Title, args, err, out)
+		r.until(30*time.Second, "be well", func() error {
+			for _, args := range [][]string{{"cluster", "status", "--check"}, {"cluster", "members"}, {"status", "--check"}} {
+				if out, err := d.Command(args...); err != nil {
+					return fmt.Errorf("%s: director %v: %w\n%s", d.On().Title, args, err, out)
+				}
 			}
-		}
+			return r.assigns(d, "d1")
+		})
 	}
 }

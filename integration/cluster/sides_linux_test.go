@@ -36,7 +36,7 @@ func TestSides(t *testing.T) {
 	}
 	r.launch(r.d...)
 	r.begin()
-	r.until(20*time.Second, "stand as they are to", stands)
+	r.until(time.Minute, "stand as they are to", stands)
 
 	r.realServerDies()
 	for _, d := range r.d {
@@ -44,14 +44,14 @@ func TestSides(t *testing.T) {
 		f := r.flow(r.Sites...)
 		r.must("kill", d.Kill())
 		r.rest(6 * time.Second) // for longer than addresses last that others could take over
-		r.must("addresses without the daemon of "+name, r.heldBy(want))
+		r.until(15*time.Second, "have all addresses where they belong without the daemon of "+name, func() error { return r.heldBy(want) })
 		r.launch(d)
-		r.until(20*time.Second, "stand as they are to", stands)
+		r.until(time.Minute, "stand as they are to", stands)
 		f.end("killed, and no reserve: " + name).lossless(r)
 		f = r.flow(r.Sites...)
 		r.must("stop", d.Stop())
 		r.launch(d)
-		r.until(20*time.Second, "stand as they are to", stands)
+		r.until(time.Minute, "stand as they are to", stands)
 		f.end("upgrade, and no reserve: " + name).lossless(r)
 	}
 	r.tables(r.d...)

@@ -29,10 +29,11 @@ func (r *rig) heldBy(want map[netip.Addr]string, leftOut ...string) error {
 // equal demands that these directors are ready, hear each other, and say that their tables are equal.
 func (r *rig) equal(directors ...*daemon.Daemon) error { return daemon.Equal(r.ctx, directors...) }
 
-// settle waits until all is as it is to be with all directors: ready, equal, each with its addresses.
+// settle waits until all is as it is to be with all directors: ready, equal, each with its addresses. One that has lost these for a
+// moment takes them back after preempt_after, which is a minute by default.
 func (r *rig) settle() {
 	r.Helper()
-	r.until(40*time.Second, "settle", func() error {
+	r.until(100*time.Second, "settle", func() error {
 		if err := r.equal(r.d...); err != nil {
 			return err
 		}
@@ -43,29 +44,45 @@ func (r *rig) settle() {
 	})
 }
 
-// tables demands that directors answer the same of every tunnel: intent and placement.
+// tables demands that directors answer the same of every tunnel: intent and placement. They are asked one after another, and what is
+// placed anew in between is told by some alone.
 func (r *rig) tables(directors ...*daemon.Daemon) {
 	r.Helper()
-	var first map[string]string
-	for _, d := range directors {
-		got := r.table(d)
-		if first == nil {
-			first = got
+	r.until(15*time.Second, "compare tables", func() error {
+		first, err := r.ask(directors[0])
+		if err != nil {
+			return err
 		}
-		if diff := cmp.Diff(first, got); diff != "" {
-			r.Errorf("tables of %s and %s differ (-first +second):\n%.4000s", directors[0].On().Title, d.On().Title, diff)
+		for _, d := range directors[1:] {
+			got, err := r.ask(d)
+			if err != nil {
+				return err
+			}
+			if diff := cmp.Diff(first, got); diff != "" {
+				return fmt.Errorf("tables of %s and %s differ (-first +second):\n%.4000s", directors[0].On().Title, d.On().Title, diff)
+			}
 		}
-	}
+		return nil
+	})
 }
 
 func (r *rig) table(d *daemon.Daemon) map[string]string {
 	r.Helper()
+	got, err := r.ask(d)
+	r.must("list the tunnels", err)
+	return got
+}
+
+// ask is table, of a director that may not answer.
+func (r *rig) ask(d *daemon.Daemon) (map[string]string, error) {
 	got := map[string]string{}
 	for t, err := range d.Client.Tunnels(r.ctx, api.TunnelFilter{}) {
-		r.must("list the tunnels", err)
+		if err != nil {
+			return nil, fmt.Errorf("list the tunnels of %s: %w", d.On().Title, err)
+		}
 		got[t.ID] = fmt.Sprintf("%s %s %v %v %+v", t.Service, t.Group, t.Endpoints, t.Subnets, placement(t))
 	}
-	return got
+	return got, nil
 }
 
 func placement(t api.TunnelState) string {
@@ -92,10 +109,11 @@ func (r *rig) placed(s *lab.Site) *lab.RealServer {
 	return nil
 }
 
-// assigner is who assigns, as a director says.
-func (r *rig) assigner(d *daemon.Daemon) string {
-	r.Helper()
+// assigns demands that a director says so of another one, or of itself.
+func (r *rig) assigns(d *daemon.Daemon, who string) error {
 	st, err := d.Client.Cluster(r.ctx)
-	r.must("ask who assigns", err)
-	return st.Assigner
+	if err == nil && st.Assigner != who {
+		err = fmt.Errorf("%s says that %q assigns, want %s", d.On().Title, st.Assigner, who)
+	}
+	return err
 }

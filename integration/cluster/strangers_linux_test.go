@@ -59,12 +59,19 @@ func TestStrangers(t *testing.T) {
 		r.must("start the second", second.Launch())
 		r.says(c.name, first, c.first)
 		r.says(c.name, second, c.second)
-		r.must("the first is ready", first.Client.Ready(r.ctx))
-		st, err := first.Client.Cluster(r.ctx)
-		r.must("ask for the members", err)
-		if known := slices.ContainsFunc(st.Members, func(m api.MemberStatus) bool { return m.Name != "d1" && m.State == api.MemberAlive }); known == c.stranger {
-			t.Errorf("%s: the first one takes it for a member: %t; %+v", c.name, known, st.Members)
-		}
+		r.until(15*time.Second, c.name+": members", func() error {
+			if err := first.Client.Ready(r.ctx); err != nil {
+				return err
+			}
+			st, err := first.Client.Cluster(r.ctx)
+			if err != nil {
+				return err
+			}
+			if known := slices.ContainsFunc(st.Members, func(m api.MemberStatus) bool { return m.Name != "d1" && m.State == api.MemberAlive }); known == c.stranger {
+				return fmt.Errorf("the first one takes it for a member: %t; %+v", known, st.Members)
+			}
+			return nil
+		})
 		r.must("kill the second", second.Kill())
 	}
 }
@@ -72,7 +79,7 @@ func TestStrangers(t *testing.T) {
 // says waits until a director says so, in its status and in that of the cluster.
 func (r *rig) says(what string, d *daemon.Daemon, words string) {
 	r.Helper()
-	r.until(30*time.Second, what, func() error {
+	r.until(time.Minute, what, func() error {
 		for _, args := range [][]string{{"status"}, {"cluster", "status"}} {
 			out, err := d.Command(args...)
 			if err != nil {

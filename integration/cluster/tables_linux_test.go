@@ -67,12 +67,7 @@ func (r *rig) partition() {
 	for _, err := range errs {
 		r.must("push", err)
 	}
-	r.until(10*time.Second, "wait until the other side assigns", func() error {
-		if got := r.assigner(r.d[1]); got != "d2" {
-			return fmt.Errorf("%q assigns", got)
-		}
-		return nil
-	})
+	r.until(20*time.Second, "wait until the other side assigns", func() error { return r.assigns(r.d[1], "d2") })
 	r.must("push to one side", r.push(r.ctx, r.d[0], fillers(2*n, 20)))
 	r.must("push to the other side", r.push(r.ctx, r.d[2], fillers(2*n+10, 20)))
 	at := time.Now()
@@ -105,7 +100,7 @@ func (r *rig) clear() {
 		}
 	}
 	r.must("delete the fillers", r.push(r.ctx, r.d[0], items))
-	r.until(20*time.Second, "wait until all have it", func() error { return r.equal(r.d...) })
+	r.until(time.Minute, "wait until all have it", func() error { return r.equal(r.d...) })
 }
 
 // fullDisk fills the third director's disk: it refuses pushes, takes none from the others either, and says so; the others go on.
@@ -123,10 +118,13 @@ func (r *rig) fullDisk() {
 		return nil
 	})
 	r.must("push to another", r.push(r.ctx, r.d[0], fillers(1, 50)))
-	if st, err := d.Client.Status(r.ctx); err != nil || st.Writable || len(st.Alarms) == 0 {
-		r.Errorf("status says writable: %t, alarms %q (%v)", st.Writable, st.Alarms, err)
-	}
-	r.must("addresses", r.heldBy(r.owned()))
+	r.until(15*time.Second, "see that its disk is full", func() error {
+		if st, err := d.Client.Status(r.ctx); err != nil || st.Writable || len(st.Alarms) == 0 {
+			return errors.Join(fmt.Errorf("status says writable: %t, alarms %q", st.Writable, st.Alarms), err)
+		}
+		return nil
+	})
+	r.until(15*time.Second, "have all addresses where they belong", func() error { return r.heldBy(r.owned()) })
 	r.must("make room", os.Remove(filler))
 	r.settle()
 	f.end("full disk").lossless(r)
@@ -156,7 +154,7 @@ func (r *rig) oldCopy() {
 	for range 2 {
 		r.launch(d)
 		r.must("push", r.push(r.ctx, d, fillers(0, 20)))
-		r.until(20*time.Second, "wait until all have it", func() error { return r.equal(r.d...) })
+		r.until(time.Minute, "wait until all have it", func() error { return r.equal(r.d...) })
 		r.must("delete", r.push(r.ctx, r.d[0], []api.BatchItem{{Delete: daemon.Filler(3).ID}}))
 		r.must("stop", d.Stop())
 	}
@@ -164,7 +162,7 @@ func (r *rig) oldCopy() {
 	r.must("bring the copy back", os.Rename(kept, d.Data()))
 	f := r.flow(r.Sites...)
 	r.must("start it", d.Launch())
-	r.until(40*time.Second, "wait until it has what the others have", func() error {
+	r.until(time.Minute, "wait until it has what the others have", func() error {
 		if aside, err := filepath.Glob(filepath.Join(d.Data(), "aside-*")); err != nil || len(aside) != 1 {
 			return fmt.Errorf("moved aside are %q (%w)", aside, err)
 		}

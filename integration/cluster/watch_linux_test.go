@@ -52,10 +52,10 @@ func (w *watcher) came(act string, event time.Time) (held, first time.Duration) 
 	select {
 	case at := <-w.held:
 		held = at.Sub(event)
-	case <-time.After(15 * time.Second):
+	case <-time.After(30 * time.Second):
 		w.r.Fatalf("%s: VIP %s did not come to %s", act, w.a, w.at.Title)
 	}
-	w.r.until(5*time.Second, "wait for a packet to the VIP's new owner", func() error {
+	w.r.until(15*time.Second, "wait for a packet to the VIP's new owner", func() error {
 		for _, s := range w.wire.Seen() {
 			if s.MAC == [6]byte(w.at.Sites.MAC) && s.Dst == w.a && s.DstPort == lab.WireGuardPort && s.At.After(event) {
 				first = s.At.Sub(event)

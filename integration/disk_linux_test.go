@@ -37,7 +37,7 @@ func TestFullDisk(t *testing.T) {
 	fill(t, disk, filler)
 	var p *api.Problem
 	i := 0
-	r.until(10*time.Second, "wait for a refusal", func() error {
+	r.until(30*time.Second, "wait for a refusal", func() error {
 		_, err := r.d.Client.PutTunnel(r.ctx, daemon.Filler(i))
 		i++
 		if !errors.As(err, &p) {
@@ -57,7 +57,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	r.rest(500 * time.Millisecond)
 	r.must("make room", os.Remove(filler))
-	r.until(10*time.Second, "wait for writes", func() error {
+	r.until(30*time.Second, "wait for writes", func() error {
 		_, err := r.d.Client.PutTunnel(r.ctx, daemon.Filler(i))
 		return err
 	})

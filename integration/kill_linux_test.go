@@ -32,7 +32,7 @@ func TestKilledDaemon(t *testing.T) {
 	before := r.status()
 	r.must("kill", r.d.Kill())
 	r.rest(time.Second)
-	r.lossless(end, "daemon killed")
+	sent := r.lossless(end, "daemon killed")
 	for _, s := range speaking {
 		if lost := r.ping(s, 5); lost > 0 {
 			t.Errorf("%s without a daemon: %d of 10 packets lost", s.Name, lost)
@@ -53,9 +53,9 @@ func TestKilledDaemon(t *testing.T) {
 	if after.Store != before.Store || after.Revision < before.Revision {
 		t.Errorf("store %s:%d, then %s:%d", before.Store, before.Revision, after.Store, after.Revision)
 	}
-	// In a second without a daemon each of 3 sites sent 2 packets every 20 ms.
-	if got := after.Services[0].Traffic.Packets - before.Services[0].Traffic.Packets; got < 200 {
-		t.Errorf("%d packets counted from before the death on, want at least 200", got)
+	// Five sixths of what was sent around the death were sent after it, and each is a packet to the VIP, or brings one.
+	if got := after.Services[0].Traffic.Packets - before.Services[0].Traffic.Packets; got < uint64(sent)/2 {
+		t.Errorf("%d packets counted from before the death on, want at least half of %d", got, sent)
 	}
 	// The kernel's clock is another one: a millisecond is rounding.
 	if got := r.tunnel(silent); got.LastSeen == nil || got.LastSeen.Sub(*seen).Abs() > time.Millisecond || !got.Up {

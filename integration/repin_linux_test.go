@@ -28,9 +28,9 @@ func TestRepinMovesOneTunnel(t *testing.T) {
 	}
 	r.rest(200 * time.Millisecond)
 	r.must("move", r.d.Repin(r.ctx, moved.Name, to))
-	r.rest(200 * time.Millisecond) // what was on its way has arrived
+	r.rest(500 * time.Millisecond) // what was on its way has arrived
 	then := r.counts(moved)
-	r.rest(500 * time.Millisecond)
+	r.rest(1500 * time.Millisecond)
 	for name, c := range r.counts(moved) {
 		got := c.Sub(then[name])
 		if name != to.Name && (got.OuterIn > 0 || got.InnerOut > 0) {
@@ -69,7 +69,7 @@ func (r *rig) revision() string {
 // moves are the groups that moved since a revision, and where they are since.
 func (r *rig) moves(since string) map[string]string {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Second)
 	defer cancel()
 	moves := map[string]string{}
 	for e, err := range r.d.Client.Watch(ctx, since) {

@@ -59,7 +59,7 @@ func newRig(t *testing.T, o lab.Options, data string) *rig {
 		}
 		t.Skip("a lab of network namespaces needs root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	l, err := lab.New(ctx, o)
@@ -144,7 +144,7 @@ func (r *rig) lives() map[string]string {
 // alive waits for a real server's incarnation to be alive.
 func (r *rig) life(name, want string) {
 	r.Helper()
-	r.until(10*time.Second, "wait for "+name+" to be "+want, func() error {
+	r.until(30*time.Second, "wait for "+name+" to be "+want, func() error {
 		rs, err := r.d.Client.RealServer(r.ctx, name)
 		if got := fmt.Sprintf("%s #%d", rs.State, rs.Incarnation); err == nil && got != want {
 			err = fmt.Errorf("it is %s: %s", got, rs.Cause)
@@ -199,12 +199,14 @@ func (r *rig) send(sites ...*lab.Site) func() (sent, lost int) {
 	}
 }
 
-// lossless ends what send began and insists that nothing was lost.
-func (r *rig) lossless(end func() (int, int), during string) {
+// lossless ends what send began, insists that nothing was lost, and tells how many were sent.
+func (r *rig) lossless(end func() (int, int), during string) (sent int) {
 	r.Helper()
-	if sent, lost := end(); lost > 0 || sent == 0 {
+	sent, lost := end()
+	if lost > 0 || sent == 0 {
 		r.Errorf("%s: %d of %d packets lost, want none", during, lost, sent)
 	}
+	return sent
 }
 
 // rest lets packets flow for a while: the wires have no virtual time.

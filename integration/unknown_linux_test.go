@@ -70,7 +70,7 @@ func TestUnknownEndpointIsDropped(t *testing.T) {
 	before := dropped("unknown-endpoint")
 	send(roamed, lab.WireGuardPort)
 	want := map[string]int{a.Placement.RealServer: n}
-	r.until(2*time.Second, "after the push", func() error { return differ(want, arrived()) })
+	r.until(10*time.Second, "after the push", func() error { return differ(want, arrived()) })
 	r.must("push the old endpoint alone", r.d.Push(r.ctx, s))
 	send(roamed, lab.WireGuardPort)
 	if got := dropped("unknown-endpoint") - before; got != n {

@@ -23,10 +23,10 @@ func TestSaturationIsSlow(t *testing.T) {
 	const rate = 10_000_000 / 8
 	bound(t, rs, rate)
 	stop := fill(t, rs)
-	d.becomes(true, 15*time.Second)
+	d.becomes(true, 30*time.Second)
 	d.quiet(3*time.Second, agent.HealthWorking, "")
 	stop()
-	d.becomes(false, 15*time.Second)
+	d.becomes(false, 30*time.Second)
 	d.quiet(time.Second, agent.HealthWorking, "")
 }
 

@@ -25,9 +25,9 @@ func TestAgentAndTerminator(t *testing.T) {
 	d.settled()
 
 	a.says(agent.HealthDead)
-	d.await(false, 5*interval, "answered: dead")
+	d.await(false, "answered: dead")
 	a.says(agent.HealthHeadless)
-	d.await(true, 10*interval, "answered: headless")
+	d.await(true, "answered: headless")
 	a.says(agent.HealthWorking)
 	d.quiet(5*interval, agent.HealthWorking, "")
 
@@ -60,9 +60,9 @@ func TestDataPathCut(t *testing.T) {
 	d.settled()
 	for range 3 {
 		undo := drop(t, rs)
-		d.await(false, 2*time.Second, "no answer on the data path while its stream is up")
+		d.await(false, "no answer on the data path while its stream is up")
 		undo()
-		d.await(true, 2*time.Second, "answered: working")
+		d.await(true, "answered: working")
 	}
 }
 
@@ -72,7 +72,7 @@ func TestDataPathNeverThere(t *testing.T) {
 	undo := drop(t, rs)
 	agentOn(t, rs, answer.Options{VIPs: vips, Method: "dr"})
 	d := direct(t, probe.Target{})
-	d.await(true, 8*time.Second, "answered")
+	d.await(true, "answered")
 	d.quiet(3*time.Second, agent.HealthUnknown, "never answered")
 	undo()
 	d.quiet(time.Second, agent.HealthWorking, "")
@@ -83,7 +83,7 @@ func TestWrongWay(t *testing.T) {
 	_, rs := wired(t)
 	agentOn(t, rs, answer.Options{VIPs: vips, Method: "tunnel", Devices: []string{decap4, decap6}})
 	d := direct(t, probe.Target{})
-	d.await(true, 8*time.Second, "answered")
+	d.await(true, "answered")
 	d.quiet(time.Second, agent.HealthUnknown, "came by IPIP, the host is not prepared for forwarding method dr")
 }
 
@@ -99,12 +99,12 @@ func TestTunnel(t *testing.T) {
 	}
 	for _, device := range []string{decap4, decap6} {
 		rs.Down(device)
-		d.await(false, 2*time.Second, "no answer on the data path while its stream is up")
+		d.await(false, "no answer on the data path while its stream is up")
 		rs.Up(device)
-		d.await(true, 4*time.Second, "answered: working")
+		d.await(true, "answered: working")
 	}
 	a.says(agent.HealthDead)
-	d.await(false, time.Second, "answered: dead")
+	d.await(false, "answered: dead")
 }
 
 // A host prepared for dr gets probes by IPIP.
@@ -113,7 +113,7 @@ func TestTunnelToDR(t *testing.T) {
 	decapsulate(t, rs)
 	agentOn(t, rs, answer.Options{VIPs: vips, Method: "dr", Devices: []string{decap4, decap6}})
 	d := direct(t, probe.Target{Method: affinity.IPIP})
-	d.await(true, 8*time.Second, "answered")
+	d.await(true, "answered")
 	d.quiet(time.Second, agent.HealthUnknown, "came not by IPIP")
 }
 

@@ -23,7 +23,7 @@ func TestBenchQuick(t *testing.T) {
 		}
 		t.Skip("the benchmarks need root")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	director := filepath.Join(t.TempDir(), "director")
 	if out, err := exec.CommandContext(ctx, "go", "build", "-o", director, "tunneldirector/cmd/director").CombinedOutput(); err != nil {

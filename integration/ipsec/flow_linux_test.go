@@ -56,6 +56,21 @@ func (r *rig) up(rs *lab.RealServer, s *lab.Site, d time.Duration) agent.Tunnel 
 	return found
 }
 
+// has waits until a real server's driver tells of the tunnels of these peers alone.
+func (r *rig) has(rs *lab.RealServer, peers ...string) {
+	r.Helper()
+	r.until(10*time.Second, "look at what "+rs.Name+" has", func() error {
+		all, err := r.drivers[rs].Tunnels(r.Context())
+		if err != nil {
+			return err
+		}
+		if !slices.EqualFunc(all, peers, func(t agent.Tunnel, peer string) bool { return t.Peer == peer }) {
+			return fmt.Errorf("it tells of %v, want %q alone", all, peers)
+		}
+		return nil
+	})
+}
+
 // ping begins to send from the target into a site's tunnel, until the test's end.
 func (r *rig) ping(s *lab.Site) *lab.Pinger {
 	r.Helper()
@@ -107,9 +122,9 @@ func (r *rig) renew(rs *lab.RealServer) {
 				return sa, err
 			}
 			var old strongswan.SA
-			r.until(10*time.Second, "ask for the tunnel of "+s.Name, func() (err error) { old, err = at(); return err })
+			r.until(30*time.Second, "ask for the tunnel of "+s.Name, func() (err error) { old, err = at(); return err })
 			r.must("rekey", step.rekey(step.who, old))
-			r.until(10*time.Second, "new keys for "+s.Name, func() error {
+			r.until(30*time.Second, "new keys for "+s.Name, func() error {
 				sa, err := at()
 				if err == nil && sa.SPI == old.SPI && sa.Number == old.Number {
 					err = fmt.Errorf("it has %+v, it had %+v", sa, old)

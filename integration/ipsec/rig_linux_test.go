@@ -125,7 +125,7 @@ func (r *rig) start(sites []*lab.Site) {
 	var errs []error
 	start := func(ns *lab.Namespace, keep func(*strongswan.Daemon)) {
 		all.Go(func() {
-			ctx, cancel := context.WithTimeout(r.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(r.Context(), 2*time.Minute)
 			defer cancel()
 			d, err := r.software.Start(ctx, r.Lab, ns, retransmits)
 			mu.Lock()

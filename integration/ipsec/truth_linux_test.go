@@ -23,7 +23,7 @@ func TestTruth(t *testing.T) {
 	order := r.establishAt(first)[r.Sites[0]]
 	select {
 	case <-changed:
-	case <-time.After(10 * time.Second):
+	case <-time.After(30 * time.Second):
 		t.Error("no event of a tunnel that came up")
 	}
 	w, err := r.drivers[first].Work(t.Context())

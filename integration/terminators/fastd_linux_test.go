@@ -127,7 +127,7 @@ func TestFastdAdopt(t *testing.T) {
 	r := newFastdRig(t, 2, true)
 	for i, s := range r.Sites { // one by IPv4, one by IPv6
 		before := r.tunnelOf(r.drivers[0], s, 30*time.Second)
-		r.flows(s, time.Now(), 5*time.Second)
+		r.flows(s, time.Now(), 20*time.Second)
 		if before.Local != s.VIP || len(before.Subnets) != len(s.Subnets) || before.Endpoint.Port() == 0 {
 			t.Errorf("the tunnel of %s is told as %+v", s.Name, before)
 		}
@@ -136,13 +136,13 @@ func TestFastdAdopt(t *testing.T) {
 		r.pin(s, 1)
 		r.must("adopt", r.drivers[1].Adopt(t.Context(), inherited(s, before)))
 		measured(t, fmt.Sprintf("fastd, IPv%d, adopt at a fresh successor", 4+2*i), r.flows(s, begin, 60*time.Second))
-		after := r.tunnelOf(r.drivers[1], s, time.Second)
+		after := r.tunnelOf(r.drivers[1], s, 10*time.Second)
 		if after.Peer != before.Peer || after.Endpoint != before.Endpoint || !after.Since.After(before.Since) {
 			t.Errorf("before %+v, after %+v", before, after)
 		}
 		r.must("release", r.drivers[0].Release(t.Context(), inherited(s, before)))
-		r.gone(r.drivers[0], s, time.Second)
-		r.tunnelOf(r.drivers[1], s, time.Second)
+		r.gone(r.drivers[0], s, 20*time.Second)
+		r.tunnelOf(r.drivers[1], s, 10*time.Second)
 	}
 	w, err := r.drivers[0].Work(t.Context())
 	r.must("work", err)
@@ -169,7 +169,7 @@ func TestFastdStale(t *testing.T) {
 	r.tunnelOf(r.drivers[0], s, 10*time.Second)
 	measured(t, "fastd, adopt where a stale tunnel was, until it is told of", time.Since(begin))
 	measured(t, "fastd, adopt where a stale tunnel was", r.flows(s, begin, 100*time.Second))
-	if now := r.tunnelOf(r.drivers[0], other, time.Second); now.Since.Sub(untouched.Since).Abs() > time.Second {
+	if now := r.tunnelOf(r.drivers[0], other, 10*time.Second); now.Since.Sub(untouched.Since).Abs() > time.Second {
 		t.Errorf("the other site's tunnel was of %s, now of %s", untouched.Since, now.Since)
 	}
 }
@@ -183,14 +183,14 @@ func TestFastdLeftDisabled(t *testing.T) {
 	file := filepath.Join(r.options[0].Clear, at.Peer)
 	r.must("leave a file", os.WriteFile(file, []byte("key \""+at.Peer+"\";\n"), 0o644))
 	r.must("read peers again", r.servers[0].Cmd.Process.Signal(syscall.SIGHUP))
-	r.gone(r.drivers[0], s, 5*time.Second)
+	r.gone(r.drivers[0], s, 20*time.Second)
 	if err := r.drivers[0].Adopt(t.Context(), at); err == nil || !strings.Contains(err.Error(), "not configured") {
 		t.Errorf("adopt of a disabled peer: %v", err)
 	}
 	next := fastd.New(r.options[0])
 	_, err := next.Tunnels(t.Context())
 	r.must("ask", err)
-	r.until(5*time.Second, "the peer is enabled", func() error { return next.Adopt(t.Context(), at) })
+	r.until(20*time.Second, "the peer is enabled", func() error { return next.Adopt(t.Context(), at) })
 	r.tunnelOf(next, s, 60*time.Second)
 	if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the file is still there: %v", err)

@@ -99,7 +99,7 @@ func (r *rig) process(ns *lab.Namespace, env []string, name string, args ...stri
 // up waits for a device, sets it up, and gives it addresses.
 func (r *rig) up(ns *lab.Namespace, dev string, addrs ...string) {
 	r.Helper()
-	r.until(10*time.Second, dev+" in "+ns.Name, func() error {
+	r.until(30*time.Second, dev+" in "+ns.Name, func() error {
 		return ns.Run(func() error {
 			link, err := netlink.LinkByName(dev)
 			if err != nil {

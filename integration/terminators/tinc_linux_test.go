@@ -129,7 +129,7 @@ func TestTinc(t *testing.T) {
 		time.Since(before.Since) > time.Minute {
 		t.Errorf("the tunnel is told as %+v", before)
 	}
-	r.flows(s, time.Now(), 10*time.Second)
+	r.flows(s, time.Now(), 20*time.Second)
 	if err := r.drivers[1].Adopt(t.Context(), inherited(s, before)); !errors.Is(err, terminator.ErrWait) {
 		t.Errorf("adopt: %v", err)
 	}
@@ -143,8 +143,8 @@ func TestTinc(t *testing.T) {
 	r.pin(s, 1)
 	r.must("release", r.drivers[0].Release(t.Context(), inherited(s, before)))
 	measured(t, "tinc, release at the old real server", r.flows(s, begin, time.Minute))
-	r.tunnelOf(r.drivers[1], s, time.Second)
-	if now := r.tunnelOf(r.drivers[0], other, time.Second); !now.Since.Equal(untouched.Since) {
+	r.tunnelOf(r.drivers[1], s, 10*time.Second)
+	if now := r.tunnelOf(r.drivers[0], other, 10*time.Second); !now.Since.Equal(untouched.Since) {
 		t.Errorf("the other site's tunnel was of %s, now of %s", untouched.Since, now.Since)
 	}
 	stranger := inherited(s, before)

@@ -31,7 +31,7 @@ func TestWireGuardAdopt(t *testing.T) {
 			r.pin(s, 1)
 			r.must("adopt", r.drivers[1].Adopt(t.Context(), inherited(s, before)))
 			measured(t, "WireGuard, "+family+", adopt at a fresh successor", r.flows(s, begin, 20*time.Second))
-			after := r.tunnelOf(r.drivers[1], s, time.Second)
+			after := r.tunnelOf(r.drivers[1], s, 10*time.Second)
 			if after.Peer != before.Peer || after.Endpoint != before.Endpoint || !after.Since.After(before.Since) {
 				t.Errorf("before %+v, after %+v", before, after)
 			}
@@ -49,8 +49,8 @@ func TestWireGuardAdopt(t *testing.T) {
 			measured(t, "WireGuard, "+family+", adopt where a stale tunnel was", r.flows(s, begin, 20*time.Second))
 
 			r.must("release", r.drivers[1].Release(t.Context(), inherited(s, before)))
-			r.gone(r.drivers[1], s, time.Second)
-			r.tunnelOf(r.drivers[0], s, time.Second)
+			r.gone(r.drivers[1], s, 20*time.Second)
+			r.tunnelOf(r.drivers[0], s, 10*time.Second)
 			w, err := r.drivers[0].Work(t.Context())
 			r.must("work", err)
 			if len(w.Processes) != 1 || w.Processes[0] != os.Getpid() || w.Sockets[0].Port() != lab.WireGuardPort {

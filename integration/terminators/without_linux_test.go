@@ -32,7 +32,7 @@ func TestWithoutAdopt(t *testing.T) {
 		r := newTincRig(t, 1)
 		s := r.Sites[0]
 		r.tunnelOf(r.drivers[0], s, 30*time.Second)
-		r.flows(s, time.Now(), 10*time.Second)
+		r.flows(s, time.Now(), 20*time.Second)
 		r.must("pull the cable", r.SetCable(r.RealServers[0].DR, false))
 		begin := time.Now()
 		r.pin(s, 1)

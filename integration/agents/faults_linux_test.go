@@ -43,7 +43,7 @@ func TestTerminatorsThatFail(t *testing.T) {
 		r.must("configure an agent", err)
 		r.must("start an agent", a.Start())
 		what := c.name + " " + strings.Fields(strings.Trim(c.kind, "{}"))[1]
-		r.until(20*time.Second, "hear of "+what, func() error {
+		r.until(time.Minute, "hear of "+what, func() error {
 			st := r.realServer(bad.Name).Agent
 			if st == nil || !st.Connected || st.Since.Before(began.Add(-time.Second)) || st.Health != "unknown" || !strings.Contains(st.Cause, c.says) {
 				return fmt.Errorf("its agent is told of as %+v", st)
@@ -78,7 +78,7 @@ func TestTwoAgentsOfOneName(t *testing.T) {
 	second, err := r.agent(r.Lab, rs, daemon.AgentOptions{Settings: "socket: /run/second.sock\nprobe_port: 0\nlook: 1s"})
 	r.must("configure another agent", err)
 	r.must("start another agent", second.Start())
-	r.until(10*time.Second, "refuse the second", func() error {
+	r.until(30*time.Second, "refuse the second", func() error {
 		out, err := second.Command("status", "--check", "--socket", "/run/second.sock")
 		if err == nil || !strings.Contains(err.Error(), "not all is well") {
 			return fmt.Errorf("its status: %v\n%s", err, out)

@@ -17,7 +17,7 @@ import (
 )
 
 // patience is how long a test may take.
-const patience = 3 * time.Minute
+const patience = 10 * time.Minute
 
 var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
 

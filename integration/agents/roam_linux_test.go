@@ -30,14 +30,14 @@ func TestRoaming(t *testing.T) {
 
 	f := r.flow(s)
 	r.must("roam", s.Roam(netip.AddrPortFrom(s.Local, 40001)))
-	r.until(10*time.Second, "see the new port", func() error { return r.seenFrom(s, at, s.Local.String()+":40001") })
+	r.until(30*time.Second, "see the new port", func() error { return r.seenFrom(s, at, s.Local.String()+":40001") })
 	r.rest(300 * time.Millisecond)
 	f.measure("roam-port", time.Second)
 
 	there := r.hashedTo(at)
 	f = r.flow(s)
 	r.must("roam", s.Roam(netip.AddrPortFrom(there, 40002)))
-	r.until(10*time.Second, "follow it", func() error {
+	r.until(30*time.Second, "follow it", func() error {
 		state, err := r.d.Client.Tunnel(r.ctx, s.Name)
 		if err == nil && (len(state.Roamed) != 1 || state.Roamed[0] != there.String()) {
 			err = fmt.Errorf("it roamed to %q", state.Roamed)
@@ -49,7 +49,7 @@ func TestRoaming(t *testing.T) {
 	to := r.other(s)
 	f = r.flow(s)
 	r.repin(s, to)
-	r.until(10*time.Second, "see it at "+to.Name, func() error { return r.seenFrom(s, to, there.String()+":40002") })
+	r.until(30*time.Second, "see it at "+to.Name, func() error { return r.seenFrom(s, to, there.String()+":40002") })
 	r.rest(300 * time.Millisecond)
 	f.measure("repin-after-roam", 3*time.Second)
 }

@@ -38,7 +38,7 @@ func TestTunnels(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, c.kind(t), lab.Options{Sites: c.sites, RealServers: 2})
 			for _, s := range r.Sites {
-				r.seen(s, 5*time.Second, api.SeenRight, r.placed(s), r.placed(s))
+				r.seen(s, 20*time.Second, api.SeenRight, r.placed(s), r.placed(s))
 			}
 			r.rest(c.bound.rest)
 			r.wrongPlace(c.bound.moved)
@@ -78,7 +78,7 @@ func (r *rig) wrongPlace(most time.Duration) {
 	f := r.flow(s)
 	began := time.Now()
 	r.repin(s, to)
-	r.seen(s, 3*time.Second, api.SeenWrong, from, to)
+	r.seen(s, 20*time.Second, api.SeenWrong, from, to)
 	if out, err := r.d.Command("seen"); err != nil || !strings.Contains(out, api.SeenWrong) || !strings.Contains(out, s.Name) {
 		r.Errorf("director seen: %v\n%s", err, out)
 	}
@@ -161,7 +161,7 @@ func (r *rig) terminatorDies(most time.Duration) {
 	f := r.flow(moved...)
 	r.rest(300 * time.Millisecond)
 	r.kill(r, dead)
-	r.until(10*time.Second, "see "+dead.Name+" dead", func() error {
+	r.until(20*time.Second, "see "+dead.Name+" dead", func() error {
 		if st := r.realServer(dead.Name); st.State != "dead" || st.Agent == nil || !st.Agent.Connected {
 			return fmt.Errorf("it is %s, its agent %+v", st.State, st.Agent)
 		}
@@ -173,7 +173,7 @@ func (r *rig) terminatorDies(most time.Duration) {
 	r.rest(500 * time.Millisecond)
 	f.measure("terminator-death", most)
 	r.serve(r, dead)
-	r.until(20*time.Second, "see the real server alive again", func() error {
+	r.until(time.Minute, "see the real server alive again", func() error {
 		if st := r.realServer(dead.Name); st.State != "alive" || st.Agent.Health != "working" {
 			return fmt.Errorf("it is %s #%d: %s; its agent %+v", st.State, st.Incarnation, st.Cause, st.Agent)
 		}

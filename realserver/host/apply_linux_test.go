@@ -178,7 +178,7 @@ func TestApplySilence(t *testing.T) {
 			if vip.Is6() {
 				sender = netip.MustParseAddr("2001:db8::1")
 			}
-			macs, err := whoHas(t.Context(), "rs0", []query{{vip, sender}}, 200*time.Millisecond)
+			macs, err := whoHas(t.Context(), "rs0", []query{{vip, sender}}, 500*time.Millisecond)
 			if err == nil {
 				n = len(macs[0])
 			}

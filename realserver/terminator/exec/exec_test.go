@@ -155,7 +155,7 @@ func TestDeadline(t *testing.T) {
 		name    string
 		timeout time.Duration
 		ctx     time.Duration
-	}{{"its own", 300 * time.Millisecond, time.Minute}, {"the caller's", time.Minute, 300 * time.Millisecond}} {
+	}{{"its own", 2 * time.Second, time.Minute}, {"the caller's", time.Minute, 2 * time.Second}} {
 		t.Run(tt.name, func(t *testing.T) {
 			pids := filepath.Join(t.TempDir(), "pids")
 			w := New(Options{Tunnels: []string{"/bin/sh", "-c", `sleep 100 & echo $! >"$1"; echo $$ >>"$1"; trap '' TERM; wait`, "sh", pids}, Timeout: tt.timeout})
@@ -165,7 +165,7 @@ func TestDeadline(t *testing.T) {
 			if _, err := w.Tunnels(ctx); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("got %v", err)
 			}
-			if took := time.Since(begin); took > 10*time.Second {
+			if took := time.Since(begin); took > 20*time.Second {
 				t.Errorf("took %s", took)
 			}
 			text, err := os.ReadFile(pids)
@@ -187,7 +187,7 @@ func TestDeadline(t *testing.T) {
 
 // ends waits for a process, or one that nobody has waited for yet, to be no more.
 func ends(pid int) bool {
-	for range 200 {
+	for range 1000 {
 		if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			return true
 		}

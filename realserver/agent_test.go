@@ -400,6 +400,59 @@ func TestUnfitTunnels(t *testing.T) {
 	})
 }
 
+// TestFoundIsToldOnce: what is wrong with the host is told at the begin of a stream and when it changes, not each second.
+func TestFoundIsToldOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		l := begin(t, &software{}, 1, func(_ *lab, o *Options) {
+			o.Examine = func(context.Context) map[string][]agent.Finding {
+				looks++
+				switch {
+				case looks < 3:
+					return map[string][]agent.Finding{"rs1": {{ID: "a", What: "one"}, {ID: "b", What: "two"}}}
+				case looks < 5:
+					return map[string][]agent.Finding{"rs1": {{ID: "a", What: "one"}}}
+				}
+				return nil
+			}
+		})
+		d := l.directors[0]
+		is := func(when string, ids ...string) {
+			t.Helper()
+			settle(2 * time.Second)
+			var got []string
+			for _, f := range d.last().Found {
+				got = append(got, f.ID)
+			}
+			if !slices.Equal(got, ids) {
+				t.Errorf("%s: told of %q, want %q", when, got, ids)
+			}
+		}
+		is("at first", "a", "b")
+		said := func() int {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			return d.found
+		}
+		before := said()
+		settle(tendEvery)
+		is("a minute later", "a", "b")
+		if n := said(); n != before {
+			t.Errorf("told %d times more, though nothing had changed", n-before)
+		}
+		d.hangUp()
+		settle(redialMost)
+		is("over a new stream", "a", "b")
+		settle(tendEvery)
+		is("when one was mended", "a")
+		if n := said(); n != before+2 {
+			t.Errorf("told %d times more, want 2: to a new stream, and a change", n-before)
+		}
+		settle(2 * tendEvery)
+		is("when all were")
+	})
+}
+
 func TestTend(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls := 0

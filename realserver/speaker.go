@@ -2,6 +2,7 @@ package realserver
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -101,7 +102,11 @@ func (p *speaker) status(now time.Time, in *instance, t *told, poked bool) error
 	default:
 		return nil
 	}
+	same := !t.at.IsZero() && slices.Equal(s.Found, t.status.Found)
 	t.status, t.at = s, now
+	if same && len(s.Found) > 0 { // tens of kilobytes, which change once a minute at the most
+		s.Found, s.FoundAsBefore = nil, true
+	}
 	return p.send(agent.Message{Status: &s})
 }
 

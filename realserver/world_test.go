@@ -145,6 +145,7 @@ type director struct {
 	hellos  []agent.Hello
 	status  map[string]agent.Status
 	heard   int // statuses
+	found   int // of which say what was found
 	known   map[string]*reader
 	wholes  int
 	steps   map[string]agent.Outcome // by kind and tunnel
@@ -194,6 +195,11 @@ func (d *director) take(conn *agent.Conn, m *agent.Message) {
 	defer d.mu.Unlock()
 	switch {
 	case m.Status != nil:
+		if m.Status.FoundAsBefore {
+			m.Status.Found = d.status[m.Status.RealServer].Found
+		} else {
+			d.found++
+		}
 		d.status[m.Status.RealServer] = *m.Status
 		d.heard++
 	case m.Report != nil:

@@ -131,7 +131,7 @@ func (r *Report) check() error {
 
 func (s *Status) check() error {
 	ok := text(s.RealServer) && text(s.Cause) && s.Health <= HealthDead && dated(s.Since) && len(s.Load.Parts) <= maxParts
-	ok = ok && len(s.Found) <= MaxFound
+	ok = ok && len(s.Found) <= MaxFound && (len(s.Found) == 0 || !s.FoundAsBefore)
 	for _, p := range s.Load.Parts {
 		ok = ok && text(p.Name) && text(p.Says)
 	}

@@ -134,6 +134,8 @@ type Status struct {
 	Tunnels    uint32    `cbor:"7,keyasint"`           // established
 	Flooded    bool      `cbor:"8,keyasint,omitempty"` // lately more questions came on the data path than are answered: silence there proves nothing
 	Found      []Finding `cbor:"9,keyasint,omitempty"` // what is wrong with the host, as of the last minute
+	// FoundAsBefore says that Found is what the Status before it in this stream had, and left out.
+	FoundAsBefore bool `cbor:"10,keyasint,omitempty"`
 }
 
 // A Finding is something that is wrong with a real server's host.

@@ -223,6 +223,9 @@ func (b *Book) note(l *line, st *agent.Status) error {
 		s.close(false) // it was opened again while the agent, or this director, was away
 	}
 	s.status, s.statusAt = *st, now
+	if st.FoundAsBefore {
+		s.status.Found, s.status.FoundAsBefore = was.Found, false
+	}
 	b.sweep(now)
 	if was.Health != st.Health || was.Load.Full != st.Load.Full || was.Closed != st.Closed {
 		b.poke()

@@ -161,6 +161,34 @@ func TestStreamsThatEnd(t *testing.T) {
 	}
 }
 
+// TestFoundAsBefore: what is left out of a status is as it was; what is not said to be left out is not there.
+func TestFoundAsBefore(t *testing.T) {
+	inTalk(t, func(b *talk) {
+		p, _ := b.hail("one", "rs1")
+		p.alive()
+		for _, step := range []struct {
+			name string
+			says agent.Status
+			want int
+		}{
+			{"none before", agent.Status{FoundAsBefore: true}, 0},
+			{"two", agent.Status{Found: []agent.Finding{{ID: "a"}, {ID: "b"}}}, 2},
+			{"left out", agent.Status{FoundAsBefore: true}, 2},
+			{"left out again", agent.Status{FoundAsBefore: true, Tunnels: 7}, 2},
+			{"mended", agent.Status{}, 0},
+			{"left out", agent.Status{FoundAsBefore: true}, 0},
+		} {
+			step.says.RealServer = "rs1"
+			p.send(agent.Message{Status: &step.says})
+			synctest.Wait()
+			a, _ := b.Agent("rs1")
+			if len(a.Status.Found) != step.want || a.Status.FoundAsBefore || a.Status.Tunnels != step.says.Tunnels {
+				t.Errorf("%s: %+v, want %d found", step.name, a.Status, step.want)
+			}
+		}
+	})
+}
+
 func TestNoHello(t *testing.T) {
 	inTalk(t, func(b *talk) {
 		b.dial().over(agent.Patience, "wait for hello")

@@ -43,6 +43,7 @@ func TestSilences(t *testing.T) {
 		{"the head", packetsOf(-1, -1, -1, 5), []silence{{ms(50), 105 * time.Millisecond, true}}, Outcome{Outage: 105 * time.Millisecond, At: ms(50), Sent: 4, Lost: 3}},
 		{"no answer", packetsOf(-1, -1, -1), []silence{{ms(50), 50 * time.Millisecond, false}}, Outcome{Outage: 50 * time.Millisecond, At: ms(50), Sent: 3, Lost: 3}},
 		{"held up, none lost", packetsOf(5, 205, 155, 105, 55, 5), []silence{{ms(55), 200 * time.Millisecond, true}}, Outcome{Outage: 200 * time.Millisecond, At: ms(55), Sent: 6}},
+		{"out of order", packetsOf(5, 120, 5, 5), []silence{{ms(55), 50 * time.Millisecond, true}}, Outcome{Outage: 50 * time.Millisecond, At: ms(55), Sent: 4}},
 		{"two, the longest counts", packetsOf(5, -1, 5, -1, -1, 5), []silence{{ms(55), 50 * time.Millisecond, true}, {ms(155), 100 * time.Millisecond, true}},
 			Outcome{Outage: 100 * time.Millisecond, At: ms(155), Sent: 6, Lost: 3}},
 		{"jitter below a millisecond", []Packet{{ms(0), ms(5)}, {ms(50), ms(55).Add(400 * time.Microsecond)}}, nil, Outcome{Sent: 2}},

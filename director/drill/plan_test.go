@@ -27,8 +27,11 @@ func TestPlanTargets(t *testing.T) {
 		{"given for the first", []Step{{Wait: time.Second}, hang(Owner), hang(Assigner)}, Options{Targets: map[string]string{"": "d2"}}, nil, map[string]string{Owner: "d2", Assigner: "d1"}, nil},
 		{"owner, assigner, other are one, one and another", []Step{hang(Owner), hang(Assigner), hang(Other)}, Options{}, nil, map[string]string{Owner: "d1", Assigner: "d1", Other: "d2"}, nil},
 		{"the owner holds the lowest VIP", []Step{hang(Owner), hang(Assigner), hang(Other)}, Options{}, func(w *scripted) {
-			w.start.Directors[1].Holds = []netip.Addr{netip.MustParseAddr("192.0.2.9")}
+			w.start.Directors[1].Holds = []netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("192.0.2.12")}
 		}, map[string]string{Owner: "d2", Assigner: "d1", Other: "d1"}, nil},
+		{"the owner stands first", []Step{hang(Owner)}, Options{}, func(w *scripted) {
+			w.start.Directors[1].Holds = []netip.Addr{netip.MustParseAddr("192.0.2.11")}
+		}, map[string]string{Owner: "d1"}, nil},
 		{"other of three", []Step{hang(Other)}, Options{}, func(w *scripted) {
 			w.start.Directors = append([]Director{{Name: "d0", Ready: true}}, w.start.Directors...)
 			w.start.Directors[2].Assigns, w.start.Directors[1].Assigns = true, false
@@ -88,6 +91,16 @@ func TestPlanSample(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// A tunnel at a real server that is dead is not in the sample, whatever is said of it.
+func TestPlanSampleDead(t *testing.T) {
+	w := newScripted(t)
+	w.start.RealServers[1].Alive = false
+	p, err := NewPlan(w.start, mine(Expect{}, Abort{}, Step{Fault: HostLoss}), Options{})
+	if err != nil || len(p.Sample) != 4 {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

@@ -403,3 +403,30 @@ func TestRunNotReady(t *testing.T) {
 		}
 	})
 }
+
+// What cannot be read at the end is told: where tunnels are fails the drill, what directors recorded does not.
+func TestRunEndsBlind(t *testing.T) {
+	in(t, func(t *testing.T, w *scripted) {
+		w.noted = errors.New("d2 does not answer")
+		w.events = []Event{{Time: time.Now().Add(time.Hour), By: "d2", Kind: "moved", Object: "group of site-1"}} // told out of order
+		res := w.run(hostLoss(Expect{}))
+		if !slices.ContainsFunc(res.TimeLine, func(m Mark) bool { return m.What == "not all events of directors are known: d2 does not answer" }) {
+			t.Errorf("%+v", res.TimeLine)
+		}
+		if len(res.Failures) != 1 || res.Failures[0].At.Sub(w.made[0].at) != moveAfter || res.Phases.Decided != moveAfter {
+			t.Errorf("%+v, %+v", res.Failures, res.Phases)
+		}
+	})
+	in(t, func(t *testing.T, w *scripted) {
+		w.blind = func(time.Time) bool { return len(w.made) > 0 && !w.made[0].undone.IsZero() }
+		res := w.run(mine(Expect{}, Abort{}, theHostLoss(), Step{Wait: 3 * time.Second}))
+		var what []string
+		for _, f := range res.Failures {
+			what = append(what, f.What)
+		}
+		want := []string{"after all was undone: not settled within 30s: nobody answers", "which tunnels moved is not known: nobody answers"}
+		if diff := gocmp.Diff(want, what); diff != "" || res.Moved != 0 {
+			t.Errorf("%d moved: %s", res.Moved, diff)
+		}
+	})
+}

@@ -105,6 +105,16 @@ func TestStoreUnreadable(t *testing.T) {
 	if err := s.Save(&Result{ID: "../x"}); err == nil {
 		t.Error("kept outside")
 	}
+	full := keptResult("drain", 5)
+	if err := os.Mkdir(s.path(full.ID), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Save(full); err == nil {
+		t.Error("kept over a directory")
+	}
+	if left, _ := filepath.Glob(filepath.Join(s.Dir, ".result-*")); len(left) > 0 {
+		t.Errorf("left behind: %q", left)
+	}
 	blocked := Store{filepath.Join(s.Dir, "notes.txt")}
 	if err := blocked.Save(keptResult("drain", 0)); err == nil || !strings.HasPrefix(err.Error(), "keep result drain-") {
 		t.Errorf("%v", err)

@@ -53,9 +53,12 @@ func state(t *testing.T, p *exec.Cmd) string {
 // fault has the director order a fault, or undo it.
 func (g *rig) fault(id, kind string, undo bool) agent.Step {
 	g.t.Helper()
-	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
-	defer cancel()
-	s, err := g.book.Fault(ctx, "rs1", agent.FaultOrder{ID: id, Kind: kind, Millis: 600_000, Undo: undo})
+	return g.faultFor(id, kind, undo, fault.MaxFor)
+}
+
+func (g *rig) faultFor(id, kind string, undo bool, d time.Duration) agent.Step {
+	g.t.Helper()
+	s, err := g.book.Fault(g.t.Context(), "rs1", agent.FaultOrder{ID: id, Kind: kind, Millis: uint32(d.Milliseconds()), Undo: undo})
 	g.check(err)
 	return s
 }

@@ -66,7 +66,12 @@ release) grep -v "\"$TD_PEER\"" "$0.up" >"$0.new"; mv "$0.new" "$0.up" ;;
 esac
 `
 
+// newRig is a rig whose director is on this machine's loopback, outside of the namespaces.
 func newRig(t *testing.T) *rig {
+	return newRigWith(t, func(*rig) (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") })
+}
+
+func newRigWith(t *testing.T, listen func(*rig) (net.Listener, error)) *rig {
 	s := spaces.New(t, 2)
 	spaces.Wire(s[0], "eth0", s[1], "dir0")
 	s[0].Give("eth0", "198.51.100.11/24")
@@ -75,7 +80,7 @@ func newRig(t *testing.T) *rig {
 	g.tunnels = filepath.Join(g.dir, "terminator.up")
 	g.write("terminator", program, 0o700)
 	g.write("terminator.up", `{"peer":"site-1","endpoint":"203.0.113.5:4500","local":"192.0.2.10","subnets":["100.64.1.0/24"]}`+"\n", 0o600)
-	address := g.director()
+	address := g.director(listen)
 	g.file = g.write("realserver.yaml", fmt.Sprintf(`
 host: node-a
 directors: [%[1]s]
@@ -102,8 +107,8 @@ func (g *rig) write(name, text string, mode os.FileMode) string {
 	return path
 }
 
-// director serves agents as a director does, outside the namespaces.
-func (g *rig) director() (address string) {
+// director serves agents as a director does.
+func (g *rig) director(listen func(*rig) (net.Listener, error)) (address string) {
 	g.t.Helper()
 	authority, err := ca.New("test", time.Now())
 	g.check(err)
@@ -131,7 +136,7 @@ func (g *rig) director() (address string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	opened, done := make(chan net.Listener), make(chan error, 1)
 	go func() { // not on the test's thread, which is in a namespace
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		l, err := listen(g)
 		opened <- l
 		if err == nil {
 			err = g.book.Serve(ctx, tls.NewListener(l, own.ServerConfig(ca.RoleAgent, agent.Protocol)), o)

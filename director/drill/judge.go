@@ -123,6 +123,14 @@ func outageFailures(res *Result) []Failure {
 	return list
 }
 
+// some is a number of things.
+func some(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
+}
+
 // names are some of a list in words.
 func names(list []string) string {
 	const some = 5

@@ -54,7 +54,7 @@ func movedFailures(res *Result, stayed []string, events []Event, sample []Tunnel
 		}
 		i := slices.IndexFunc(res.Tunnels, func(o Outcome) bool { return o.Name == tunnels[0] })
 		o := res.Tunnels[i]
-		what := fmt.Sprintf(format, len(tunnels)) + ": " + names(tunnels)
+		what := fmt.Sprintf(format, some(len(tunnels), "tunnel")) + ": " + names(tunnels)
 		if o.Moved {
 			what += fmt.Sprintf("; %s went from %s to %q", o.Name, o.From, o.To)
 		}
@@ -62,10 +62,10 @@ func movedFailures(res *Result, stayed []string, events []Event, sample []Tunnel
 	}
 	switch res.Drill.Expect.Moved {
 	case MovedNone:
-		fault(moved, "%d tunnels moved, and none was to")
+		fault(moved, "%s moved, and none was to")
 	case MovedTarget:
-		fault(wrong, "%d tunnels moved that were not to, or not to their backup")
-		fault(stayed, "%d tunnels stayed at a real server that a fault befell")
+		fault(wrong, "%s moved that must not, or not to the backup")
+		fault(stayed, "%s stayed at a real server that a fault befell")
 	}
 	return list
 }

@@ -57,15 +57,15 @@ func (p *planning) needs() {
 		p.lacks("not all is as in peace: %s", p.s.Unsettled)
 	}
 	for _, need := range []struct {
-		what      string
+		thing, is string
 		has, want int
 	}{
-		{"directors ready", count(p.s.Directors, func(x Director) bool { return x.Ready }), p.d.Needs.Directors},
-		{"real servers alive", count(p.s.RealServers, func(x RealServer) bool { return x.Alive }), p.d.Needs.RealServers},
-		{"tunnels up", count(p.s.Tunnels, func(x Tunnel) bool { return x.Up }), p.d.Needs.Tunnels},
+		{"director", "ready", count(p.s.Directors, func(x Director) bool { return x.Ready }), p.d.Needs.Directors},
+		{"real server", "alive", count(p.s.RealServers, func(x RealServer) bool { return x.Alive }), p.d.Needs.RealServers},
+		{"tunnel", "up", count(p.s.Tunnels, func(x Tunnel) bool { return x.Up }), p.d.Needs.Tunnels},
 	} {
 		if need.has < need.want {
-			p.lacks("%d %s, and it needs %d", need.has, need.what, need.want)
+			p.lacks("%s %s, and it needs %d", some(need.has, need.thing), need.is, need.want)
 		}
 	}
 }
@@ -215,6 +215,6 @@ func (p *planning) spare(target RealServer) {
 		}
 	}
 	if others == 0 || room < carries {
-		p.lacks("the other real servers have room for %d tunnels, and the host of %s carries %d", room, target.Name, carries)
+		p.lacks("the other real servers have room for %s, and the host of %s carries %d", some(room, "tunnel"), target.Name, carries)
 	}
 }

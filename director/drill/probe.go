@@ -42,10 +42,10 @@ func (r *run) probe(ctx context.Context) error {
 		}
 		switch {
 		case n == 0:
-			r.tell("all %d tunnels of the sample answer", len(r.probings))
+			r.tell("the sample answers: %s", some(len(r.probings), "tunnel"))
 			return nil
 		case time.Since(begun) >= answerWithin:
-			return fmt.Errorf("%w: of %d tunnels %d do not answer within %s, %s is one of them", ErrNotReady, len(r.probings), n, answerWithin, mute)
+			return fmt.Errorf("%w: %d of %s did not answer within %s, %s is one of them", ErrNotReady, n, some(len(r.probings), "tunnel"), answerWithin, mute)
 		}
 		if err := sleep(ctx, r.d.Sample.Every); err != nil {
 			return err

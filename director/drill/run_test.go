@@ -82,7 +82,7 @@ func TestRunPasses(t *testing.T) {
 			lines = append(lines, fmt.Sprintf("%.1f %s %s", m.After.Seconds(), m.By, m.What))
 		}
 		want := []string{
-			"-1.0  all 6 tunnels of the sample answer", "0.0  host-loss of rs1, for 30s at most", "0.6 d1 real-server rs1: dead: no answer",
+			"-1.0  the sample answers: 6 tunnels", "0.0  host-loss of rs1, for 30s at most", "0.6 d1 real-server rs1: dead: no answer",
 			"0.7 d1 moved group of site-1 from rs1 to rs2: failed-over (and 1 more)", "3.0  undone: host-loss of rs1", "3.8  settled", "3.8  settled",
 		}
 		if diff := gocmp.Diff(want, lines); diff != "" {
@@ -117,15 +117,15 @@ func TestRunFails(t *testing.T) {
 		{"lost", Expect{Lost: new(0.5), Moved: MovedAny}, nil, "lost 6.", "site-1", 0},
 		{"none may move", Expect{}, nil, `2 tunnels moved, and none was to: site-1, site-4; site-1 went from rs1 to "rs2"`, "site-1", moveAfter},
 		{"not to its backup", Expect{Moved: MovedTarget}, func(w *scripted) { w.goTo = func(t Tunnel) string { return "rs3" } },
-			"2 tunnels moved that were not to, or not to their backup: site-1, site-4; site-1 went from rs1 to", "site-1", moveAfter},
-		{"nowhere", Expect{Moved: MovedTarget}, func(w *scripted) { w.goTo = func(t Tunnel) string { return "" } }, "2 tunnels moved that were not to", "site-1", moveAfter},
+			"2 tunnels moved that must not, or not to the backup: site-1, site-4; site-1 went from rs1 to", "site-1", moveAfter},
+		{"nowhere", Expect{Moved: MovedTarget}, func(w *scripted) { w.goTo = func(t Tunnel) string { return "" } }, "2 tunnels moved that must not", "site-1", moveAfter},
 		{"from elsewhere", Expect{Moved: MovedTarget}, func(w *scripted) {
 			w.state = func(s *State) {
 				if len(w.made) > 0 {
 					s.Tunnels[1].RealServer = "rs3"
 				}
 			}
-		}, "1 tunnels moved that were not to, or not to their backup: site-2", "site-2", -1},
+		}, "1 tunnel moved that must not, or not to the backup: site-2", "site-2", -1},
 		{"stayed", Expect{Moved: MovedTarget}, func(w *scripted) { w.goTo = func(t Tunnel) string { return "rs1" } }, "2 tunnels stayed at a real server that a fault befell: site-1, site-4", "site-1", moveAfter},
 		{"does not come back", Expect{Moved: MovedAny}, func(w *scripted) { w.forLong[HostLoss] = time.Hour }, "a tunnel does not answer any more, 30s after all was undone", "site-1", 0},
 		{"does not settle", Expect{Moved: MovedAny}, func(w *scripted) {
@@ -170,16 +170,16 @@ func TestRunAborts(t *testing.T) {
 		after time.Duration // the fault, until it is undone, at most
 	}{
 		{"outage", Abort{Outage: 2 * time.Second}, func(w *scripted) { w.forLong[HostLoss] = time.Minute }, "tunnel site-1 has been silent for 2.", 2600 * time.Millisecond},
-		{"real servers", Abort{RealServers: 3}, nil, "2 real servers are alive; it aborts below 3", 1100 * time.Millisecond},
-		{"directors", Abort{Directors: 2}, func(w *scripted) { w.state = func(s *State) { s.Directors[1].Ready = len(w.made) == 0 } }, "1 directors are ready; it aborts below 2", 600 * time.Millisecond},
-		{"unplaced", Abort{Unplaced: 2}, func(w *scripted) { w.goTo = func(Tunnel) string { return "" } }, "2 tunnels of the sample have no real server; it aborts at 2", 1200 * time.Millisecond},
+		{"real servers", Abort{RealServers: 3}, nil, "2 real servers alive; it aborts below 3", 1100 * time.Millisecond},
+		{"directors", Abort{Directors: 2}, func(w *scripted) { w.state = func(s *State) { s.Directors[1].Ready = len(w.made) == 0 } }, "1 director ready; it aborts below 2", 600 * time.Millisecond},
+		{"unplaced", Abort{Unplaced: 2}, func(w *scripted) { w.goTo = func(Tunnel) string { return "" } }, "2 tunnels of the sample without a real server; it aborts at 2", 1200 * time.Millisecond},
 		{"gone", Abort{Unplaced: 6}, func(w *scripted) {
 			w.state = func(s *State) {
 				if len(w.made) > 0 {
 					s.Tunnels = nil
 				}
 			}
-		}, "6 tunnels of the sample have no real server", 600 * time.Millisecond},
+		}, "6 tunnels of the sample without a real server", 600 * time.Millisecond},
 		{"blind", Abort{}, func(w *scripted) { w.blind = func(time.Time) bool { return len(w.made) > 0 } }, "the state has not been known for 10s: nobody answers", 10600 * time.Millisecond},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -266,6 +266,21 @@ func TestRunCancelled(t *testing.T) {
 		}
 		if w.allUndone(); res.Aborted != "interrupted" || len(res.Failures) > 0 || w.made[0].undone.Sub(w.made[0].at) > 2*time.Second {
 			t.Errorf("aborted %q after %s: %+v", res.Aborted, w.made[0].undone.Sub(w.made[0].at), res.Failures)
+		}
+	})
+}
+
+// What is being undone when it is given up is not cut short.
+func TestRunCancelledWhileUndoing(t *testing.T) {
+	in(t, func(t *testing.T, w *scripted) {
+		w.slow[HostLoss] = 3 * time.Second
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		defer cancel()
+		if _, err := Run(ctx, w, mine(Expect{Moved: MovedAny}, Abort{}, theHostLoss(), Step{Undo: true}, Step{Wait: time.Minute}), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if w.allUndone(); w.made[0].tries != 1 {
+			t.Errorf("%d tries", w.made[0].tries)
 		}
 	})
 }
@@ -365,7 +380,7 @@ func TestRunNotReady(t *testing.T) {
 			}
 		}, []string{"no tunnel is up that packets"}},
 		{"none at the target", nil, Options{}, func(w *scripted) { w.start.Tunnels[0].Up, w.start.Tunnels[3].Up = false, false }, []string{"no tunnel that is up is at real server rs1"}},
-		{"no answer", nil, Options{}, func(w *scripted) { w.mute["site-5"] = true }, []string{"of 6 tunnels 1 do not answer within 5s, site-5 is one of them"}},
+		{"no answer", nil, Options{}, func(w *scripted) { w.mute["site-5"] = true }, []string{"1 of 6 tunnels did not answer within 5s, site-5 is one of them"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			in(t, func(t *testing.T, w *scripted) {

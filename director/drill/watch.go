@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -30,7 +31,7 @@ func (r *run) watch(ctx context.Context) error {
 		case err == nil:
 			known = time.Now()
 			if why := r.d.Abort.holds(s, r.plan.Sample); why != "" {
-				return fmt.Errorf("%s", why)
+				return errors.New(why)
 			}
 		case ctx.Err() == nil && time.Since(known) >= blindFor:
 			return fmt.Errorf("the state has not been known for %s: %w", blindFor, err)
@@ -46,11 +47,11 @@ func (a Abort) holds(s State, sample []Tunnel) string {
 	unplaced := count(sample, func(t Tunnel) bool { return at[t.ID] == "" })
 	switch {
 	case alive < a.RealServers:
-		return fmt.Sprintf("%d real servers are alive; it aborts below %d", alive, a.RealServers)
+		return fmt.Sprintf("%s alive; it aborts below %d", some(alive, "real server"), a.RealServers)
 	case ready < a.Directors:
-		return fmt.Sprintf("%d directors are ready; it aborts below %d", ready, a.Directors)
+		return fmt.Sprintf("%s ready; it aborts below %d", some(ready, "director"), a.Directors)
 	case a.Unplaced > 0 && unplaced >= a.Unplaced:
-		return fmt.Sprintf("%d tunnels of the sample have no real server; it aborts at %d", unplaced, a.Unplaced)
+		return fmt.Sprintf("%s of the sample without a real server; it aborts at %d", some(unplaced, "tunnel"), a.Unplaced)
 	}
 	return ""
 }

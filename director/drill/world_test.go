@@ -26,6 +26,7 @@ type scripted struct {
 	refuse  map[Kind]error         // what Inject says, without making anything
 	torn    map[Kind]error         // what Inject says, though it was made
 	failing map[Kind]error         // what undoing says
+	slow    map[Kind]time.Duration // undoing takes so long
 	hanging map[Kind]bool          // undoing does not end before its context
 	mute    map[string]bool        // tunnels that never answer
 	state   func(*State)           // changes what State says
@@ -51,7 +52,7 @@ const (
 
 // newScripted has two directors, three real servers on a host each, and six tunnels.
 func newScripted(t *testing.T) *scripted {
-	w := &scripted{t: t, forLong: map[Kind]time.Duration{}, refuse: map[Kind]error{}, torn: map[Kind]error{}, failing: map[Kind]error{}, hanging: map[Kind]bool{}, mute: map[string]bool{}}
+	w := &scripted{t: t, forLong: map[Kind]time.Duration{}, refuse: map[Kind]error{}, torn: map[Kind]error{}, failing: map[Kind]error{}, slow: map[Kind]time.Duration{}, hanging: map[Kind]bool{}, mute: map[string]bool{}}
 	w.start.Directors = []Director{{Name: "d1", Ready: true, Assigns: true, Holds: []netip.Addr{netip.MustParseAddr("192.0.2.10")}}, {Name: "d2", Ready: true}}
 	for i := range 3 {
 		w.start.RealServers = append(w.start.RealServers, RealServer{Name: fmt.Sprint("rs", i+1), Host: fmt.Sprint("h", i+1), Alive: true, Tunnels: 2})
@@ -153,6 +154,10 @@ func (w *scripted) undo(ctx context.Context, h *happening) error {
 	if w.hanging[h.Kind] {
 		<-ctx.Done()
 		return ctx.Err()
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(w.slow[h.Kind]):
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -14,7 +14,7 @@ func TestBuiltin(t *testing.T) {
 	t.Parallel()
 	o, rounds := Options{Directors: 2, Sites: 6, RealServers: 3}, 1
 	if long() {
-		o, rounds = Options{Directors: 3, Sites: 60, RealServers: 6}, 3
+		o, rounds = Options{Directors: 3, Sites: 40, RealServers: 6}, 3
 	}
 	w := open(t, o)
 	for round := range rounds {
@@ -56,9 +56,13 @@ func TestFails(t *testing.T) {
 	if res.Passed || res.Aborted != "" || len(res.Failures) == 0 {
 		t.Fatalf("passed %t, aborted %q, failures %+v", res.Passed, res.Aborted, res.Failures)
 	}
-	f := res.Failures[0]
-	if w.site(f.Tunnel) == nil || f.At == nil || f.At.Before(res.Faults[0].At) || f.At.After(res.Ended) {
-		t.Errorf("the failure is of %q at %v", f.Tunnel, f.At)
+	f, lost := res.Failures[0], res.Faults[0]
+	i := slices.IndexFunc(res.Tunnels, func(o drill.Outcome) bool { return o.Name == f.Tunnel })
+	if i < 0 || f.At == nil || f.At.Before(lost.At.Add(-time.Second)) || f.At.After(*lost.Undone) {
+		t.Fatalf("the failure is of %q at %v; %+v", f.Tunnel, f.At, lost)
+	}
+	if o := res.Tunnels[i]; o.From != lost.Target || o.Lost == 0 || o.Outage < 300*time.Millisecond { // it takes longer to see that a host is dead
+		t.Errorf("%s was lost, and the failure is of %+v", lost.Target, o)
 	}
 
 	d = builtin(t, "terminator-hang")

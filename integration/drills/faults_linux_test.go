@@ -49,7 +49,10 @@ func TestFaults(t *testing.T) {
 		{drill.DirectorCrash, "d1", director("d1", false)},
 		{drill.DirectorHang, "d1", director("d1", false)},
 		{drill.VIPMove, "d2", director("d2", false)},
-		{drill.Partition, "d1", director("d1", false)},
+		{drill.Partition, "d1", func(drill.State) bool {
+			views, _ := w.look(t.Context(), patiently)
+			return misses(views[0], "d2") && misses(views[0], "d3") && misses(views[1], "d1") && misses(views[2], "d1")
+		}},
 		{drill.DiskFull, "d3", func(drill.State) bool {
 			var p *api.Problem
 			return errors.As(pushes(t, w), &p) && (p.Status == http.StatusServiceUnavailable || p.Status == http.StatusInsufficientStorage)
@@ -70,6 +73,9 @@ func TestFaults(t *testing.T) {
 				t.Errorf("undo it again: %v", err)
 			}
 			until(t, w, "settle", settled)
+			if err := daemon.HeldBy(w.lab, daemon.Owned(w.lab)); err != nil {
+				t.Errorf("settled: %v", err)
+			}
 			if err := pushes(t, w); err != nil {
 				t.Errorf("push when it is undone: %v", err)
 			}
@@ -77,6 +83,11 @@ func TestFaults(t *testing.T) {
 	}
 	t.Run("refused", func(t *testing.T) { refused(t, w) })
 	t.Run("ends", func(t *testing.T) { ends(t, w) })
+}
+
+// misses tells whether a director answers, and says that it does not hear another one.
+func misses(v view, name string) bool {
+	return v.err == nil && slices.ContainsFunc(v.cluster.Members, func(m api.MemberStatus) bool { return m.Name == name && m.State == api.MemberDead })
 }
 
 // pushes pushes a tunnel to the third director, as an NMS that has no connection yet.
@@ -124,12 +135,8 @@ func ends(t *testing.T, w *World) {
 	if _, err := w.Inject(t.Context(), drill.Fault{Kind: drill.TerminatorHang, Target: at, For: time.Second}); err != nil {
 		t.Fatal(err)
 	}
-	for p.Silent() < 500*time.Millisecond {
-		time.Sleep(10 * time.Millisecond)
-	}
-	for p.Silent() > 300*time.Millisecond {
-		time.Sleep(10 * time.Millisecond)
-	}
+	until(t, w, "hear nothing", func(drill.State) bool { return p.Silent() > 500*time.Millisecond })
+	until(t, w, "hear it again", func(drill.State) bool { return p.Silent() < 300*time.Millisecond })
 	if took := time.Since(began); took < time.Second {
 		t.Errorf("it went on after %v", took)
 	}
@@ -154,6 +161,11 @@ func ends(t *testing.T, w *World) {
 	}
 	if err := w.Close(); err != nil {
 		t.Error(err)
+	}
+	for _, f := range w.faults {
+		if f.undo != nil {
+			t.Errorf("%s of %s is in place though the lab is closed", f.Kind, f.Target)
+		}
 	}
 	if _, err := w.Inject(t.Context(), drill.Fault{Kind: drill.DirectorHang, Target: "d1", For: endless}); err == nil {
 		t.Error("made a fault when the lab was closed")

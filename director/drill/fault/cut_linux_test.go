@@ -106,8 +106,11 @@ func TestCut(t *testing.T) {
 		{"partition", partition(here, "192.0.2.2", "2001:db8::2"), all(inside, others), all(across, toVIP, fromVIP)},
 	} {
 		want(t, tt.name+", before", here, there, true, everything...)
-		for range 2 { // it is idempotent
-			check(t, tt.cut.Do(t.Context(), "f-1", time.Minute))
+		check(t, tt.cut.Do(t.Context(), "f-1", time.Minute))
+		once := rules(t, here)
+		check(t, tt.cut.Do(t.Context(), "f-1", time.Minute))
+		if twice := rules(t, here); once == 0 || twice != once {
+			t.Errorf("%s: %d rules, and %d when it is made again", tt.name, once, twice)
 		}
 		want(t, tt.name, here, there, true, tt.pass...)
 		want(t, tt.name, here, there, false, tt.lost...)
@@ -119,10 +122,26 @@ func TestCut(t *testing.T) {
 		want(t, tt.name+", undone", here, there, true, everything...)
 		here.Do(func() {
 			if list, err := (&nftables.Conn{}).ListTables(); err != nil || len(list) > 0 {
-				t.Errorf("%d tables are left: %v", len(list), err)
+				t.Errorf("%s: %d tables are left: %v", tt.name, len(list), err)
 			}
 		})
 	}
+}
+
+// rules counts all that a namespace has.
+func rules(t *testing.T, s spaces.Space) (n int) {
+	t.Helper()
+	s.Do(func() {
+		conn := &nftables.Conn{}
+		chains, err := conn.ListChains()
+		check(t, err)
+		for _, c := range chains {
+			list, err := conn.GetRules(c.Table, c)
+			check(t, err)
+			n += len(list)
+		}
+	})
+	return n
 }
 
 func partition(here spaces.Space, others ...string) *Cut {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -116,9 +117,21 @@ func TestKilled(t *testing.T) {
 			t.Errorf("a start that %s: %v", name, err)
 		}
 	}
-	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	short, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := (&Killed{Start: []string{"sh", "-c", "sleep 120 & wait"}}).Undo(short, "f"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := (&Killed{Start: []string{"sh", "-c", "sleep 120 & echo $! >" + file + "; wait"}}).Undo(short, "f"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a start that does not end: %v", err)
+	}
+	text, err := os.ReadFile(file)
+	check(t, err)
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	check(t, err)
+	for until := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err != nil || strings.Contains(string(stat), ") Z") {
+			break // whoever is its parent now may let it be a zombie
+		}
+		if time.Now().After(until) {
+			t.Fatal("what it started goes on")
+		}
 	}
 }

@@ -135,11 +135,11 @@ func timeLinePage(p *console.Page, list []drill.Mark) {
 
 // diffPage is two results side by side.
 func diffPage(p *console.Page, d *drill.Comparison) {
-	rows := [][]string{{"came to", verdictOf(d.A.Passed, d.A.Aborted), verdictOf(d.B.Passed, d.B.Aborted), ""}}
+	rows := [][]string{{"result", d.A.ID, d.B.ID, ""}, {"came to", verdictOf(d.A.Passed, d.A.Aborted), verdictOf(d.B.Passed, d.B.Aborted), ""}}
 	for _, f := range d.Figures {
 		rows = append(rows, []string{f.Name, figure(f.A, f.Unit), figure(f.B, f.Unit), change(f.A, f.B, f.Unit)})
 	}
-	p.Table([]console.Column{{Name: "figure"}, {Name: d.A.ID, Right: true}, {Name: d.B.ID, Right: true}, {Name: "change", Right: true}}, rows)
+	p.Table([]console.Column{{Name: "figure"}, {Name: "before", Right: true}, {Name: "now", Right: true}, {Name: "change", Right: true}}, rows)
 }
 
 func figure(v *float64, unit string) string {

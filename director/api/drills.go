@@ -124,10 +124,11 @@ func (s *Server) makeFault(ctx context.Context, _ *struct{}) (*faultOutput, erro
 		return s.tryEmptySet(ctx, by, r)
 	}
 	in, err := s.o.Drills.Inject(ctx, by, r)
-	s.o.Log.Warn("a failure is made on purpose", "token", by, "id", r.ID, "kind", r.Kind, "target", clip(r.Target), "until", in.Until, "error", err)
 	if err != nil {
+		s.o.Log.Warn("a failure is not made on purpose", "token", by, "id", r.ID, "kind", r.Kind, "target", clip(r.Target), "error", err)
 		return nil, asProblem(err)
 	}
+	s.o.Log.Warn("a failure is made on purpose", "token", by, "id", r.ID, "kind", r.Kind, "target", clip(r.Target), "until", in.Until)
 	return &faultOutput{in}, nil
 }
 

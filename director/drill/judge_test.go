@@ -46,6 +46,8 @@ func TestSilences(t *testing.T) {
 		{"out of order", packetsOf(5, 120, 5, 5), []silence{{ms(55), 50 * time.Millisecond, true}}, Outcome{Outage: 50 * time.Millisecond, At: ms(55), Sent: 4}},
 		{"two, the longest counts", packetsOf(5, -1, 5, -1, -1, 5), []silence{{ms(55), 50 * time.Millisecond, true}, {ms(155), 100 * time.Millisecond, true}},
 			Outcome{Outage: 100 * time.Millisecond, At: ms(155), Sent: 6, Lost: 3}},
+		{"two, the longest first", packetsOf(5, -1, -1, 5, -1, 5), []silence{{ms(55), 100 * time.Millisecond, true}, {ms(205), 50 * time.Millisecond, true}},
+			Outcome{Outage: 100 * time.Millisecond, At: ms(55), Sent: 6, Lost: 3}},
 		{"jitter below a millisecond", []Packet{{ms(0), ms(5)}, {ms(50), ms(55).Add(400 * time.Microsecond)}}, nil, Outcome{Sent: 2}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -78,6 +80,19 @@ func TestSpread(t *testing.T) {
 	}
 }
 
+// What is as long as it may be is not too long.
+func TestBounds(t *testing.T) {
+	res := &Result{Outage: Outage{time.Second, 2 * time.Second, 3 * time.Second}, Sent: 100, Lost: 2, Tunnels: []Outcome{{Name: "a", Outage: 3 * time.Second, Lost: 2}}}
+	res.Drill.Expect = Expect{Outage: res.Outage, Lost: new(2.0)}
+	if list := outageFailures(res); len(list) > 0 {
+		t.Errorf("%+v", list)
+	}
+	res.Drill.Expect = Expect{Outage: Outage{time.Second - 1, 2*time.Second - 1, 3*time.Second - 1}, Lost: new(1.9)}
+	if list := outageFailures(res); len(list) != 4 {
+		t.Errorf("%+v", list)
+	}
+}
+
 // What came when.
 func TestPhases(t *testing.T) {
 	const every = 50 * time.Millisecond
@@ -96,6 +111,7 @@ func TestPhases(t *testing.T) {
 		want   Phases
 	}{
 		{"nothing", nil, nil, Phases{-1, -1, -1, -1}},
+		{"before", nil, events[:1], Phases{-1, -1, -1, -1}},
 		{"all", all, events, Phases{400 * time.Millisecond, 500 * time.Millisecond, 710 * time.Millisecond, 3 * time.Second}},
 		{"one does not come back", append(all, []silence{{ms(10), time.Second, false}}), nil, Phases{-1, -1, 710 * time.Millisecond, -1}},
 		{"dead and moved", nil, []Event{event(600, "real-server", "", "", "dead: x"), event(700, "moved", "a", "b", "")}, Phases{600 * time.Millisecond, 700 * time.Millisecond, -1, -1}},
@@ -163,6 +179,7 @@ func TestMoves(t *testing.T) {
 		{"elsewhere", []*made{fault(TerminatorCrash, "rs1")}, "rs3", "rs1b", "rs2", "a", ""},
 		{"its backup, too", []*made{fault(HostLoss, "rs1"), fault(HostLoss, "rs2")}, "rs3", "rs3", "rs3", "", ""},
 		{"drained", []*made{fault(Drain, "rs1")}, "rs3", "rs1b", "rs2", "", ""},
+		{"drained, and placed nowhere", []*made{fault(Drain, "rs1")}, "", "rs1b", "rs2", "a", ""},
 		{"a director", []*made{fault(DirectorHang, "rs1")}, "rs2", "rs1b", "rs2", "a", ""},
 		{"not made", []*made{{Injected: Injected{Fault: Fault{Kind: HostLoss, Target: "rs1"}}}}, "rs2", "rs1b", "rs2", "a", ""},
 	} {

@@ -36,6 +36,10 @@ func TestPlanTargets(t *testing.T) {
 			w.start.Directors = append([]Director{{Name: "d0", Ready: true}}, w.start.Directors...)
 			w.start.Directors[2].Assigns, w.start.Directors[1].Assigns = true, false
 		}, map[string]string{Other: "d0"}, nil},
+		{"other than both", []Step{hang(Other)}, Options{}, func(w *scripted) {
+			w.start.Directors = append(w.start.Directors, Director{Name: "d3", Ready: true})
+			w.start.Directors[0].Holds, w.start.Directors[1].Holds = nil, w.start.Directors[0].Holds
+		}, map[string]string{Other: "d3"}, nil},
 		{"other of one", []Step{hang(Other)}, Options{}, func(w *scripted) { w.start.Directors = w.start.Directors[:1] }, map[string]string{Other: "d1"}, nil},
 		{"each", []Step{{Fault: DirectorRestart, Target: Each}}, Options{}, nil, map[string]string{}, []string{"d1", "d2"}},
 		{"each is one", []Step{{Fault: DirectorRestart, Target: Each}}, Options{Targets: map[string]string{"": "d2"}}, nil, map[string]string{}, []string{"d2"}},

@@ -264,6 +264,7 @@ func TestRunNotReady(t *testing.T) {
 		{"no such real server", nil, Options{Targets: map[string]string{"": "rs9"}}, nil, []string{"there is no real server rs9 that is alive"}},
 		{"a dead one", nil, Options{}, func(w *scripted) { w.start.RealServers[0].Alive = false }, []string{"there is no real server rs1 that is alive"}},
 		{"no director", func(d *Drill) { d.Steps = []Step{{Fault: DirectorHang, Target: "d9", For: time.Second}} }, Options{}, nil, []string{"there is no director d9 that is ready"}},
+		{"a director that is not ready", func(d *Drill) { d.Steps = []Step{{Fault: DirectorHang, Target: "d2", For: time.Second}} }, Options{}, func(w *scripted) { w.start.Directors[1].Ready = false }, []string{"there is no director d2 that is ready"}},
 		{"no owner", func(d *Drill) { d.Steps = []Step{{Fault: DirectorHang, Target: Owner, For: time.Second}} }, Options{}, func(w *scripted) { w.start.Directors[0].Holds = nil }, []string{"there is no director now that is called owner"}},
 		{"none for each", func(d *Drill) { d.Steps = []Step{{Fault: DirectorRestart, Target: Each, For: time.Second}} }, Options{Targets: map[string]string{Each: "d9"}}, nil, []string{"there is no director d9"}},
 		{"sample", nil, Options{Sample: []string{"site-9", "site-2"}}, func(w *scripted) { w.start.Tunnels[1].Up = false }, []string{"tunnel site-9, which is to be in the sample", "tunnel site-2, which"}},

@@ -28,17 +28,15 @@ func phases(first time.Time, every time.Duration, all [][]silence, events []Even
 	}
 	dead := false
 	for _, list := range all {
-		earliest := true
 		for _, s := range list {
 			switch after := s.to().Sub(first).Round(time.Millisecond); {
 			case s.long < 4*every || after < 0:
 			case !s.ended:
 				dead = true
 			default:
-				if earliest && (p.DataPlane < 0 || after < p.DataPlane) {
+				if p.DataPlane < 0 || after < p.DataPlane {
 					p.DataPlane = after
 				}
-				earliest = false
 				p.Reestablished = max(p.Reestablished, after)
 			}
 		}

@@ -220,11 +220,14 @@ func (n *node) View() cluster.View {
 }
 func (n *node) Changed() <-chan struct{} { return n.poke }
 func (n *node) Say(b cluster.Beat) {
+	if len(b.Holds) > cluster.MaxHashes || len(b.Unreached) > cluster.MaxHashes {
+		n.t.Errorf("%s says more than a beat carries: holds %d, does not reach %d", n.member.Name, len(b.Holds), len(b.Unreached))
+	}
 	n.hub.mu.Lock()
 	before := n.beat
 	n.beat = b
 	n.hub.mu.Unlock()
-	if before.Ready != b.Ready || before.Leaving != b.Leaving || before.Sick != b.Sick || !slices.Equal(before.Holds, b.Holds) || !slices.Equal(before.Unreached, b.Unreached) {
+	if before.Ready != b.Ready || before.Leaving != b.Leaving || before.Sick != b.Sick || before.Many != b.Many || !slices.Equal(before.Holds, b.Holds) || !slices.Equal(before.Unreached, b.Unreached) {
 		n.hub.pokeAll()
 	}
 }

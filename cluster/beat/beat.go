@@ -147,10 +147,11 @@ func (b *Beater) SetMembers(members []cluster.Member) {
 	poke(b.told)
 }
 
-// Say takes over what the director says of itself: all but From, Start, Seq, Wall, Hung and Echo, which are filled in here. It proves that the loop turns, which is its only caller, and never blocks. Nothing is
-// sent before it was called once.
+// Say takes over what the director says of itself: all but From, Start, Seq, Wall, Hung and Echo, which are filled in here. A list
+// that is too long is left out, and Many says so; who has left one out already says it itself. Say proves that the loop turns, which
+// is its only caller, and never blocks. Nothing is sent before it was called once.
 func (b *Beater) Say(beat cluster.Beat) {
-	beat.Unreached, beat.Holds, beat.Many = slices.Clone(beat.Unreached), slices.Clone(beat.Holds), false
+	beat.Unreached, beat.Holds = slices.Clone(beat.Unreached), slices.Clone(beat.Holds)
 	b.said.Store(&word{beat: fit(beat), at: time.Now()})
 }
 
@@ -164,7 +165,7 @@ func (b *Beater) own() cluster.Beat {
 		beat.ReadyFor += age
 	}
 	if age > stale {
-		beat.Holds, beat.Probes = nil, false
+		beat.Holds, beat.Probes, beat.Many = nil, false, false
 	}
 	beat.Hung = !w.at.IsZero() && age > b.o.HungAfter
 	if peers := *b.peers.Load(); len(peers) > 0 {

@@ -283,6 +283,32 @@ func TestWhatIsHeldOrReachedIsNotSaidForLong(t *testing.T) {
 	})
 }
 
+// Who says that it has more than fits is not taken for one that holds nothing and reaches everything.
+func TestManyIsSaid(t *testing.T) {
+	inBubble(t, []string{"a", "b"}, func(s *set) {
+		s.nodes["a"].Say(cluster.Beat{Ready: true, Probes: true, Many: true})
+		s.after(200 * time.Millisecond)
+		b := s.peer("b", "a").Beat
+		if _, known := b.Reaches("rs1"); !b.Many || known || !s.nodes["a"].View().Beat.Many {
+			t.Errorf("its lists were left out before it was said: %+v", b)
+		}
+		s.nodes["a"].Say(cluster.Beat{Ready: true, Probes: true, Holds: make([]cluster.Hash, cluster.MaxHashes+1)})
+		s.after(200 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; !b.Many || len(b.Holds) != 0 {
+			t.Errorf("more than fits was said: %+v", b)
+		}
+		s.after(time.Second)
+		if b := s.peer("b", "a").Beat; b.Many {
+			t.Errorf("after a second's silence of the loop it holds more than can be said: %+v", b)
+		}
+		s.nodes["a"].Say(cluster.Beat{Ready: true, Probes: true, Holds: hashes(1)})
+		s.after(200 * time.Millisecond)
+		if b := s.peer("b", "a").Beat; b.Many || len(b.Holds) != 1 {
+			t.Errorf("it has few again: %+v", b)
+		}
+	})
+}
+
 func TestALoopThatDoesNotTurnIsHung(t *testing.T) {
 	inBubble(t, []string{"a", "b"}, func(s *set) {
 		s.after(8900 * time.Millisecond)

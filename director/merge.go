@@ -288,16 +288,24 @@ func (x *tx) tookLife(key string) {
 	}
 }
 
-// A cut is a time in which another director was out of reach, in stamps of this one.
+// A cut is a time in which another director was out of reach.
 type cut struct {
-	from, to affinity.Stamp // to 0: it lasts
+	known affinity.Stamp // the highest here when it was noticed
+	// From when to when, in stamps of this director; to 0: it lasts. What was written here then the other one did not see.
+	from, to affinity.Stamp
 }
 
-// has tells whether a stamp is of the time of the cut, about: clocks differ, and a cut is noticed late.
-func (c cut) has(s affinity.Stamp) bool {
-	const margin = affinity.Stamp(2000 << 16) // 2 s
-	return s+margin > c.from && (c.to == 0 || s <= c.to+margin)
-}
+// margin is how late a cut is noticed, and records come, about.
+const margin = affinity.Stamp(2000 << 16) // 2 s
+
+// has tells whether a stamp of this director's side is of the time of the cut, about.
+func (c cut) has(s affinity.Stamp) bool { return s+margin > c.from && !c.after(s) }
+
+// unseen tells whether the other side may have written a record when what it wrote did not come here. Its clock may be behind, and
+// then it counts on from what it knew.
+func (c cut) unseen(s affinity.Stamp) bool { return s+margin > min(c.known, c.from) && !c.after(s) }
+
+func (c cut) after(s affinity.Stamp) bool { return c.to != 0 && s > c.to+margin }
 
 // A sibling is a placement that lost against one that was made on the other side of a cut.
 type sibling struct {
@@ -316,7 +324,7 @@ const (
 // side may have been told something else meanwhile.
 func (d *Director) before(s affinity.Stamp) bool {
 	for _, c := range d.joint.cuts {
-		if c.to == 0 && s <= c.from {
+		if c.to == 0 && s <= c.known {
 			return true
 		}
 	}
@@ -325,13 +333,22 @@ func (d *Director) before(s affinity.Stamp) bool {
 
 // noteCuts keeps when directors were out of reach.
 func (d *Director) noteCuts(v cluster.View) {
+	now := d.reckoned()
 	for _, p := range v.Peers {
 		c, cutOff := d.joint.cuts[p.Member.Name]
 		switch {
 		case !p.Alive && (!cutOff || c.to != 0):
-			d.joint.cuts[p.Member.Name] = cut{from: d.clock.Last()}
+			silent := time.Duration(0)
+			if !p.Heard.IsZero() {
+				silent = min(max(d.o.Now().Sub(p.Heard), 0), cluster.MaxOffset)
+			}
+			d.joint.cuts[p.Member.Name] = cut{known: d.clock.Last(), from: affinity.NewStamp(now.Add(-silent), 0)}
 		case p.Alive && cutOff && c.to == 0:
-			c.to = d.clock.Last()
+			ahead := max(p.Offset, 0)
+			if ahead > cluster.MaxOffset { // its stamps do not follow its clock
+				ahead = 0
+			}
+			c.to = max(d.clock.Last(), affinity.NewStamp(now.Add(ahead), 0))
 			d.joint.cuts[p.Member.Name] = c
 		}
 	}
@@ -344,15 +361,20 @@ func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.
 		return
 	}
 	theirs, err := affinity.DecodePin(c.Value)
-	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || !gap.has(theirs.Header.Stamp) {
+	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || !gap.unseen(theirs.Header.Stamp) {
 		return // what was written since is no more than what the assigner does
 	}
 	lost, won := mine, theirs.Header
 	if !newer {
 		lost, won = *theirs, mine.Header
+	} else if s, again := x.d.joint.siblings[mine.Group]; again && s.won == mine.Header {
+		lost = s.lost // the other side has placed it more than once
 	}
 	if len(x.d.joint.siblings) < siblingsMost {
 		x.d.joint.siblings[mine.Group] = sibling{lost: lost, won: won, due: x.now.Add(siblingRest)}
+	}
+	if !gap.has(mine.Header.Stamp) {
+		return // placed before, and moved on the other side, as an event of its own says
 	}
 	x.event("contested", groupName(mine.Group), func(e *api.Event) {
 		e.Why = fmt.Sprintf("placed at %s and at %s while the directors could not talk; the later one holds", x.t.NameAt(mine.Primary), x.t.NameAt(theirs.Primary))
@@ -360,32 +382,48 @@ func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.
 }
 
 // settleSiblings gives groups back to the real server where their tunnels are really up, if the placement that lost had them
-// there. Only the assigner does, and only by an agent's word.
+// there. Only the assigner does, and only by an agent's word, and not what an operator has moved.
 func (d *Director) settleSiblings(ctx context.Context) {
-	if len(d.joint.siblings) == 0 {
-		return
-	}
-	now, tx := d.o.Now(), d.begin()
+	now := d.o.Now()
+	var next *tx
+	var done []affinity.GroupID
 	for g, s := range d.joint.siblings {
+		if len(done) >= maxOps/2 {
+			break // one commit's worth
+		}
 		pin, ok := d.work.Pin(g)
 		switch {
 		case now.Before(s.due):
 			continue
-		case !ok || pin.Header != s.won || now.Sub(s.due) > siblingLife:
+		case !ok || pin.Header != s.won || now.Sub(s.due) > siblingLife || byOperator(pin.Why):
 			delete(d.joint.siblings, g)
 			continue
 		case !d.assigns:
 			continue
 		}
+		done = append(done, g)
 		if i := d.upAt(g, d.work.NameAt(s.lost.Primary)); i != 0 && i != pin.Primary {
-			tx.pin(affinity.Pin{Group: g, Primary: i, Why: affinity.WhyPlaced, Note: "it is established there"})
-			tx.backup(g, i, affinity.WhyBackup)
+			if next == nil {
+				next = d.begin()
+			}
+			next.pin(affinity.Pin{Group: g, Primary: i, Why: affinity.WhyPlaced, Note: "it is established there"})
+			next.backup(g, i, affinity.WhyBackup)
 		}
+	}
+	if next != nil {
+		if err := d.commit(ctx, next); err != nil {
+			d.o.Log.Warn("give tunnels back to where they are up", "error", err)
+			return // they are tried again
+		}
+	}
+	for _, g := range done {
 		delete(d.joint.siblings, g)
 	}
-	if err := d.commit(ctx, tx); err != nil {
-		d.o.Log.Warn("give tunnels back to where they are up", "error", err)
-	}
+}
+
+// byOperator tells whether a placement is what an operator asked for.
+func byOperator(why affinity.Why) bool {
+	return why == affinity.WhyRepinned || why == affinity.WhyRebalanced || why == affinity.WhyDrained
 }
 
 // upAt is the live incarnation of a real server, if the newest establishment of a group's tunnels is there; else 0. The one that the

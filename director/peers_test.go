@@ -89,7 +89,7 @@ func (h *hub) all() []*node {
 func (n *node) begin() {
 	ctx, cancel := context.WithCancel(n.t.Context())
 	d, err := Open(ctx, load(n.t, n.disk), Options{Name: n.member.Name, Rank: n.member.Rank, Peers: n, Expects: true, PreemptAfter: 10 * time.Second,
-		Plane: n.plane, PlaneKind: "mem", Host: n.host, Prober: n.host, Journal: &n.kept, Log: slog.New(slog.DiscardHandler)})
+		Plane: n.plane, PlaneKind: "mem", Host: n.host, Prober: n.host, Agents: n.agents, Journal: &n.kept, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		n.t.Fatal(err)
 	}

@@ -404,7 +404,9 @@ func (d *Director) settleSiblings(ctx context.Context) {
 		done = append(done, g)
 		if i := d.upAt(g, d.work.NameAt(s.lost.Primary)); i != 0 && i != pin.Primary {
 			if next == nil {
-				next = d.begin()
+				if next = d.begin(); !next.assigns {
+					return
+				}
 			}
 			next.pin(affinity.Pin{Group: g, Primary: i, Why: affinity.WhyPlaced, Note: "it is established there"})
 			next.backup(g, i, affinity.WhyBackup)

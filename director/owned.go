@@ -158,7 +158,7 @@ func (d *Director) holdNow(ctx context.Context) {
 	d.holding.Store(&holds)
 }
 
-// beginTurn notes that the loop turns, before anything is said or held. When it has not for long, what it knows of the others is old,
+// beginTurn notes that the loop turns, before anything is said, held or written. When it has not for long, what it knows of the others is old,
 // its addresses may be gone, and with others: it hears them first, and waits as one that has come back does.
 func (d *Director) beginTurn() {
 	now := time.Now()
@@ -167,6 +167,7 @@ func (d *Director) beginTurn() {
 		return
 	}
 	d.o.Log.Warn("the loop stood still", "seconds", gap.Seconds())
+	d.joint.mine, d.assigns = time.Time{}, false // another one may place by now
 	d.joint.ready, d.joint.resumes = d.o.Now(), d.o.Now().Add(resumeAfter)
 	holds := map[string]time.Time{}
 	d.joint.holds = holds

@@ -351,6 +351,36 @@ func TestNextAssignerGoesOn(t *testing.T) {
 	})
 }
 
+// An assigner whose process was stopped does not know yet that another one places, when it goes on.
+func TestWhoStoodStillPlacesNothingAtOnce(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(3)
+		d1, d2 := h.nodes["d1"], h.nodes["d2"]
+		h.cut(true, [2]string{"d1", "d2"})
+		time.Sleep(time.Second)
+		d2.must(put(site(1)))
+		where := d2.pinned("site-0001")
+		d1.d.turned.Store(time.Now().Add(-3 * time.Second).UnixNano())
+		if err := d1.d.Merge(h.t.Context(), "d2", recordsOf(d2.d.Table(), func(k affinity.Kind) bool { return k == affinity.KindTunnel })); err != nil {
+			t.Fatal(err)
+		}
+		if p, placed := d1.d.Table().Pin("site-0001"); placed {
+			t.Errorf("placed at once: %+v", p)
+		}
+		h.cut(false, [2]string{"d1", "d2"})
+		time.Sleep(5 * time.Second)
+		if p, _ := d1.d.Table().Pin("site-0001"); d1.pinned("site-0001") != where || p.Header.Origin != "d2" {
+			t.Errorf("d2 placed it at %s: %+v", where, p)
+		}
+		d1.must(put(site(2)))
+		if p, _ := d1.d.Table().Pin("site-0002"); p.Header.Origin != "d1" {
+			t.Errorf("d1 does not place again: %+v", p)
+		}
+		time.Sleep(time.Second)
+		h.equal()
+	})
+}
+
 func TestDeathNeedsAgreement(t *testing.T) {
 	inHub(t, 2, func(h *hub) {
 		h.base(3)

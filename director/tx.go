@@ -35,6 +35,7 @@ type tx struct {
 
 func (d *Director) begin() *tx {
 	d.watchWall()
+	d.beginTurn() // the process may have been stopped while the loop waited for what it does now
 	return &tx{d: d, t: d.work.Clone(), now: d.o.Now(), assigns: d.assigns}
 }
 

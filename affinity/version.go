@@ -175,7 +175,7 @@ func (t *Table) ForgetTombstones(before Stamp) []Change {
 		return h.Stamp < before
 	}
 	t.tombs.Scan(func(id, packed string) bool {
-		old(KindTunnel, id, t.unpack(packed).Header)
+		old(KindTunnel, id, unpackHeader(packed))
 		return true
 	})
 	t.unpinned.Scan(func(g GroupID, h Header) bool {

@@ -338,7 +338,7 @@ func TestRefusedRecords(t *testing.T) {
 		}
 		s := b.replica.Status()[0]
 		want := []Refusal{{affinity.KindTunnel, "site-0000007", affinity.ErrNewerFormat.Error()}}
-		if !cmp.Equal(s.Refusals, want) || s.Refused != 1 || s.Problem == "" {
+		if !cmp.Equal(s.Refusals, want) || s.Refused != 1 || s.Problem != `1 of its records were refused, the last one tunnel "site-0000007": `+affinity.ErrNewerFormat.Error() {
 			t.Errorf("refused %+v (%d), problem %q", s.Refusals, s.Refused, s.Problem)
 		}
 		time.Sleep(8 * time.Minute)
@@ -348,6 +348,13 @@ func TestRefusedRecords(t *testing.T) {
 		}
 		if n := a.replica.Status()[0].Rounds; n < 3 || n > 10 {
 			t.Errorf("%d rounds in 8 minutes of differing", n)
+		}
+		d.mu.Lock()
+		d.refuse = nil
+		d.mu.Unlock()
+		time.Sleep(12 * time.Minute)
+		if s := b.replica.Status()[0]; !s.Equal || s.Problem != "" || s.Refused != 1 || len(b.replica.Problems()) != 0 {
+			t.Errorf("when it is taken: equal %t, refused %d, problem %q", s.Equal, s.Refused, s.Problem)
 		}
 	})
 }

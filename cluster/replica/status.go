@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -129,13 +130,16 @@ func (r *Replica) Problems() []string {
 
 // problem says in a sentence what an operator should know. The mutex is held.
 func (r *Replica) problem(p *peer) string {
+	now := time.Now()
+	maps.DeleteFunc(p.refused, func(_ spot, until time.Time) bool { return now.After(until) })
 	switch {
 	case r.old:
 		return errOldCopy.Error()
 	case p.stalled != nil:
 		return fmt.Sprintf("its records cannot be taken over now: %v", p.stalled)
-	case p.nRefused > 0 && len(p.refused) > 0:
-		return fmt.Sprintf("%d of its records were refused", p.nRefused)
+	case len(p.refused) > 0 && len(p.refusals) > 0:
+		last := p.refusals[len(p.refusals)-1]
+		return fmt.Sprintf("%d of its records were refused, the last one %v %q: %s", len(p.refused), last.Kind, last.Key, last.Why)
 	}
 	return ""
 }

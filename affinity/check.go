@@ -155,7 +155,7 @@ func (t *Table) endpointFaults(field string, ep Endpoint, svc *Service) []Fault 
 	if !slices.ContainsFunc(svc.VIPs, func(v netip.Addr) bool { return v.Is4() == a.Is4() }) {
 		out = append(out, Fault{field, endpointText(ep), "service " + svc.Name + " has no VIP of this address family", "an address of the family of its VIPs"})
 	}
-	if _, isVIP := t.vips[a]; isVIP && slices.Contains(t.VIPs(), a) {
+	if slices.Contains(t.VIPs(), a) {
 		out = append(out, Fault{field, endpointText(ep), "is a VIP", "the site's public address"})
 	}
 	for _, r := range t.servers {
@@ -178,11 +178,11 @@ func (t *Table) subnetFaults(field string, p netip.Prefix, tenant *Tenant, reser
 	if !slices.ContainsFunc(tenant.Covers, func(c netip.Prefix) bool { return c.Bits() <= p.Bits() && c.Contains(p.Addr()) }) {
 		out = append(out, Fault{field, p.String(), "is outside the covering prefixes of tenant " + nameOr(tenant.Name, "default"), "extend the tenant's covers; inside them unknown destinations are dropped, outside they would leave by a default route"})
 	}
-	return append(out, t.covered(field, p, reserved)...)
+	return append(out, t.covered(field, p, tenant, reserved)...)
 }
 
-// covered is what a subnet or a tenant's covering prefix must not cover.
-func (t *Table) covered(field string, p netip.Prefix, reserved []netip.Prefix) []Fault {
+// covered is what a subnet or a covering prefix of a tenant must not cover. Its own gateways are looked at with it.
+func (t *Table) covered(field string, p netip.Prefix, of *Tenant, reserved []netip.Prefix) []Fault {
 	var out []Fault
 	overlap := func(what string, q netip.Prefix) {
 		if p.Overlaps(q) {
@@ -200,6 +200,13 @@ func (t *Table) covered(field string, p netip.Prefix, reserved []netip.Prefix) [
 	for _, r := range t.servers {
 		for _, a := range r.Addrs {
 			overlap("real server "+r.Name+" at "+a.String(), netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	for _, o := range t.tenants {
+		for _, a := range o.Gateways {
+			if o.Name != of.Name {
+				overlap("gateway "+a.String()+" of tenant "+nameOr(o.Name, "default"), netip.PrefixFrom(a, a.BitLen()))
+			}
 		}
 	}
 	return out

@@ -8,10 +8,11 @@ import (
 
 // CheckService tells whether a service may be put into the table of a director that has these addresses.
 func (t *Table) CheckService(s *Service, own []netip.Addr) *Refusal {
-	faults := s.Faults()
+	faults := append(s.Faults(), t.preferred(s)...)
 	for i, v := range s.VIPs {
 		field := fmt.Sprintf("vips[%d]", i)
 		faults = append(faults, t.addressInUse(field, v, "")...)
+		faults = append(faults, t.gatewayInUse(field, v, nil)...)
 		if slices.Contains(own, v) {
 			faults = append(faults, Fault{field, v.String(), "is an address of the director", "an address of its own: what comes to a VIP never reaches the director itself"})
 		}
@@ -139,16 +140,18 @@ func (t *Table) CheckDeleteService(name string) *Refusal {
 func (t *Table) CheckTenant(n *Tenant, reserved []netip.Prefix) *Refusal {
 	faults := n.Faults()
 	for i, p := range n.Covers {
-		faults = append(faults, t.covered(fmt.Sprintf("covers[%d]", i), p, reserved)...)
+		faults = append(faults, t.covered(fmt.Sprintf("covers[%d]", i), p, n, reserved)...)
 	}
 	for i, a := range n.Gateways {
-		faults = append(faults, t.addressInUse(fmt.Sprintf("gateways[%d]", i), a, "")...)
-		if _, vip := t.vips[a]; vip && slices.Contains(t.VIPs(), a) {
-			faults = append(faults, Fault{fmt.Sprintf("gateways[%d]", i), a.String(), "is a VIP", "an address of its own"})
+		field := fmt.Sprintf("gateways[%d]", i)
+		faults = append(faults, t.addressInUse(field, a, "")...)
+		faults = append(faults, t.gatewayInUse(field, a, n)...)
+		if slices.Contains(t.VIPs(), a) {
+			faults = append(faults, Fault{field, a.String(), "is a VIP", "an address of its own"})
 		}
-		for _, o := range t.tenants {
-			if o.Name != n.Name && slices.Contains(o.Gateways, a) {
-				faults = append(faults, Fault{fmt.Sprintf("gateways[%d]", i), a.String(), "is a gateway of tenant " + nameOr(o.Name, "default"), "an address of its own"})
+		for _, o := range t.Tenants() {
+			if c := slices.IndexFunc(o.Covers, func(p netip.Prefix) bool { return p.Contains(a) }); c >= 0 && o.Name != n.Name {
+				faults = append(faults, Fault{field, a.String(), "lies in the covering prefix " + o.Covers[c].String() + " of tenant " + nameOr(o.Name, "default"), "an address of the target hosts' network: what is covered is behind tunnels"})
 			}
 		}
 	}
@@ -205,6 +208,7 @@ func (t *Table) CheckRealServer(r *RealServer, reserved []netip.Prefix) *Refusal
 	for i, a := range r.Addrs {
 		field := fmt.Sprintf("addresses[%d]", i)
 		faults = append(faults, t.addressInUse(field, a, r.Name)...)
+		faults = append(faults, t.gatewayInUse(field, a, nil)...)
 		for _, p := range reserved {
 			if p.IsSingleIP() && p.Addr() == a {
 				faults = append(faults, Fault{field, a.String(), "is an address of the director", "the real server's own address"})

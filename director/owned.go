@@ -48,18 +48,9 @@ func (d *Director) leave(ctx context.Context) {
 func (d *Director) owned() Held {
 	h := Held{VIPs: d.work.VIPs(), Covers: map[string][]netip.Prefix{}}
 	var gateways []netip.Addr
-	prefer := map[netip.Addr][]string{}
-	for _, s := range d.work.Services() {
-		for a, names := range s.Prefer {
-			prefer[a] = names
-		}
-	}
 	for _, n := range d.work.Tenants() {
 		h.Covers[n.Name] = n.Covers
 		gateways = append(gateways, n.Gateways...)
-		for a, names := range n.Prefer {
-			prefer[a] = names
-		}
 	}
 	slices.SortFunc(gateways, netip.Addr.Compare)
 	gateways = slices.Compact(gateways)
@@ -77,12 +68,12 @@ func (d *Director) owned() Held {
 		return h
 	}
 	for _, a := range h.VIPs {
-		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a, cluster.VIP, prefer[a]) {
+		if d.o.HoldAll && d.fit(v) || !d.o.HoldAll && d.owns(v, a) {
 			h.Own = append(h.Own, a)
 		}
 	}
 	for _, a := range gateways {
-		if d.owns(v, a, cluster.Gateway, prefer[a]) {
+		if d.owns(v, a) {
 			h.Gateways = append(h.Gateways, a)
 		}
 	}
@@ -110,8 +101,9 @@ func (d *Director) othersFit(v cluster.View) bool {
 }
 
 // owns tells whether this director is to hold an address: as its owner, or until its new owner says that it holds it.
-func (d *Director) owns(v cluster.View, a netip.Addr, side cluster.Side, prefer []string) bool {
-	if d.joint.ready.IsZero() {
+func (d *Director) owns(v cluster.View, a netip.Addr) bool {
+	side, prefer, known := d.addressOf(a)
+	if d.joint.ready.IsZero() || !known {
 		return false
 	}
 	owner, _ := v.Owner(a, side, prefer, d.o.PreemptAfter)

@@ -164,17 +164,11 @@ func (d *Director) whyHeld(address string, taken bool) string {
 
 // addressOf is what an address is in the records.
 func (d *Director) addressOf(a netip.Addr) (side cluster.Side, prefer []string, known bool) {
-	for _, s := range d.work.Services() {
-		if slices.Contains(s.VIPs, a) {
-			return cluster.VIP, s.Prefer[a], true
-		}
+	gateway, prefer, known := d.work.Address(a)
+	if gateway {
+		return cluster.Gateway, prefer, known
 	}
-	for _, n := range d.work.Tenants() {
-		if slices.Contains(n.Gateways, a) {
-			return cluster.Gateway, n.Prefer[a], true
-		}
-	}
-	return cluster.VIP, nil, false
+	return cluster.VIP, prefer, known
 }
 
 // noteClock keeps how far the clock of a director alone is off, as it is now.

@@ -331,13 +331,13 @@ func (d *Director) before(s affinity.Stamp) bool {
 	return false
 }
 
-// noteCuts keeps when directors were out of reach.
+// noteCuts keeps when directors were out of reach. One that left does nothing that this one would not see.
 func (d *Director) noteCuts(v cluster.View) {
 	now := d.reckoned()
 	for _, p := range v.Peers {
 		c, cutOff := d.joint.cuts[p.Member.Name]
 		switch {
-		case !p.Alive && (!cutOff || c.to != 0):
+		case !p.Alive && !p.Beat.Leaving && !p.Member.Leaving && (!cutOff || c.to != 0):
 			silent := time.Duration(0)
 			if !p.Heard.IsZero() {
 				silent = min(max(d.o.Now().Sub(p.Heard), 0), cluster.MaxOffset)

@@ -71,6 +71,7 @@ func (d *Director) tellPeersLives(v cluster.View) {
 		d.tell(api.Event{Kind: "peer", Object: name, From: was, To: now[name], Why: "by its heartbeats"})
 		if now[name] == "forgotten" {
 			delete(now, name)
+			delete(d.joint.cuts, name)
 		}
 	}
 	d.joint.living = now

@@ -112,3 +112,36 @@ func TestFailoverInACutIsNotContested(t *testing.T) {
 		}
 	})
 }
+
+// What is pushed again while a director cannot be reached is written again, once. One that left, or was forgotten, is not waited for.
+func TestWhoLeftIsNotCutOff(t *testing.T) {
+	inHub(t, 3, func(h *hub) {
+		h.base(1)
+		d1 := h.nodes["d1"]
+		d1.must(put(site(1)), put(site(2)))
+		again := func() bool { return d1.must(put(site(1)))[0].Changed }
+		if err := h.nodes["d3"].d.Leave(h.t.Context()); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(2 * time.Second)
+		h.nodes["d3"].end()
+		time.Sleep(5 * time.Second)
+		if again() {
+			t.Error("it is written again after d3 left")
+		}
+		h.nodes["d2"].end()
+		time.Sleep(5 * time.Second)
+		if !again() || again() {
+			t.Error("it is not written again, once, while d2 cannot be reached")
+		}
+		h.mu.Lock()
+		delete(h.nodes, "d3")
+		delete(h.nodes, "d2")
+		h.mu.Unlock()
+		h.pokeAll()
+		time.Sleep(2 * time.Second)
+		if d1.must(put(site(2)))[0].Changed || len(d1.d.joint.cuts) != 0 {
+			t.Errorf("it is written again after d2 was forgotten: %v", d1.d.joint.cuts)
+		}
+	})
+}

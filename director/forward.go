@@ -116,11 +116,11 @@ func (d *Director) Answer(ctx context.Context, from string, asked []byte) ([]byt
 
 // notHere refuses to move a group where another director places.
 func (x *tx) notHere(object string) *affinity.Refusal {
-	problem := "no director places groups at the moment"
+	problem, remedy := "no director places groups at the moment", "try again in a second"
 	if name := x.d.joint.assigner; name != "" {
-		problem = fmt.Sprintf("director %s places groups, not this one", name)
+		problem, remedy = fmt.Sprintf("director %s places groups, not this one", name), "try again in a second, or at that director"
 	}
-	return affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Problem: problem, Remedy: "try again in a second"})
+	return affinity.Refuse(affinity.Conflict, object, affinity.Fault{Field: "to", Problem: problem, Remedy: remedy})
 }
 
 const (
@@ -128,46 +128,42 @@ const (
 	fewOps       = 64                     // pushes of more do not wait
 )
 
-// awaitPlaced fills in the placements that the assigner makes of tunnels that were pushed here.
+// awaitPlaced fills in the placements that the assigner makes of tunnels that were pushed here, and says which are still to come.
 func (d *Director) awaitPlaced(ctx context.Context, ops []affinity.Op, results []affinity.Result) {
 	if d.lone() || len(ops) > fewOps {
 		return
 	}
-	deadline := time.NewTimer(placedWithin)
-	defer deadline.Stop()
+	ctx, cancel := context.WithTimeout(ctx, placedWithin)
+	defer cancel()
 	for i := range results {
 		put, is := ops[i].(affinity.PutTunnel)
-		if !is || results[i].Err != nil || results[i].Pin.Primary != 0 || results[i].Pin.Note != "" {
-			continue
-		}
-		if !d.awaitPin(ctx, deadline.C, put.Tunnel.ID, &results[i]) {
-			return
+		if is && results[i].Err == nil && results[i].Pin.Primary == 0 && results[i].Pin.Note == "" {
+			d.awaitPin(ctx, put.Tunnel.ID, &results[i])
 		}
 	}
 }
 
-// awaitPin waits until a tunnel has a placement or is known to have none; false if the time is over.
-func (d *Director) awaitPin(ctx context.Context, deadline <-chan time.Time, id string, r *affinity.Result) bool {
+// awaitPin waits until a tunnel has a placement or is known to have none, or ctx ends.
+func (d *Director) awaitPin(ctx context.Context, id string, r *affinity.Result) {
 	for {
 		change, t := d.changed.wait(), d.Table()
 		tun, ok := t.Tunnel(id)
 		if !ok {
-			return true // deleted since
+			return // deleted since
 		}
 		if p, placed := t.PinOf(tun); placed {
 			r.Pin, r.Revision = p, t.Revision()
 			if p.Primary == 0 {
 				r.Warnings = append(r.Warnings, "unplaced: "+p.Note)
 			}
-			return true
+			return
 		}
 		select {
 		case <-change:
 			continue
-		case <-deadline:
 		case <-ctx.Done():
 		}
 		r.Warnings = append(r.Warnings, fmt.Sprintf("pending: director %q has not placed it yet", d.health.Load().assigner))
-		return false
+		return
 	}
 }

@@ -332,6 +332,26 @@ func TestDirectorsHoldOneTable(t *testing.T) {
 	})
 }
 
+// Every tunnel whose placement is late is said to be so.
+func TestLatePlacementsArePending(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(2)
+		h.nodes["d1"].disk.pause(2 * time.Second)
+		before := time.Now()
+		for i, r := range h.nodes["d2"].must(put(site(1)), put(site(2)), put(site(3))) {
+			if r.Pin.Primary != 0 || len(r.Warnings) != 1 || !strings.HasPrefix(r.Warnings[0], `pending: director "d1"`) {
+				t.Errorf("the %dth of three: %+v", i+1, r)
+			}
+		}
+		if took := time.Since(before); took > time.Second {
+			t.Errorf("it took %v", took)
+		}
+		h.nodes["d1"].disk.pause(0)
+		time.Sleep(10 * time.Second)
+		h.equal()
+	})
+}
+
 func TestNextAssignerGoesOn(t *testing.T) {
 	inHub(t, 3, func(h *hub) {
 		h.base(3)

@@ -170,7 +170,7 @@ func (d *Director) hasMost(v cluster.View) bool {
 func unreadyWords(alive, ready, records int, unheard []string) string {
 	switch {
 	case len(unheard) > 0:
-		return fmt.Sprintf("%v speak with it, but their heartbeats are not heard: is the keyring the same, and UDP to port 7464 let through?", unheard)
+		return fmt.Sprintf("%v speak with it, but their heartbeats are not heard: is the keyring the same, and UDP to the ports of cluster.heartbeat let through?", unheard)
 	case ready > 0:
 		return "the table is being fetched from the other directors"
 	case alive > 0:

@@ -386,6 +386,9 @@ func chooseAt(v place.View, d place.Demand, op affinity.Repin, object, service s
 
 // joinSplit lets tunnels that are pinned apart from their group join it when they are down.
 func (d *Director) joinSplit(ctx context.Context) {
+	if !d.assigns || d.work.Freeze().On {
+		return
+	}
 	var down []affinity.GroupID
 	d.work.EachSplit(func(id string) bool {
 		if tun, ok := d.work.Tunnel(id); ok && !d.mayBeUp(d.work, tun) {
@@ -393,7 +396,7 @@ func (d *Director) joinSplit(ctx context.Context) {
 		}
 		return len(down) < sweepMend
 	})
-	if len(down) == 0 || d.work.Freeze().On || !d.assigns {
+	if len(down) == 0 {
 		return
 	}
 	tx := d.begin()

@@ -33,23 +33,28 @@ type View struct {
 	Peers []Peer // by name
 }
 
+// Fit tells whether a peer may take part: it is heard, holds the table, and neither leaves nor hangs.
+func (p Peer) Fit() bool { return p.Alive && one{p.Member, p.Beat}.fit() }
+
 // one is a director in a view, itself or a peer.
 type one struct {
 	member Member
 	beat   Beat
 }
 
+func (o one) fit() bool { return o.beat.Ready && !o.beat.Leaving && !o.member.Leaving && !o.beat.Hung }
+
 // live are the directors that may take part, by rank.
 func (v View) live() []one {
-	list := []one{{v.Self, v.Beat}}
+	var list []one
+	if self := (one{v.Self, v.Beat}); self.fit() {
+		list = append(list, self)
+	}
 	for _, p := range v.Peers {
-		if p.Alive {
+		if p.Fit() {
 			list = append(list, one{p.Member, p.Beat})
 		}
 	}
-	list = slices.DeleteFunc(list, func(o one) bool {
-		return !o.beat.Ready || o.beat.Leaving || o.member.Leaving || o.beat.Hung
-	})
 	slices.SortFunc(list, func(a, b one) int {
 		return cmp.Or(cmp.Compare(a.member.Rank, b.member.Rank), cmp.Compare(a.member.Name, b.member.Name))
 	})

@@ -2,6 +2,7 @@ package director
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -84,7 +85,7 @@ func (d *Director) owned() Held {
 func relieved(v cluster.View) bool {
 	return slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
 		side := p.Member.Role == v.Self.Role || p.Member.Role == cluster.RoleBoth || v.Self.Role == cluster.RoleBoth
-		return side && p.Alive && p.Beat.Ready && !p.Beat.Leaving && !p.Beat.Hung
+		return side && p.Fit()
 	})
 }
 
@@ -96,7 +97,7 @@ func (d *Director) fit(v cluster.View) bool {
 // othersFit tells whether a live peer could hold what this director gives up.
 func (d *Director) othersFit(v cluster.View) bool {
 	return slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
-		return p.Alive && p.Beat.Ready && !p.Beat.Leaving && !p.Beat.Hung && !p.Beat.Sick
+		return p.Fit() && !p.Beat.Sick
 	})
 }
 
@@ -147,6 +148,7 @@ func (d *Director) holdNow(ctx context.Context) {
 	}
 	d.tellHeld(h, holds)
 	d.joint.holds = holds
+	maps.DeleteFunc(d.joint.disowned, func(a netip.Addr, _ time.Time) bool { _, held := holds[a.String()]; return !held })
 	d.holding.Store(&holds)
 }
 

@@ -38,6 +38,7 @@ type node struct {
 	poke    chan struct{}
 	beat    cluster.Beat
 	running bool
+	all     bool // it holds every VIP
 	out     map[string][]affinity.Change
 }
 
@@ -88,7 +89,7 @@ func (h *hub) all() []*node {
 
 func (n *node) begin() {
 	ctx, cancel := context.WithCancel(n.t.Context())
-	d, err := Open(ctx, load(n.t, n.disk), Options{Name: n.member.Name, Rank: n.member.Rank, Peers: n, Expects: true, PreemptAfter: 10 * time.Second,
+	d, err := Open(ctx, load(n.t, n.disk), Options{Name: n.member.Name, Rank: n.member.Rank, Peers: n, Expects: true, HoldAll: n.all, PreemptAfter: 10 * time.Second,
 		Plane: n.plane, PlaneKind: "mem", Host: n.host, Prober: n.host, Agents: n.agents, Journal: &n.kept, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		n.t.Fatal(err)
@@ -503,6 +504,26 @@ func TestAddressesAreOwned(t *testing.T) {
 		time.Sleep(time.Second)
 		if got := holders(); !slices.Equal(got, []string{"d2"}) {
 			t.Errorf("after d1 left held by %v", got)
+		}
+	})
+}
+
+// Who is sick does not give up what nobody would take: a peer that gossip has said to leave does not.
+func TestWhoIsSickKeepsWhatNobodyTakes(t *testing.T) {
+	inHub(t, 2, func(h *hub) {
+		h.base(1)
+		d1 := h.nodes["d1"]
+		d1.end()
+		d1.all = true
+		h.mu.Lock()
+		h.nodes["d2"].member.Leaving = true
+		h.mu.Unlock()
+		d1.begin()
+		time.Sleep(20 * time.Second)
+		d1.world.verdict("rs1", false)
+		time.Sleep(4 * time.Second)
+		if !d1.said().Sick || len(d1.said().Holds) != 1 {
+			t.Errorf("sick %t, holds %d", d1.said().Sick, len(d1.said().Holds))
 		}
 	})
 }

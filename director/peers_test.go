@@ -33,13 +33,14 @@ type hub struct {
 // node is a director, and its Peers.
 type node struct {
 	*world
-	hub     *hub
-	member  cluster.Member
-	poke    chan struct{}
-	beat    cluster.Beat
-	running bool
-	all     bool // it holds every VIP
-	out     map[string][]affinity.Change
+	hub       *hub
+	member    cluster.Member
+	poke      chan struct{}
+	beat      cluster.Beat
+	running   bool
+	all       bool // it holds every VIP
+	forgotten bool
+	out       map[string][]affinity.Change
 }
 
 func inHub(t *testing.T, names int, f func(h *hub)) {
@@ -213,7 +214,7 @@ func (n *node) View() cluster.View {
 	defer n.hub.mu.Unlock()
 	v := cluster.View{Self: n.member, Beat: n.beat}
 	for _, o := range n.hub.all() {
-		if o != n && o.d != nil {
+		if o != n && o.d != nil && !o.forgotten {
 			v.Peers = append(v.Peers, cluster.Peer{Member: o.member, Beat: o.beat, Alive: n.hub.joined(n.member.Name, o.member.Name)})
 		}
 	}

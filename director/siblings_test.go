@@ -135,8 +135,7 @@ func TestWhoLeftIsNotCutOff(t *testing.T) {
 			t.Error("it is not written again, once, while d2 cannot be reached")
 		}
 		h.mu.Lock()
-		delete(h.nodes, "d3")
-		delete(h.nodes, "d2")
+		h.nodes["d3"].forgotten, h.nodes["d2"].forgotten = true, true
 		h.mu.Unlock()
 		h.pokeAll()
 		time.Sleep(2 * time.Second)

@@ -55,14 +55,13 @@ type Beater struct {
 	sleep  func(time.Duration) // see sleep
 	slack  time.Duration       // see listening
 
-	seq        atomic.Uint64
-	said       atomic.Pointer[word]
-	members    atomic.Pointer[[]cluster.Member]
-	peers      atomic.Pointer[[]cluster.Peer]
-	targets    atomic.Pointer[[]target]
-	scheduling atomic.Pointer[string]
-	told       chan struct{} // members changed
-	changed    chan struct{}
+	seq     atomic.Uint64
+	said    atomic.Pointer[word]
+	members atomic.Pointer[[]cluster.Member]
+	peers   atomic.Pointer[[]cluster.Peer]
+	targets atomic.Pointer[[]target]
+	told    chan struct{} // members changed
+	changed chan struct{}
 }
 
 // A word is what the loop said of itself.
@@ -102,8 +101,6 @@ func New(o Options) *Beater {
 	b.members.Store(&[]cluster.Member{})
 	b.peers.Store(&[]cluster.Peer{})
 	b.targets.Store(&[]target{})
-	how := "not begun"
-	b.scheduling.Store(&how)
 	return b
 }
 
@@ -189,9 +186,6 @@ func (b *Beater) View() cluster.View {
 // Changed is poked when a View says something new of a peer: that it is there, alive, or what it says of itself, or on which
 // paths it is heard. Times, counters, the table's revision and digest are no news.
 func (b *Beater) Changed() <-chan struct{} { return b.changed }
-
-// Scheduling is how the thread that sends is scheduled, and why not better.
-func (b *Beater) Scheduling() string { return *b.scheduling.Load() }
 
 // Problems are what is wrong with heartbeats, as sentences.
 func (b *Beater) Problems() []string {

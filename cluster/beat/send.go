@@ -26,7 +26,6 @@ func (b *Beater) send(ctx context.Context) error {
 			how = fmt.Sprintf("normal: %v", err)
 		}
 	}
-	b.scheduling.Store(&how)
 	b.o.Log.Info("heartbeats are sent", "interval", b.o.Interval, "scheduling", how)
 	s := sealer{ring: b.o.Ring}
 	for next := time.Now(); ; {

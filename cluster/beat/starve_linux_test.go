@@ -81,7 +81,7 @@ func (r role) play() error {
 	for i, a := range r.Addrs {
 		members = append(members, cluster.Member{Name: fmt.Sprint("d", i), Rank: i + 1, Role: cluster.RoleBoth, Beats: []netip.AddrPort{a}})
 	}
-	b := New(Options{Self: members[r.Self], Conns: []net.PacketConn{conn}, Ring: keys{key(1)}, Log: slog.New(slog.DiscardHandler)})
+	b := New(Options{Self: members[r.Self], Conns: []net.PacketConn{conn}, Ring: keys{key(1)}, Log: slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{ReplaceAttr: untimed}))})
 	if !r.Thread {
 		b.raise, b.sleep = func() error { return errors.ErrUnsupported }, time.Sleep
 	}
@@ -93,10 +93,17 @@ func (r role) play() error {
 	return b.Run(context.Background())
 }
 
+// untimed has lines of the log begin with what they say.
+func untimed(_ []string, a slog.Attr) slog.Attr {
+	if a.Key == slog.TimeKey || a.Key == slog.LevelKey {
+		return slog.Attr{}
+	}
+	return a
+}
+
 // tell writes who comes and goes, as the director sees it.
 func (r role) tell(b *Beater) {
 	alive := map[string]bool{}
-	scheduling := false
 	for {
 		select {
 		case <-b.Changed():
@@ -108,10 +115,6 @@ func (r role) tell(b *Beater) {
 				fmt.Println(map[bool]string{true: "alive", false: "dead"}[p.Alive], p.Member.Name)
 			}
 			alive[p.Member.Name] = p.Alive
-		}
-		if how := b.Scheduling(); !scheduling && how != "not begun" {
-			fmt.Println("scheduling", how)
-			scheduling = true
 		}
 	}
 }
@@ -229,7 +232,7 @@ func trio(t *testing.T, like role) []*process {
 		all = append(all, startRole(t, like, s, "GOMAXPROCS=1"))
 	}
 	for _, p := range all {
-		for end := time.Now().Add(30 * time.Second); p.lines("alive") < 2 || p.lines("scheduling") == 0; time.Sleep(10 * time.Millisecond) {
+		for end := time.Now().Add(30 * time.Second); p.lines("alive") < 2 || p.lines(`msg="heartbeats are sent"`) == 0; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("the directors do not see each other: %q", p.out)
 			}

@@ -11,8 +11,8 @@ import (
 // answerWithin is how long a question may take.
 const answerWithin = 30 * time.Second
 
-// ErrNotConnected is wrapped by the error of a question to a director that there is no connection to.
-var ErrNotConnected = errors.New("not connected")
+// errNotConnected is wrapped by the error of a question to a director that there is no connection to.
+var errNotConnected = errors.New("not connected")
 
 // Ask puts a question of at most 1 MiB to another director, and waits for the answer or the end of ctx.
 func (r *Replica) Ask(ctx context.Context, name string, body []byte) ([]byte, error) {
@@ -40,7 +40,7 @@ func (r *Replica) Ask(ctx context.Context, name string, body []byte) ([]byte, er
 		return false
 	})
 	if err == nil && l == nil {
-		err = ErrNotConnected
+		err = errNotConnected
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: %w", name, err)
@@ -52,7 +52,7 @@ func (r *Replica) Ask(ctx context.Context, name string, body []byte) ([]byte, er
 		}
 		return a.body, nil
 	case <-l.gone:
-		return nil, fmt.Errorf("ask %s: %w any more", name, ErrNotConnected)
+		return nil, fmt.Errorf("ask %s: %w any more", name, errNotConnected)
 	case <-ctx.Done():
 		return nil, fmt.Errorf("ask %s: %w", name, context.Cause(ctx))
 	}

@@ -158,7 +158,7 @@ func TestAcked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a, b, c := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1), w.start(newDesk("d3"), 1)
-		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 2 })
+		w.await("synced", 10*time.Second, func() bool { return len(a.acked(0)) == 2 })
 
 		c.mu.Lock()
 		c.full = errors.New("no room")
@@ -192,7 +192,7 @@ func TestAcked(t *testing.T) {
 		// What came of others has a revision of its own.
 		b.change(func() ([]affinity.Change, uint64) { return b.put(10, 20) })
 		w.await("equal tables", time.Second, w.equal)
-		if got := a.replica.Acked(a.Table().Revision()); len(got) != 2 {
+		if got := a.acked(a.Table().Revision()); len(got) != 2 {
 			t.Errorf("of a revision that is another's write: %v", got)
 		}
 	})
@@ -203,7 +203,7 @@ func TestOverflow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a, b := w.start(newDesk("d2"), 1), w.start(newDesk("d1"), 1)
-		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 })
+		w.await("synced", 10*time.Second, func() bool { return len(a.acked(0)) == 1 })
 		b.mu.Lock()
 		b.full = errors.New("no room")
 		b.mu.Unlock()
@@ -219,7 +219,7 @@ func TestOverflow(t *testing.T) {
 					t.Fatalf("too many records wait: %+v", a.replica.Status()[0])
 				}
 			}
-			if got := a.replica.Acked(last); len(got) != 0 {
+			if got := a.acked(last); len(got) != 0 {
 				t.Errorf("%v have what was dropped", got)
 			}
 		}
@@ -233,7 +233,7 @@ func TestOverflow(t *testing.T) {
 		b.full = nil
 		b.mu.Unlock()
 		w.await("synced", 20*time.Second, func() bool { s := a.replica.Status()[0]; return s.Synced && s.Lag == 0 })
-		if !w.equal() || len(a.replica.Acked(last)) != 1 {
+		if !w.equal() || len(a.acked(last)) != 1 {
 			t.Errorf("said to be synced: %s", w.describe())
 		}
 	})
@@ -249,7 +249,7 @@ func TestUnacknowledged(t *testing.T) {
 		a := w.start(d, 1)
 		w.start(e, 1)
 		time.Sleep(10 * time.Second)
-		if got := a.replica.Acked(0); len(got) != 0 {
+		if got := a.acked(0); len(got) != 0 {
 			t.Errorf("%v have all of ours", got)
 		}
 		if _, all := a.replica.Synced(); all {
@@ -332,7 +332,7 @@ func TestRefusedRecords(t *testing.T) {
 		a, b := w.start(newDesk("d1"), 1), w.start(d, 1)
 		time.Sleep(time.Second)
 		revision := a.change(func() ([]affinity.Change, uint64) { return a.put(0, 100) })
-		w.await("acknowledged", time.Second, func() bool { return len(a.replica.Acked(revision)) == 1 })
+		w.await("acknowledged", time.Second, func() bool { return len(a.acked(revision)) == 1 })
 		if b.Table().Len() != 100 {
 			t.Errorf("%d tunnels", b.Table().Len())
 		}
@@ -364,7 +364,7 @@ func TestMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		a, b := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1)
-		w.await("synced", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 && len(b.replica.Acked(0)) == 1 })
+		w.await("synced", 10*time.Second, func() bool { return len(a.acked(0)) == 1 && len(b.acked(0)) == 1 })
 		b.put(0, 5) // not handed on
 		took := w.await("equal tables", 20*time.Second, w.equal)
 		if took < 9*time.Second || took > 12*time.Second {
@@ -379,7 +379,7 @@ func TestOldCopy(t *testing.T) {
 		w := newWorld(t)
 		a := w.start(newDesk("d1"), 5)
 		b := w.start(newDesk("d2"), 1)
-		w.await("synced", 10*time.Second, func() bool { return len(b.replica.Acked(0)) == 1 })
+		w.await("synced", 10*time.Second, func() bool { return len(b.acked(0)) == 1 })
 		a.halt()
 		old := newDesk("d1")
 		old.put(0, 10)
@@ -407,7 +407,7 @@ func TestOldCopy(t *testing.T) {
 		fresh := newDesk("d1")
 		fresh.table = affinity.NewTable("another", 0)
 		f := w.start(fresh, 1)
-		w.await("synced", 10*time.Second, func() bool { return len(f.replica.Acked(0)) == 1 })
+		w.await("synced", 10*time.Second, func() bool { return len(f.acked(0)) == 1 })
 	})
 }
 
@@ -417,7 +417,7 @@ func TestAsk(t *testing.T) {
 		w := newWorld(t)
 		w.cut[[2]string{"d2", "d1"}] = true
 		a, b := w.start(newDesk("d1"), 1), w.start(newDesk("d2"), 1)
-		w.await("connected", 10*time.Second, func() bool { return len(a.replica.Acked(0)) == 1 })
+		w.await("connected", 10*time.Second, func() bool { return len(a.acked(0)) == 1 })
 		for _, n := range []*node{a, b} {
 			other := map[string]string{"d1": "d2", "d2": "d1"}[n.name]
 			got, err := n.replica.Ask(t.Context(), other, []byte("how"))
@@ -428,7 +428,7 @@ func TestAsk(t *testing.T) {
 				t.Errorf("%s: %v", n.name, err)
 			}
 		}
-		if _, err := a.replica.Ask(t.Context(), "d9", nil); !errors.Is(err, ErrNotConnected) {
+		if _, err := a.replica.Ask(t.Context(), "d9", nil); !errors.Is(err, errNotConnected) {
 			t.Errorf("of nobody: %v", err)
 		}
 		for range 200 {

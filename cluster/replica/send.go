@@ -154,16 +154,8 @@ func (s *sender) send(ctx context.Context) error {
 	return s.l.sendRecords(ctx, records)
 }
 
-// Acked are the live peers that have all that this director wrote up to a revision, on disk and in their data planes; sorted.
-func (r *Replica) Acked(revision uint64) []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	have, _ := r.acked(revision)
-	return have
-}
-
 // Await waits until n peers have all up to a revision, for n < 0 all connected ones whose stores take writes, or ctx ends; it gives
-// what Acked does.
+// the live peers that have all that this director wrote up to it, on disk and in their data planes; sorted.
 func (r *Replica) Await(ctx context.Context, revision uint64, n int) []string {
 	var have []string
 	_ = r.until(ctx, func() bool { // what is there when ctx ends is the answer
@@ -174,7 +166,8 @@ func (r *Replica) Await(ctx context.Context, revision uint64, n int) []string {
 	return have
 }
 
-// acked is Acked, and how many live, connected peers could have it and have not. The mutex is held.
+// acked are the live peers that have all up to a revision, sorted, and how many live, connected ones could have it and have not. The mutex
+// is held.
 func (r *Replica) acked(revision uint64) (have []string, late int) {
 	for _, name := range sortedNames(r.peers) {
 		p := r.peers[name]

@@ -205,6 +205,14 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// acked are the live peers that have all that a director wrote up to a revision.
+func (n *node) acked(revision uint64) []string {
+	n.replica.mu.Lock()
+	defer n.replica.mu.Unlock()
+	have, _ := n.replica.acked(revision)
+	return have
+}
+
 // start runs a director over a table.
 func (w *world) start(d *desk, boot uint64) *node {
 	ctx, stop := context.WithCancel(w.t.Context())

@@ -30,17 +30,18 @@ type fault struct {
 	timer *time.Timer
 }
 
-// Inject makes a fault; it is undone by itself when its time is over, counted from when it was made.
+// Inject makes a fault; it is undone by itself when its time is over, counted from when it was made. Its errors, and those of undoing, do
+// not say which fault it is: who asks knows.
 func (w *World) Inject(ctx context.Context, f drill.Fault) (func(context.Context) error, error) {
 	if f.For <= 0 {
-		return nil, fmt.Errorf("inject %s: for %v: a fault has an end", f.Kind, f.For)
+		return nil, fmt.Errorf("for %v: a fault has an end", f.For)
 	}
 	if w.isClosed() {
-		return nil, fmt.Errorf("inject %s: the lab is closed", f.Kind)
+		return nil, errors.New("the lab is closed")
 	}
 	u, err := w.befall(ctx, f)
 	if err != nil {
-		return nil, fmt.Errorf("inject %s: %w", f.Kind, err)
+		return nil, err
 	}
 	x := &fault{Fault: f, w: w, undo: u}
 	x.mu.Lock()
@@ -66,7 +67,7 @@ func (x *fault) end(ctx context.Context) error {
 		return nil
 	}
 	if err := x.undo(ctx); err != nil {
-		return fmt.Errorf("undo %s at %s: %w", x.Kind, x.Target, err)
+		return err
 	}
 	x.undo = nil
 	x.timer.Stop()
@@ -99,7 +100,9 @@ func (w *World) undoAll() error {
 	defer cancel()
 	var errs []error
 	for _, x := range faults {
-		errs = append(errs, x.end(ctx))
+		if err := x.end(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("undo %s of %s: %w", x.Kind, x.Target, err))
+		}
 		x.timer.Stop()
 	}
 	return errors.Join(errs...)

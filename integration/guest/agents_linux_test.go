@@ -48,7 +48,7 @@ func (w *swan) startAgents() {
 // heard waits until the agents of real servers have told of so many tunnels.
 func (w *swan) heard(established int, servers ...*lab.RealServer) {
 	w.Helper()
-	ctx, cancel := context.WithTimeout(w.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(w.ctx, time.Minute)
 	defer cancel()
 	w.must("hear the agents", w.d.Heard(ctx, established, servers...))
 }
@@ -56,16 +56,21 @@ func (w *swan) heard(established int, servers ...*lab.RealServer) {
 // testTold: what agents see is what is wanted.
 func (w *swan) testTold() {
 	w.heard(len(w.Sites), w.RealServers...)
-	seen, err := w.d.Client.Seen(w.ctx, api.SeenFilter{States: []string{api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot}})
-	w.must("ask what agents see", err)
-	for _, s := range seen.Seen {
-		if s.State != api.SeenRight {
-			w.Errorf("agents see %+v", s)
+	w.until(20*time.Second, "see what is wanted", func() error {
+		seen, err := w.d.Client.Seen(w.ctx, api.SeenFilter{States: []string{api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot}})
+		if err != nil {
+			return err
 		}
-	}
-	if len(seen.Seen) != len(w.Sites) {
-		w.Errorf("agents see %d tunnels, want %d", len(seen.Seen), len(w.Sites))
-	}
+		for _, s := range seen.Seen {
+			if s.State != api.SeenRight {
+				return fmt.Errorf("agents see %+v", s)
+			}
+		}
+		if len(seen.Seen) != len(w.Sites) {
+			return fmt.Errorf("agents see %d tunnels, want %d", len(seen.Seen), len(w.Sites))
+		}
+		return nil
+	})
 }
 
 // testDrainAdopted: a real server is emptied; its tunnels are begun by the other one.
@@ -77,7 +82,7 @@ func (w *swan) testDrainAdopted() {
 	_, err := w.d.Client.Drain(w.ctx, from.Name, api.DrainRequest{Rate: "10/s"})
 	w.must("drain", err)
 	for _, s := range w.Sites {
-		w.until(30*time.Second, s.Name+" is moved to "+to.Name, func() error {
+		w.until(90*time.Second, s.Name+" is moved to "+to.Name, func() error {
 			if got := w.placed(s); got != to {
 				return fmt.Errorf("it is at %s", got.Name)
 			}

@@ -32,7 +32,7 @@ func TestStaticTunnelsSurviveDeath(t *testing.T) {
 		event := time.Now()
 		r.must("kill", r.KillRealServer(dying.Index))
 		for _, f := range hit {
-			r.flowing(f, 10*time.Second)
+			r.flowing(f, 30*time.Second)
 		}
 		since := r.w.mark() // until the verdict the switch floods what is for the dead one
 		r.rest(300 * time.Millisecond)
@@ -65,7 +65,7 @@ func TestCablePull(t *testing.T) {
 		event := time.Now()
 		r.must("put back", r.SetCable(r.Director.RS, true))
 		for _, f := range flows {
-			r.flowing(f, 5*time.Second)
+			r.flowing(f, 30*time.Second)
 		}
 		r.cost("cable_restored", fmt.Sprintf("plane=%s pulled=2s ping=%s tunnels=%d", plane, interval, len(flows)), event, flows...)
 		if diff := cmp.Diff(before, r.placements(sites...)); diff != "" {

@@ -61,7 +61,7 @@ func (r *rig) meet(k kind, sites ...*lab.Site) {
 	r.must("join", join(r.Lab, k, sites...))
 	flows := r.flows(sites...)
 	for _, f := range flows {
-		r.flowing(f, 10*time.Second)
+		r.flowing(f, 30*time.Second)
 	}
 	r.stopAll(flows...)
 }

@@ -81,6 +81,7 @@ func (w *swan) testESPFirst() {
 	w.allFlow(flows...)
 	w.must("stop the director", w.d.Stop())
 	w.must("uninstall", w.d.Uninstall())
+	w.rest(100 * time.Millisecond) // a capture may be behind
 	wiped := w.w.mark()
 	w.rest(200 * time.Millisecond)
 	for _, s := range sites {
@@ -124,10 +125,10 @@ func (w *swan) testESPFirst() {
 func (w *swan) testRemoved() {
 	s := w.Sites[mute4]
 	flow, rest := w.flow(s), w.flows(w.others(s)...)
-	w.flowing(flow, 10*time.Second)
+	w.flowing(flow, 30*time.Second)
 	_, err := w.d.Client.DeleteTunnel(w.ctx, s.Name, 0)
 	w.must("delete", err)
-	w.rest(20 * time.Millisecond) // what was on the wires
+	w.rest(500 * time.Millisecond) // what was on the wires, and is not captured yet
 	since, sent := w.w.mark(), flow.out.Sent()
 	w.rest(2 * time.Second)
 	if met := w.w.met(s, since); len(met) > 0 {

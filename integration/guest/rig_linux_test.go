@@ -94,7 +94,7 @@ func newRig(t *testing.T, s setup) *rig {
 		Binary: os.Getenv("DIRECTOR"), Dir: r.files, Log: t.Output(), Plane: s.plane, Service: s.service, Settings: s.settings,
 	})
 	r.must("configure the director", err)
-	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Minute)
 	defer cancel()
 	r.must("start the director", r.d.Start(ctx))
 	t.Logf("lab built in %s, director ready in %s more", seconds(built), seconds(time.Since(begin)-built))
@@ -104,7 +104,7 @@ func newRig(t *testing.T, s setup) *rig {
 // serve makes the service, the real servers and the sites' tunnels known, and waits until all real servers are alive.
 func (r *rig) serve(sites ...*lab.Site) {
 	r.Helper()
-	ctx, cancel := context.WithTimeout(r.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Minute)
 	defer cancel()
 	r.must("apply", r.d.Apply(ctx))
 	r.must("push", r.d.Push(ctx, sites...))

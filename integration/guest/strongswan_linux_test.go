@@ -127,7 +127,7 @@ func (w *swan) testRekey() {
 // changed waits for something about a site's tunnel, which is between two SAs meanwhile.
 func (w *swan) changed(s *lab.Site, done func() bool) {
 	w.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !done() {
 		if time.Now().After(deadline) {
 			w.Fatalf("%s: no new SA", s.Name)
@@ -155,7 +155,7 @@ func (w *swan) testNATForgets() {
 	w.allFlow(flows...)
 	w.must("forget", w.NAT.Forget())
 	for _, f := range flows {
-		w.flowing(f, 10*time.Second)
+		w.flowing(f, 30*time.Second)
 	}
 	for _, gap := range w.gaps(flows...) {
 		measured(w, "NAT-ports-changed-gap", seconds(gap), "s", settings)

@@ -116,7 +116,7 @@ func (r *rig) flowing(f *flow, d time.Duration) {
 func (r *rig) allFlow(flows ...*flow) {
 	r.Helper()
 	for _, f := range flows {
-		r.flowing(f, 10*time.Second)
+		r.flowing(f, 30*time.Second)
 	}
 }
 

@@ -49,9 +49,9 @@ var guestBoots = []guestBoot{
 		tests: []Tests{
 			{Package: "./realserver/host", Run: "^TestTunnel", Timeout: 2 * time.Minute},
 			{Package: "./realserver/terminator/xfrm", Timeout: time.Minute},
-			{Package: "./integration/datapath", Run: "^TestTunnel", Timeout: time.Minute},
+			{Package: "./integration/datapath", Run: "^TestTunnel", Timeout: 2 * time.Minute},
 			{Package: "./integration/terminators", Run: "^Test(GRE|L2TP|WireGuardKernel)$", Timeout: 2 * time.Minute},
-			{Package: "./integration/guest", Run: agents, Timeout: 3 * time.Minute},
+			{Package: "./integration/guest", Run: agents, Timeout: 6 * time.Minute},
 		},
 	},
 	{

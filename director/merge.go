@@ -360,13 +360,18 @@ func (x *tx) noteSibling(from string, mine affinity.Pin, newer bool, c affinity.
 	if !was || mine.Primary == 0 {
 		return
 	}
-	theirs, err := affinity.DecodePin(c.Value)
-	if err != nil || theirs.Header.Deleted || theirs.Primary == mine.Primary || theirs.Primary == 0 || !gap.unseen(theirs.Header.Stamp) {
+	theirs, placed := x.t.Pin(mine.Group) // what was taken, without reading it once more
+	if !newer {
+		if p, err := affinity.DecodePin(c.Value); err == nil {
+			theirs, placed = *p, !p.Header.Deleted
+		}
+	}
+	if !placed || theirs.Primary == mine.Primary || theirs.Primary == 0 || !gap.unseen(theirs.Header.Stamp) {
 		return // what was written since is no more than what the assigner does
 	}
 	lost, won := mine, theirs.Header
 	if !newer {
-		lost, won = *theirs, mine.Header
+		lost, won = theirs, mine.Header
 	} else if s, again := x.d.joint.siblings[mine.Group]; again && s.won == mine.Header {
 		lost = s.lost // the other side has placed it more than once
 	}

@@ -194,17 +194,13 @@ func (d *Director) notReady() *affinity.Refusal {
 func (d *Director) watchClock(v cluster.View) {
 	off := v.Offset()
 	d.joint.offset = off
-	wild := off > cluster.MaxOffset || off < -cluster.MaxOffset
+	wild := off.Abs() > cluster.MaxOffset
 	if wild != d.clock.Logical && (wild || d.clockTrusted()) {
 		d.clock.Logical = wild
 		d.o.Log.Warn("clock against the other directors'", "ahead", off, "stamps_by_logic_alone", wild)
 		d.tell(api.Event{Kind: "clock", Object: d.o.Name, Why: fmt.Sprintf("%v ahead of the other directors' median; stamps count on by themselves: %t", off.Round(time.Millisecond), wild)})
 	}
-	d.note(func(h *health) {
-		if h.offset, h.clockOff = off, off; !wild {
-			h.clockOff = 0
-		}
-	})
+	d.note(func(h *health) { h.offset = off })
 }
 
 // takeAssigning begins or ends this director's being the assigner.

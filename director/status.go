@@ -9,6 +9,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/affinity/place"
+	"tunneldirector/cluster"
 	"tunneldirector/director/api"
 	"tunneldirector/director/plane"
 )
@@ -22,8 +23,7 @@ type health struct {
 	watching time.Time         // from when on the plane has seen all packets of the last while
 	held     map[string]string // real server -> why its death is not believed
 	ahead    time.Duration     // of the stamps before the wall clock
-	clockOff time.Duration     // of the wall clock before the other directors'; 0: not much
-	offset   time.Duration     // the same, however little
+	offset   time.Duration     // of the wall clock before the other directors'
 	jumped   time.Duration     // how far the wall clock of a director alone jumped; 0: it is believed
 	assigner string            // director that places groups
 	unready  string            // why it is not ready; "" if it is
@@ -199,8 +199,8 @@ func addAlarms(s *api.Status, h *health, now time.Time) {
 	if h.sick {
 		alarm("other directors reach real servers that this one does not: its addresses are theirs until it does")
 	}
-	if h.clockOff != 0 {
-		s.ClockSays = fmt.Sprintf("%s off the other directors'; stamps count on by themselves", h.clockOff.Round(time.Second))
+	if h.offset.Abs() > cluster.MaxOffset {
+		s.ClockSays = fmt.Sprintf("%s off the other directors'; stamps count on by themselves", h.offset.Round(time.Second))
 		alarm("the clock is %s", s.ClockSays)
 	}
 	if h.otherErr != "" {

@@ -70,7 +70,8 @@ func AskRenewal(ctx context.Context, c net.Conn, request []byte) (chain []byte, 
 	return receive(c, frameChain)
 }
 
-// limit ends what is done with a connection when ctx or its time does. What it returns takes that back.
+// limit ends what is done with a connection when ctx or its time does. What it returns lets go of ctx; the time stays, since a
+// connection carries one request.
 func limit(ctx context.Context, c net.Conn) func() {
 	_ = c.SetDeadline(time.Now().Add(wireLimit))
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -208,25 +209,25 @@ func vipsOf(t *affinity.Table, rs *affinity.RealServer) (out []netip.Addr) {
 // The error is an affinity.Refusal if there is no such real server, or if its agent refuses; else it says what helps. It may be called
 // from any goroutine.
 func (d *Director) OrderFault(ctx context.Context, realServer string, o agent.FaultOrder) error {
-	object := "real server " + realServer
+	object, what := "real server "+realServer, cmp.Or(o.Kind, o.ID)
 	rs, ok := d.Table().RealServer(realServer)
 	switch {
 	case !ok:
 		return affinity.Refuse(affinity.NotFound, object, affinity.Fault{Problem: "does not exist", Remedy: "director realserver list names those that do"})
 	case d.o.Agents == nil:
-		return fmt.Errorf("fault %s at %s: this director hears no agents: agents.listen is not in its node's file", o.Kind, object)
+		return fmt.Errorf("fault %s at %s: this director hears no agents: agents.listen is not in its node's file", what, object)
 	}
 	step, err := d.o.Agents.Fault(ctx, realServer, o)
 	a, _ := d.o.Agents.Agent(realServer)
 	switch {
 	case errors.Is(err, observe.ErrSilent):
-		return fmt.Errorf("fault %s at %s: %w; on host %s: realserver status", o.Kind, object, err, rs.Host)
+		return fmt.Errorf("fault %s at %s: %w; on host %s: realserver status", what, object, err, rs.Host)
 	case errors.Is(err, observe.ErrNoAnswer) && !o.Undo:
-		return fmt.Errorf("fault %s at %s: refused: %w, it is older than drills or hangs; upgrade the agent on host %s, which is of version %s", o.Kind, object, err, rs.Host, a.Version)
+		return fmt.Errorf("fault %s at %s: refused: %w, it is older than drills or hangs; upgrade the agent on host %s, which is of version %s", what, object, err, rs.Host, a.Version)
 	case err != nil:
-		return fmt.Errorf("fault %s at %s: %w; it ends by itself after its time, or on host %s: realserver undo-faults", o.Kind, object, err, rs.Host)
+		return fmt.Errorf("fault %s at %s: %w; it ends by itself after its time, or on host %s: realserver undo-faults", what, object, err, rs.Host)
 	case step.Outcome != agent.OutcomeDone:
-		return affinity.Refuse(affinity.Forbidden, object, affinity.Fault{Field: "fault", Value: o.Kind, Problem: step.Why, Remedy: "on host " + rs.Host + ": realserver status"})
+		return affinity.Refuse(affinity.Forbidden, object, affinity.Fault{Field: "fault", Value: what, Problem: step.Why, Remedy: "on host " + rs.Host + ": realserver status"})
 	}
 	return nil
 }

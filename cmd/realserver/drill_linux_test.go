@@ -150,6 +150,7 @@ func TestUndoFaultsOfTheDead(t *testing.T) {
 		g.eventually("the terminator is stopped", func() bool { return state(t, process) == "T" })
 	}
 	leave()
+	g.run("doctor", "--json").Exits(console.ExitNotWell, `"id":"fault-in-place"`, "terminator-hang of rs1, by director d9", "realserver undo-faults")
 	g.run("undo-faults", "--json").Exits(console.ExitOK, `"id":"left"`, `"by":"director d9"`, `"undone":true`)
 	g.eventually("the terminator goes on", func() bool { return state(t, process) != "T" })
 	leave()

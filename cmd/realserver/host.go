@@ -163,19 +163,20 @@ func doctorCommand(env *console.Env) *cli.Command {
 		Name: "doctor", Usage: "say what is wrong with this host, and what helps",
 		Description: console.Describe(`
 Looks for what keeps tunnels from working here: settings, addresses, routes, the firewall, and by
-packets where a setting alone proves nothing; and asks each terminator. Changes nothing. Exit code 6
-if something breaks tunnels.`,
+packets where a setting alone proves nothing; for faults that a drill has left; and asks each
+terminator. Changes nothing. Exit code 6 if something breaks tunnels.`,
 			"realserver doctor", "realserver doctor --json"),
 		Flags: []cli.Flag{configFlag()},
 		Action: onHost(func(c *cli.Context, cfg Config, h *host.Host) error {
 			list, err := h.Doctor(c.Context)
 			more, silent := silentTerminators(c.Context, cfg)
-			list = append(list, more...)
+			left, unread := leftFaults(cfg)
+			list = append(append(list, more...), left...)
 			slices.SortStableFunc(list, func(a, b host.Finding) int { return rank(a.Severity) - rank(b.Severity) })
 			if list == nil {
 				list = []host.Finding{}
 			}
-			err = errors.Join(env.Show(map[string][]host.Finding{"findings": list}, func(p *console.Page) { doctorPage(p, list) }), err, silent)
+			err = errors.Join(env.Show(map[string][]host.Finding{"findings": list}, func(p *console.Page) { doctorPage(p, list) }), err, silent, unread)
 			if n := breaks(list); n > 0 && err == nil {
 				return console.Coded(console.ExitNotWell, fmt.Errorf("tunnels break here: %s", console.Some(n, "finding")))
 			}

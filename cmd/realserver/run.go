@@ -129,9 +129,9 @@ func (d *daemon) run(ctx context.Context) error {
 	return err
 }
 
-// tend keeps the host as it has to be, or says that it is not; and that the certificate is about to end.
+// tend keeps the host as it has to be, or says that it is not; that the certificate is about to end, and that faults cannot be undone.
 func (d *daemon) tend(ctx context.Context) error {
-	err := d.tendHost(ctx)
+	err := errors.Join(d.tendHost(ctx), d.drills.broken)
 	if a := d.own.Alarm(); a != "" {
 		err = errors.Join(err, errors.New(a))
 	}

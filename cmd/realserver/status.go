@@ -101,7 +101,7 @@ func troubles(s *realserver.Status) (out []string) {
 		out = append(out, "the host is not as it has to be: "+s.Unready)
 	}
 	for _, f := range s.Faults {
-		out = append(out, faultWords(f))
+		out = append(out, faultWords(f)+"; end it: realserver undo-faults")
 	}
 	for _, r := range s.RealServers {
 		if r.Health != "working" {

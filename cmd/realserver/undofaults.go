@@ -14,6 +14,7 @@ import (
 	"tunneldirector/cmd/console"
 	"tunneldirector/director/drill/fault"
 	"tunneldirector/realserver"
+	"tunneldirector/realserver/host"
 )
 
 func undoFaultsCommand(env *console.Env) *cli.Command {
@@ -85,5 +86,15 @@ func faultWords(f realserver.FaultStatus) string {
 	if f.Error != "" {
 		return fmt.Sprintf("a drill's fault cannot be undone: %s of %s: %s", f.Kind, f.RealServer, f.Error)
 	}
-	return fmt.Sprintf("a drill's fault is in place until %s: %s of %s, by %s; `realserver undo-faults` ends it", f.Until.UTC().Format(time.RFC3339), f.Kind, f.RealServer, cmp.Or(f.By, "somebody"))
+	return fmt.Sprintf("a drill's fault is in place until %s: %s of %s, by %s", f.Until.UTC().Format(time.RFC3339), f.Kind, f.RealServer, cmp.Or(f.By, "somebody"))
+}
+
+// leftFaults are the faults that are in place, by what is kept on the disk: whether an agent runs or not.
+func leftFaults(cfg Config) (out []host.Finding, _ error) {
+	list, err := fault.Recorded(ledgerOf(cfg), fault.Known())
+	for _, f := range faultsOf(list) {
+		out = append(out, host.Finding{ID: "fault-in-place", Instance: f.RealServer, Severity: host.Breaks, What: faultWords(f),
+			Causes: "its tunnels are disturbed on purpose", Remedy: "realserver undo-faults"})
+	}
+	return out, err
 }

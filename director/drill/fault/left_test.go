@@ -27,6 +27,13 @@ func TestLeft(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(m.dir, "c"+unfinished), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		recorded, err := Recorded(m.dir, Effects{"trial": func() Effect { return &trial{m: m} }})
+		if err != nil || len(recorded) != 2 || recorded[1].ID != "b" || recorded[1].Error != "" || m.did() != "" {
+			t.Errorf("recorded are %+v: %v", recorded, err)
+		}
+		if none, err := Recorded(m.dir+"/none", nil); err != nil || len(none) > 0 {
+			t.Errorf("recorded nowhere are %+v: %v", none, err)
+		}
 		l := m.open()
 		did := strings.Split(m.did(), ", ")
 		slices.Sort(did)

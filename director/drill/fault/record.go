@@ -70,29 +70,55 @@ func (l *Ledger) sync() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// read reads what is recorded. A record that cannot be read is an entry with an error: there is something that nobody can undo.
-func (l *Ledger) read() ([]*entry, error) {
-	names, err := os.ReadDir(l.dir)
-	if err != nil {
-		return nil, err
+// Recorded is what a directory has, also that of a daemon that lives; Error says that a record cannot be read. There is none if there is no
+// directory. It changes nothing.
+func Recorded(dir string, effects Effects) (out []Standing, _ error) {
+	l := &Ledger{dir: dir, effects: effects}
+	ids, err := l.ids(ending)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the ledger of faults: %w", err)
 	}
-	var out []*entry
-	for _, n := range names {
-		if strings.HasSuffix(n.Name(), unfinished) { // nothing was made of it
-			if err := os.Remove(filepath.Join(l.dir, n.Name())); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if id, ok := strings.CutSuffix(n.Name(), ending); ok {
-			e, err := l.parse(id)
-			if err != nil {
-				e = &entry{record: record{ID: id, Kind: "unreadable"}, broken: fmt.Errorf("read the record of a fault: %w; see what it left, undo that by hand and remove %s", err, l.file(id))}
-			}
-			out = append(out, e)
-		}
+	for _, id := range ids {
+		out = append(out, l.load(id).standing())
 	}
 	return out, nil
+}
+
+// ids are those of the files with an ending.
+func (l *Ledger) ids(with string) (out []string, _ error) {
+	names, err := os.ReadDir(l.dir)
+	for _, n := range names {
+		if id, ok := strings.CutSuffix(n.Name(), with); ok {
+			out = append(out, id)
+		}
+	}
+	return out, err
+}
+
+// read reads what is recorded, and tidies up.
+func (l *Ledger) read() (out []*entry, _ error) {
+	begun, err := l.ids(unfinished)
+	for _, id := range begun { // nothing was made of it
+		err = errors.Join(err, os.Remove(filepath.Join(l.dir, id+unfinished)))
+	}
+	ids, more := l.ids(ending)
+	if err := errors.Join(err, more); err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		out = append(out, l.load(id))
+	}
+	return out, nil
+}
+
+// load reads a record. One that cannot be read is an entry with an error: there is something that nobody can undo.
+func (l *Ledger) load(id string) *entry {
+	e, err := l.parse(id)
+	if err != nil {
+		err = fmt.Errorf("read the record of a fault: %w; see what it left, undo that by hand and remove %s", err, l.file(id))
+		return &entry{record: record{ID: id, Kind: "unreadable"}, broken: err, err: err}
+	}
+	return e
 }
 
 func (l *Ledger) parse(id string) (*entry, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -97,6 +98,9 @@ func processesOf(ctx context.Context, w realserver.FaultWish) ([]fault.Process, 
 	pids, err := w.Processes(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(pids, os.Getpid()) {
+		return nil, fmt.Errorf("the terminator of %s is this agent's own process, and nobody would undo it", w.RealServer)
 	}
 	list, err := fault.Find(pids...)
 	if err == nil && len(list) == 0 {

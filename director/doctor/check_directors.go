@@ -53,7 +53,7 @@ func (e *exam) other(m *api.MemberStatus) {
 	}
 	for _, p := range m.Paths {
 		if p.HeardMS == nil || *p.HeardMS > 5000 {
-			e.find(api.Risks, m.Name, time.Time{}, fmt.Sprintf("director %s is not heard on the path %s", m.Name, p.Address), "one path less: if the other fails, each takes the other for dead", "ping the address; is UDP to its port let through?")
+			e.find(api.Risks, m.Name, time.Time{}, fmt.Sprintf("director %s is not heard on the path %s", m.Name, p.Address), "one path less: if the other fails, each takes the other for dead", "ping the address; is UDP to "+p.Address+" let through?")
 		} else if p.Lost > 0.1 {
 			e.find(api.Risks, m.Name, time.Time{}, fmt.Sprintf("of the heartbeats of director %s by %s %.0f %% are lost", m.Name, p.Address, p.Lost*100), "it may be taken for dead for nothing", "look for drops on that way: ip -s link; director doctor there (processors)")
 		}

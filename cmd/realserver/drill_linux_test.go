@@ -175,7 +175,16 @@ func TestEffects(t *testing.T) {
 		{Name: "rs1", VIPs: []netip.Addr{addr("192.0.2.10")}, Namespace: "blue"}, {Name: "rs2", VIPs: []netip.Addr{addr("192.0.2.10")}, Namespace: "red"},
 		{Name: "rs3", VIPs: []netip.Addr{addr("192.0.2.11"), addr("192.0.2.10")}, Namespace: "red"}, {Name: "rs4", VIPs: []netip.Addr{addr("2001:db8::1")}},
 	}, Drill: Drill{Allow: true, Start: map[string][]string{"rs1": {"/s"}}}}
-	parent, err := fault.Find(os.Getppid())
+	child := exec.Command("sleep", "120")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = child.Process.Kill()
+		_ = child.Wait()
+	})
+	pid := child.Process.Pid
+	found, err := fault.Find(pid)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,9 +200,9 @@ func TestEffects(t *testing.T) {
 		{"link-cut", 0, nil, &fault.Cut{Spaces: []string{"blue"}, To: []netip.Prefix{netip.MustParsePrefix("192.0.2.10/32")}}, ""},
 		{"link-cut", 1, nil, nil, "real server rs3 has VIP 192.0.2.10 in the same network namespace"},
 		{"link-cut", 3, nil, &fault.Cut{Spaces: []string{""}, To: []netip.Prefix{netip.MustParsePrefix("2001:db8::1/128")}}, ""},
-		{"terminator-crash", 0, []int{os.Getppid()}, &fault.Killed{Processes: parent, Start: []string{"/s"}, Space: "blue"}, ""},
-		{"terminator-crash", 1, []int{os.Getppid()}, nil, "drill.start.rs2 is not in the file of host node-a"},
-		{"terminator-hang", 1, []int{os.Getppid(), 1 << 30}, &fault.Stopped{Processes: parent}, ""},
+		{"terminator-crash", 0, []int{pid}, &fault.Killed{Processes: found, Start: []string{"/s"}, Space: "blue"}, ""},
+		{"terminator-crash", 1, []int{pid}, nil, "drill.start.rs2 is not in the file of host node-a"},
+		{"terminator-hang", 1, []int{pid, 1 << 30}, &fault.Stopped{Processes: found}, ""},
 		{"terminator-hang", 1, []int{1 << 30}, nil, "the terminator of rs2 does not run"},
 		{"terminator-hang", 1, []int{os.Getpid()}, nil, "this agent's own process"},
 		{"terminator-hang", 1, []int{1}, nil, "process 1 is not one to stop"},

@@ -10,6 +10,7 @@ import (
 	"tunneldirector/integration/lab"
 )
 
+// befall makes a fault. Where it failed, and may be there in part, there is an undo, too.
 func (w *World) befall(ctx context.Context, f drill.Fault) (undo, error) {
 	switch f.Kind.Befalls() {
 	case "real server":

@@ -23,21 +23,14 @@ func (w *World) befallDirector(ctx context.Context, k drill.Kind, d *director) (
 	case drill.DirectorCrash:
 		return d.back, d.does(d.Kill)
 	case drill.DirectorHang:
-		return func(context.Context) error { return d.does(func() error { return d.Signal(syscall.SIGCONT) }) },
-			d.does(func() error { return d.Signal(syscall.SIGSTOP) })
+		return d.goOn, d.does(func() error { return d.Signal(syscall.SIGSTOP) })
 	case drill.DirectorRestart:
-		if err := d.does(d.Stop); err != nil {
-			return nil, errors.Join(err, d.back(ctx))
-		}
-		return d.back, d.back(ctx)
+		return d.back, d.again(ctx)
 	case drill.VIPMove:
 		if _, err := d.Client.LeaveCluster(ctx); err != nil {
-			return nil, refusal(err)
+			return d.again, refusal(err) // it may have left all the same
 		}
-		if err := d.does(d.Stop); err != nil {
-			return nil, errors.Join(err, d.back(ctx))
-		}
-		return d.back, nil
+		return d.back, d.does(d.Stop)
 	case drill.Partition:
 		return w.part(d)
 	case drill.DiskFull:
@@ -53,6 +46,21 @@ func (d *director) does(act func() error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return act()
+}
+
+// goOn lets a stopped daemon go on; one that has ended needs it no more.
+func (d *director) goOn(context.Context) error {
+	return d.does(func() error {
+		if !d.Running() {
+			return nil
+		}
+		return d.Signal(syscall.SIGCONT)
+	})
+}
+
+// again stops the daemon as a service is, and starts it.
+func (d *director) again(ctx context.Context) error {
+	return errors.Join(d.does(d.Stop), d.back(ctx))
 }
 
 // back starts the daemon if it does not run.
@@ -97,14 +105,16 @@ func (w *World) part(one *director) (undo, error) {
 // hide moves the socket of the API away: whoever pushes finds nobody there. Connections that are open stay.
 func (d *director) hide() error { return os.Rename(d.Socket(), d.Socket()+".away") }
 
-// show moves it back, unless the director has been started again, and has made another one.
+// show moves it back, unless the director has been started again meanwhile, and has made another one.
 func (d *director) show(context.Context) error {
-	if _, err := os.Stat(d.Socket()); err == nil {
-		return os.Remove(d.Socket() + ".away")
+	_, err := os.Stat(d.Socket())
+	if err == nil {
+		err = os.Remove(d.Socket() + ".away")
+	} else {
+		err = os.Rename(d.Socket()+".away", d.Socket())
 	}
-	err := os.Rename(d.Socket()+".away", d.Socket())
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("%w: it has been moved back already, and the director is gone", err)
+		return nil // it never was away
 	}
 	return err
 }

@@ -40,7 +40,7 @@ func (w *World) Inject(ctx context.Context, f drill.Fault) (func(context.Context
 		return nil, errors.New("the lab is closed")
 	}
 	u, err := w.befall(ctx, f)
-	if err != nil {
+	if u == nil || errors.Is(err, drill.ErrRefused) {
 		return nil, err
 	}
 	x := &fault{Fault: f, w: w, undo: u}
@@ -50,7 +50,7 @@ func (w *World) Inject(ctx context.Context, f drill.Fault) (func(context.Context
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.faults = append(w.faults, x)
-	return x.end, nil
+	return x.end, err
 }
 
 func (w *World) isClosed() bool {

@@ -61,28 +61,34 @@ func TestFaults(t *testing.T) {
 	} {
 		t.Run(string(f.kind), func(t *testing.T) {
 			carrier = state(t, w).Tunnels[0].RealServer
-			undo, err := w.Inject(t.Context(), drill.Fault{ID: "x", Kind: f.kind, Target: cmp.Or(f.target, carrier), For: endless})
-			if err != nil {
-				t.Fatal(err)
-			}
-			until(t, w, "see the fault", f.does)
-			if err := undo(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			if err := undo(t.Context()); err != nil {
-				t.Errorf("undo it again: %v", err)
-			}
-			until(t, w, "settle", settled)
-			if err := daemon.HeldBy(w.lab, daemon.Owned(w.lab)); err != nil {
-				t.Errorf("settled: %v", err)
-			}
-			if err := pushes(t, w); err != nil {
-				t.Errorf("push when it is undone: %v", err)
-			}
+			made(t, w, drill.Fault{ID: "x", Kind: f.kind, Target: cmp.Or(f.target, carrier), For: endless}, f.does)
 		})
 	}
 	t.Run("refused", func(t *testing.T) { refused(t, w) })
 	t.Run("ends", func(t *testing.T) { ends(t, w) })
+}
+
+// made makes a fault, looks for what it does, and undoes it.
+func made(t *testing.T, w *World, f drill.Fault, does func(drill.State) bool) {
+	t.Helper()
+	undo, err := w.Inject(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, w, "see the fault", does)
+	if err := undo(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := undo(t.Context()); err != nil {
+		t.Errorf("undo it again: %v", err)
+	}
+	until(t, w, "settle", settled)
+	if err := daemon.HeldBy(w.lab, daemon.Owned(w.lab)); err != nil {
+		t.Errorf("settled: %v", err)
+	}
+	if err := pushes(t, w); err != nil {
+		t.Errorf("push when it is undone: %v", err)
+	}
 }
 
 // misses tells whether a director answers, and says that it does not hear another one.
@@ -148,6 +154,13 @@ func ends(t *testing.T, w *World) {
 		t.Fatal(err)
 	}
 	until(t, w, "see d1 dead", func(st drill.State) bool { return !st.Directors[0].Ready })
+	undo, err := w.Inject(t.Context(), drill.Fault{Kind: drill.DirectorCrash, Target: "d1", For: endless})
+	if err == nil || undo == nil {
+		t.Fatalf("killed what is dead: %v; what may be there in part is to be undone: %t", err, undo != nil)
+	}
+	if err := undo(t.Context()); err != nil {
+		t.Errorf("undo what failed: %v", err)
+	}
 	until(t, w, "settle", settled)
 	events, err := w.Events(t.Context(), began)
 	if err != nil || !slices.IsSortedFunc(events, func(a, b drill.Event) int { return a.Time.Compare(b.Time) }) {

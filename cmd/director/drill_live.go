@@ -24,37 +24,55 @@ type liveWorld struct {
 
 	mu   sync.Mutex      // guards what follows
 	own  map[string]bool // ids of the faults that it made
-	last *drill.State    // that a director told
+	last *drill.State    // that a director told which was ready
+	self string          // that director
 }
 
 // askAgain is the time between two questions to a director that does not answer.
 const askAgain = 300 * time.Millisecond
 
-// State is what the director tells; of one that does not answer what it told last, and that.
+// State is what the director tells. Of one that does not answer, or is not ready and so knows little of others, it is what it told last,
+// and that it is not ready.
 func (w *liveWorld) State(ctx context.Context) (drill.State, error) {
 	soon, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	s, err := w.ask(soon)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil {
-		w.last = &s
-		return s, nil
-	}
-	if w.last == nil || ctx.Err() != nil {
-		return s, err
+	switch {
+	case err == nil && s.isReady(w.self):
+		w.last = &s.State
+		return s.State, nil
+	case w.last == nil || ctx.Err() != nil:
+		return s.State, err
+	case err != nil:
+		s.Unsettled = err.Error()
 	}
 	old := *w.last
-	old.Unsettled = err.Error()
+	old.Unsettled = orWord(s.Unsettled, "director "+w.self+" is not ready")
+	old.Directors = slices.Clone(old.Directors)
+	for i := range old.Directors {
+		old.Directors[i].Ready = old.Directors[i].Ready && old.Directors[i].Name != w.self
+	}
 	return old, nil
 }
 
-func (w *liveWorld) ask(ctx context.Context) (drill.State, error) {
-	var s drill.State
+// A toldState is what a director tells.
+type toldState struct{ drill.State }
+
+func (s *toldState) isReady(name string) bool {
+	return slices.ContainsFunc(s.Directors, func(d drill.Director) bool { return d.Name == name && d.Ready })
+}
+
+func (w *liveWorld) ask(ctx context.Context) (toldState, error) {
+	var s toldState
 	st, err := w.client.Status(ctx)
 	if err != nil {
 		return s, err
 	}
+	w.mu.Lock()
+	w.self = st.Name
+	w.mu.Unlock()
 	var trouble []string
 	for _, r := range st.RealServers {
 		s.RealServers = append(s.RealServers, drill.RealServer{Name: r.Name, Host: r.Host, Alive: r.State == "alive", Tunnels: int(r.Tunnels), Capacity: int(r.Capacity)})
@@ -184,7 +202,8 @@ func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Con
 	w.own[f.ID] = true
 	w.mu.Unlock()
 	in, err := w.client.MakeFault(ctx, api.FaultRequest{ID: f.ID, Kind: string(f.Kind), Target: f.Target, ForMS: f.For.Milliseconds()})
-	undo := func(ctx context.Context) error { return w.undo(ctx, f) }
+	over := time.Now().Add(f.For + time.Second)
+	undo := func(ctx context.Context) error { return w.undo(ctx, f, over) }
 	var p *api.Problem
 	switch {
 	case f.Kind == drill.NMSEmpty && api.RefusedEmpty(err), f.Kind != drill.NMSEmpty && errors.As(err, &p) && p.Status < http.StatusInternalServerError:
@@ -205,15 +224,19 @@ func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Con
 	return undo, nil
 }
 
-// undo ends a fault. Who does not answer, since it befell him, undoes it by himself: that is waited for.
-func (w *liveWorld) undo(ctx context.Context, f drill.Fault) error {
+// undo ends a fault. Who does not answer, since it befell him, undoes it by himself: that is waited for. When its time is over and he does
+// not answer still, it is undone all the same, or the cluster does not settle, which a drill finds out.
+func (w *liveWorld) undo(ctx context.Context, f drill.Fault, over time.Time) error {
 	for {
 		soon, cancel := context.WithTimeout(ctx, 3*time.Second)
 		_, err := w.client.UndoFault(soon, f.ID, f.Target)
 		cancel()
 		var p *api.Problem
-		if err == nil || errors.As(err, &p) && p.Status < http.StatusInternalServerError {
+		switch {
+		case err == nil, errors.As(err, &p) && p.Status < http.StatusInternalServerError:
 			return err
+		case time.Now().After(over) && f.Kind.Befalls() == befallsDirector:
+			return nil
 		}
 		select {
 		case <-time.After(askAgain):
@@ -234,6 +257,8 @@ func (w *liveWorld) Probe(ctx context.Context, tunnel string, every time.Duratio
 
 // Events are what all directors recorded.
 func (w *liveWorld) Events(ctx context.Context, since time.Time) ([]drill.Event, error) {
+	ctx, cancel := context.WithTimeout(ctx, eventsWithin+time.Second)
+	defer cancel()
 	all, err := w.client.AllEvents(ctx, since)
 	if err != nil {
 		return nil, err

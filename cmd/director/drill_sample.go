@@ -120,9 +120,15 @@ func answering(ctx context.Context, tried map[string]netip.Addr) map[string]neti
 	for id, a := range tried {
 		tries[id] = ping(ctx, a, tryEvery)
 	}
-	select {
-	case <-time.After(tryFor):
-	case <-ctx.Done():
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
+	defer cancel()
+	for _, g := range tries { // until all have, or the time is over
+		for ctx.Err() == nil && !g.answered() {
+			select {
+			case <-time.After(tryEvery / 10):
+			case <-ctx.Done():
+			}
+		}
 	}
 	out := map[string]netip.Addr{}
 	for id, g := range tries {

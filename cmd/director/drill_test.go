@@ -136,7 +136,7 @@ func TestDrillRun(t *testing.T) {
 	strict := write(t, "strict.yaml", strings.Replace(strings.Replace(quick, "worst: 30s", "worst: 1ns", 1), "name: quick", "name: strict", 1))
 	run(strict, "--yes", "--json").Exits(console.ExitFailed, `{"result":{"id":"strict-`, `"passed":false`, `"tunnel":"site-1"`)
 	run("nms-empty", "--yes").Exits(console.ExitOK, "drill nms-empty (live): passed", "nothing would be deleted")
-	run("vip-move", "--yes").Exits(console.ExitRefused).Tells("1 directors ready, and it needs 2")
+	run("vip-move", "--yes").Exits(console.ExitRefused).Tells("and it needs 2")
 	run("director-crash.yaml", "--yes").Exits(console.ExitUsage).Tells("is neither a file nor one of director-crash, ")
 	run(write(t, "bad.yaml", "name: bad\nstep: []\n"), "--yes").Exits(console.ExitUsage).Tells("step: unknown key")
 	run(file, "--yes", "--target", "d9").Exits(console.ExitRefused).Tells("there is no director d9 that is ready")

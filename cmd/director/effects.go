@@ -48,7 +48,7 @@ func openFaults(ctx context.Context, cfg config.Config, log *slog.Logger) (*ownF
 	o := &ownFaults{cfg: cfg, log: log, restart: make(chan struct{}, 1), asked: map[string]string{}, pending: map[string]*time.Timer{}}
 	effects := fault.Effects{}
 	for _, make := range []func(made) fault.Effect{
-		func(m made) fault.Effect { return &crash{m} }, func(m made) fault.Effect { return &hang{made: m} }, func(m made) fault.Effect { return &restart{m} },
+		func(m made) fault.Effect { return &crash{m} }, func(m made) fault.Effect { return &hang{m} }, func(m made) fault.Effect { return &restart{m} },
 		func(m made) fault.Effect { return &cutOff{made: m} }, func(m made) fault.Effect { return &leave{m} }, func(m made) fault.Effect { return &fill{made: m} },
 		func(m made) fault.Effect { return &outage{m} }, func(m made) fault.Effect { return &emptied{m} },
 	} {
@@ -105,7 +105,7 @@ func (o *ownFaults) effect(f drill.Fault) (fault.Effect, error) {
 		}
 		return &crash{m}, nil
 	case drill.DirectorHang:
-		return &hang{made: m}, nil
+		return &hang{m}, nil
 	case drill.DirectorRestart:
 		return &restart{m}, nil
 	case drill.Partition, drill.VIPMove:

@@ -188,7 +188,9 @@ func (f *faults) Undo(ctx context.Context, by, id, target string) (already bool,
 	if f.j != nil {
 		o = f.j.askEvery(ctx, nodeQuestion{Fault: &faultAsk{By: by, Undo: id}}, undoWithin)
 	}
+	answered := f.j == nil || target == f.name
 	for _, a := range o.answers {
+		answered = answered || a.from == target
 		switch {
 		case a.Fault == nil:
 		case a.Fault.Problem != nil:
@@ -197,11 +199,14 @@ func (f *faults) Undo(ctx context.Context, by, id, target string) (already bool,
 			return false, nil
 		}
 	}
-	if i := slices.IndexFunc(o.silent, func(s api.Silent) bool { return target == "" || s.Director == target }); i >= 0 {
-		return false, fmt.Errorf("director %s does not answer (%s); what was made there is undone by itself when its time is over", o.silent[i].Director, o.silent[i].Why)
-	}
-	if _, is := f.d.Table().RealServer(target); is { // whose director has forgotten it
+	if _, is := f.d.Table().RealServer(target); is { // whose director has forgotten it, or is dead
 		return f.undoForgotten(ctx, id, target)
+	}
+	if target == "" && len(o.silent) > 0 {
+		target, answered = o.silent[0].Director, false
+	}
+	if !answered {
+		return false, fmt.Errorf("director %s does not answer; what was made there is undone by itself when its time is over", target)
 	}
 	return true, nil
 }

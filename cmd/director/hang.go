@@ -19,42 +19,29 @@ import (
 
 // hang stops the daemon with SIGSTOP. What has it go on is a child that was started before, in a session of its own: it needs nobody.
 //
-//	daemon:  start child ─▶ "ready" ─▶ SIGSTOP to itself ······························▶ goes on, hangs up ─▶ end
+//	daemon:  start child ─▶ "ready" ─▶ SIGSTOP to itself ······························▶ goes on ─▶ hangs up ─▶ end
 //	child:           "ready" ─▶ sleeps so long ─▶ SIGCONT, again and again, until the daemon has hung up ─▶ end
-type hang struct {
-	made
-	mu     sync.Mutex
-	hangUp func() // ends the child
-}
+type hang struct{ made }
 
 func (*hang) Name() string { return "hang" }
 
 const continueCommand = "__continue"
 
-// Do starts the child, and stops soon.
+// Do starts the child, and stops soon. It hangs up long after: a thread goes on for a moment after it has sent SIGSTOP to all, and may not
+// call the child off in that.
 func (e *hang) Do(ctx context.Context, id string, lasts time.Duration) error {
 	hangUp, err := startChild(ctx, lasts+begins)
 	if err != nil {
 		return fmt.Errorf("start what would have the daemon go on: %w", err)
 	}
-	e.mu.Lock()
-	e.hangUp = hangUp
-	e.mu.Unlock()
-	e.o.soon(id, func() {
-		e.kill(syscall.SIGSTOP)
-		hangUp() // it goes on
-	})
+	time.AfterFunc(lasts+begins+time.Second, hangUp)
+	e.o.soon(id, func() { e.kill(syscall.SIGSTOP) })
 	return nil
 }
 
 // Undo is called when it goes on, or before it stopped.
 func (e *hang) Undo(_ context.Context, id string) error {
 	e.o.callOff(id)
-	e.mu.Lock()
-	if e.hangUp != nil {
-		e.hangUp()
-	}
-	e.mu.Unlock()
 	e.undone(id)
 	return nil
 }

@@ -66,6 +66,9 @@ func (d *Director) gatherMerges(first *merge) []*merge {
 
 // merge takes a batch: the whole line of a push that another director has answered.
 func (d *Director) merge(ctx context.Context, batch []*merge) {
+	if d.assigns { // the first that is heard of who assigns after a cut may be its records
+		d.takeAssigning(d.o.Now(), d.view())
+	}
 	tx := d.begin()
 	tx.forgotten, tx.defers = d.forgetful(), d.assigns && !d.settled()
 	errs := make([]error, len(batch))

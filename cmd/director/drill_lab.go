@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -37,9 +39,10 @@ func inLab(env *console.Env, c *cli.Context) error {
 	if !env.JSON {
 		fmt.Fprintln(env.Stderr, "making a lab of network namespaces ...")
 	}
-	w, err := drills.Open(c.Context, drills.Options{Director: self, RealServer: agent})
+	log := &tail{}
+	w, err := drills.Open(c.Context, drills.Options{Director: self, RealServer: agent, Log: log})
 	if err != nil {
-		return fmt.Errorf("make the lab: %w", err)
+		return console.Coded(console.ExitFailed, fmt.Errorf("make the lab: %w%s", err, after("\nits programs said last:\n", log.String())))
 	}
 	r.world = w
 	err = r.announceAndRun(c.Context)
@@ -51,6 +54,33 @@ func (r *rehearsal) announceAndRun(ctx context.Context) error {
 		return err
 	}
 	return r.run(ctx)
+}
+
+// A tail is the end of what is written to it.
+type tail struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+const tailed = 4 << 10
+
+// Write keeps the last of it.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.text = append(t.text, b...)
+	t.text = t.text[max(0, len(t.text)-tailed):]
+	return len(b), nil
+}
+
+// String is what is left, from the beginning of a line.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if _, rest, cut := strings.Cut(string(t.text), "\n"); cut && len(t.text) == tailed {
+		return rest
+	}
+	return string(t.text)
 }
 
 // agentProgram is the program of the agent.

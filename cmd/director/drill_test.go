@@ -68,6 +68,7 @@ func TestDrillsAreKept(t *testing.T) {
 		return runIn(t.Context(), t, strings.NewReader(""), vars, append([]string{"drill"}, args...)...)
 	}
 	run("list").Exits(console.ExitOK, "terminator-crash", "no results are kept yet")
+	runIn(t.Context(), t, strings.NewReader(""), nil, "__complete", "--", "drill", "run", "host").Exits(console.ExitOK, "host-loss\tThe host of a real server")
 	run("diff").Exits(console.ExitFailed).Tells("there is no result in " + dir + "/tunneldirector/drills")
 	for i, r := range []*drill.Result{rehearsed(1), rehearsed(2)} {
 		if err := (drill.Store{Dir: filepath.Join(dir, "tunneldirector", "drills")}).Save(r); err != nil {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,7 +32,8 @@ type ownFaults struct {
 	cfg     config.Config
 	ledger  *fault.Ledger
 	log     *slog.Logger
-	restart chan struct{} // poked when the daemon is to stop, and to start again
+	restart chan struct{}          // poked when the daemon is to stop, and to start again
+	outage  atomic.Pointer[string] // why no pushes are taken; nil: they are
 
 	mu      sync.Mutex // guards what follows
 	journal loop.Journal
@@ -243,13 +245,20 @@ func (e *emptied) set(ctx context.Context, admin affinity.Admin, how *affinity.D
 	return err
 }
 
-// outage has the API take nothing from the NMS, which faults.Outage says.
+// outage has the API take nothing from the NMS.
 type outage struct{ made }
 
 func (*outage) Name() string { return "outage" }
 
-// Do and Undo have nothing to do: that it is recorded is what counts.
-func (*outage) Do(context.Context, string, time.Duration) error { return nil }
+// Do has faults.Outage say so.
+func (e *outage) Do(_ context.Context, id string, lasts time.Duration) error {
+	e.o.outage.Store(new("drill " + id + " rehearses an outage until " + time.Now().Add(lasts).UTC().Format(time.RFC3339)))
+	return nil
+}
 
-// Undo only says so.
-func (e *outage) Undo(_ context.Context, id string) error { e.undone(id); return nil }
+// Undo ends that.
+func (e *outage) Undo(_ context.Context, id string) error {
+	e.o.outage.Store(nil)
+	e.undone(id)
+	return nil
+}

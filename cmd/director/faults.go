@@ -297,10 +297,8 @@ func (f *faults) InPlace() []api.FaultInPlace {
 
 // Outage is why no pushes are taken.
 func (f *faults) Outage() string {
-	for _, in := range f.own.list() {
-		if in.Kind == string(drill.NMSOutage) {
-			return "drill " + in.ID + " rehearses an outage until " + in.Until.UTC().Format(time.RFC3339)
-		}
+	if why := f.own.outage.Load(); why != nil {
+		return *why
 	}
 	return ""
 }

@@ -146,5 +146,15 @@ func TestFaultsInPlace(t *testing.T) {
 	p.within(10*time.Second, "takes tunnels again at rs1", func() bool { return admin() == "active" })
 	want := []string{"rs1 ->drain local", "d1 ->nms-outage local", "rs1 ->drain local", "rs1 drain-> local", "d1 nms-outage-> local", "rs1 ->drain local", "rs1 drain->"}
 	p.within(5*time.Second, "tells all in its journal: "+strings.Join(want, ", "), func() bool { return strings.Join(p.faults(), ", ") == strings.Join(want, ", ") })
+	all, err := p.client.AllEvents(t.Context(), time.Now().Add(-time.Minute))
+	n := 0
+	for _, e := range all.Events {
+		if e.Director == "d1" && e.Event.Kind == "fault" {
+			n++
+		}
+	}
+	if err != nil || n != len(want) {
+		t.Errorf("of all directors' events %d are of faults, want %d (%v)", n, len(want), err)
+	}
 	p.run("events", "--kind", "fault").Exits(console.ExitOK, "not made (a-3)", "undone (a-1)", "undone by itself (b-1)")
 }

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
@@ -128,6 +129,52 @@ func TestFaultyFaults(t *testing.T) {
 	}
 	if code, _, _ := ask(t, serve(t, furnished(), Options{}), "GET", "/v1/faults", ""); code != 404 {
 		t.Errorf("without drills: %d", code)
+	}
+}
+
+// What may be asked for is described, each kind of it.
+func TestFaultsAreDescribed(t *testing.T) {
+	srv := serve(t, furnished(), Options{Drills: &drills{}, Examiner: nobody{}})
+	_, _, data := ask(t, srv, "GET", "/openapi.json", "")
+	var d description
+	if err := json.Unmarshal(data, &d); err != nil {
+		t.Fatal(err)
+	}
+	checkRefs(t, data, d)
+	s := New(furnished(), Options{Drills: &drills{}})
+	schema := operationAt(s, "POST", "/v1/faults").RequestBody.Content["application/json"].Schema
+	for _, kind := range append(FaultKinds(), "flood") {
+		body := strings.Replace(hostLoss, "host-loss", kind, 1)
+		if errs := misfits(s, schema, body); (len(errs) == 0) != (kind != "flood") {
+			t.Errorf("%s: %v", kind, errs)
+		}
+	}
+	if errs := misfits(s, schema, strings.Replace(hostLoss, "5000", "50", 1)); len(errs) == 0 {
+		t.Error("50 ms is described as long enough")
+	}
+}
+
+// nobody is an Examiner of one director, on which something happened.
+type nobody struct{}
+
+func (nobody) Examine(context.Context, bool) (DoctorReports, error) { return DoctorReports{}, nil }
+func (nobody) ExplainAll(context.Context, Question) (Explanations, error) {
+	return Explanations{}, nil
+}
+func (nobody) AllEvents(_ context.Context, since time.Time) (AllEvents, error) {
+	return AllEvents{Events: []DirectorEvent{{Director: "d2", Event: Recorded{Time: since, Kind: "fault", Object: "rs1"}}}}, nil
+}
+
+func TestAllEvents(t *testing.T) {
+	srv := serve(t, furnished(), Options{Examiner: nobody{}})
+	code, _, data := ask(t, srv, "GET", "/v1/events/all?since=2026-01-02T03:04:05.5Z", "")
+	if code != 200 || !strings.Contains(string(data), `{"director":"d2","event":{"time":"2026-01-02T03:04:05.5Z","kind":"fault","object":"rs1"}}`) || !strings.Contains(string(data), `"silent":[]`) {
+		t.Errorf("%d %s", code, data)
+	}
+	for _, query := range []string{"", "?since=yesterday", "?since="} {
+		if code, _, data := ask(t, srv, "GET", "/v1/events/all"+query, ""); code != 422 || !strings.Contains(string(data), `"field":"since"`) {
+			t.Errorf("%q: %d %s", query, code, data)
+		}
 	}
 }
 

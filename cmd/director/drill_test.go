@@ -118,7 +118,6 @@ expect: {outage: {worst: 30s}, moved: none}
 
 // A drill on a live director: it is asked before, it runs, it is kept and compared, and it fails where it should.
 func TestDrillRun(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true}\n")
 	p.furnish()
 	p.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.5", "--subnet", "100.64.1.0/28", "--state", "up").Exits(console.ExitOK)
@@ -154,7 +153,6 @@ func TestDrillRun(t *testing.T) {
 
 // Nothing is done unless who is asked says yes.
 func TestDrillIsConfirmed(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true}\n")
 	p.furnish()
 	p.run("tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.5", "--subnet", "100.64.1.0/28", "--state", "up").Exits(console.ExitOK)

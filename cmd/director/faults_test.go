@@ -56,7 +56,6 @@ func TestKindsOfFaults(t *testing.T) {
 
 // What cannot be made, or taken back, is refused with field and remedy, and nothing is in place.
 func TestFaultsRefused(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true}\n")
 	p.furnish()
 	for _, tt := range []struct{ kind, target, says string }{
@@ -82,7 +81,6 @@ func TestFaultsRefused(t *testing.T) {
 }
 
 func TestFaultsAreOff(t *testing.T) {
-	t.Parallel()
 	p := started(t, "")
 	p.furnish()
 	for kind, target := range map[string]string{"drain": "rs1", "nms-outage": "d1", "director-restart": "d1"} {
@@ -98,7 +96,6 @@ func TestFaultsAreOff(t *testing.T) {
 
 // What is in place is shown everywhere, ends when it is asked to, and by itself.
 func TestFaultsInPlace(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true}\n")
 	p.furnish()
 	admin := func() string {

@@ -121,7 +121,6 @@ expect: {moved: none}
 
 // A daemon that is stopped for a drill goes on by itself, though who asked for it is dead.
 func TestHangEndsWithoutAnybody(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true}\n")
 	for _, c := range [][]string{{"apply", write(t, "records.yaml", furniture)}, {"tunnel", "add", "site-1", "--service", "ipsec", "--endpoint", "203.0.113.5", "--subnet", "100.64.1.0/28", "--state", "up"}} {
 		runIn(t.Context(), t, strings.NewReader(""), nil, append([]string{"--socket", p.socket}, c...)...).Exits(console.ExitOK)
@@ -162,7 +161,6 @@ func TestHangEndsWithoutAnybody(t *testing.T) {
 
 // A daemon that is to restart is another process in the same place; one that is killed undoes when it is started again.
 func TestRestartAndCrash(t *testing.T) {
-	t.Parallel()
 	p := started(t, "drill: {allow: true, restarted: true}\n")
 	before, err := p.client.Status(t.Context())
 	if err != nil {

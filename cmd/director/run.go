@@ -243,8 +243,10 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 		g.Go(func() error { return serveMetrics(ctx, cfg.Metrics.Listen, server.Metrics()) })
 	}
 	log.Info("director runs", "name", cfg.Name, "version", console.Version(), "plane", kernel.choice.kind, "api", addresses(listeners))
-	err = errors.Join(g.Wait(), again)
-	log.Info("director stops; the kernel goes on forwarding", "starts again", again != nil)
+	if err = g.Wait(); asked.Err() == nil { // else it was told to stop meanwhile
+		err = errors.Join(err, again)
+	}
+	log.Info("director stops; the kernel goes on forwarding", "starts again", errors.Is(err, errAgain))
 	return err
 }
 

@@ -232,8 +232,8 @@ func (f *faults) undoForgotten(ctx context.Context, id, realServer string) (alre
 func (f *faults) undoHere(ctx context.Context, by, id string) (undone bool, err error) {
 	in, there := f.find(id)
 	switch {
-	case !there:
-		return false, nil
+	case !there: // or not yet
+		return false, f.own.ledger.Undo(ctx, id)
 	case f.isOrdered(id):
 		if err = f.d.OrderFault(ctx, in.Target, agent.FaultOrder{ID: id, Undo: true}); err == nil {
 			f.forget(id)

@@ -154,4 +154,7 @@ func TestFaultsInPlace(t *testing.T) {
 		t.Errorf("of all directors' events %d are of faults, want %d (%v)", n, len(want), err)
 	}
 	p.run("events", "--kind", "fault").Exits(console.ExitOK, "not made (a-3)", "undone (a-1)", "undone by itself (b-1)")
+	if err := p.inject("a-9", "drain", "rs1", time.Minute); err == nil || !strings.Contains(err.Error(), "undone before it was made") {
+		t.Errorf("made after it was undone: %v", err)
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"sync/atomic"
@@ -19,6 +20,8 @@ const (
 	effectLimit = 10 * time.Second // that an effect may take to be made, or undone
 	again       = time.Second      // between attempts to undo, and looks at the clock
 	lastLimit   = 12 * time.Second // that Run takes at its end to undo what is in place
+	voidFor     = time.Minute      // that a fault, undone before it was made, is not made any more
+	maxVoid     = 1024             // such faults
 )
 
 // errClosed is of a Ledger whose Run has ended.
@@ -38,14 +41,15 @@ type Ledger struct {
 
 	undid []Standing // of Open
 
-	all map[string]*entry // Run's
+	all  map[string]*entry    // Run's
+	void map[string]time.Time // Run's: when what was not there was undone
 }
 
 // Open takes a directory, and undoes all that is recorded there from before: after a crash, or a boot. What cannot be undone now stays,
 // with its error, and Run goes on trying. The directory is made if it is not there. An error is that it cannot be read, or that another
 // process has it.
 func Open(ctx context.Context, dir string, effects Effects, log *slog.Logger) (*Ledger, error) {
-	l := &Ledger{dir: dir, effects: effects, log: log, calls: make(chan func()), over: make(chan struct{}), all: map[string]*entry{}}
+	l := &Ledger{dir: dir, effects: effects, log: log, calls: make(chan func()), over: make(chan struct{}), all: map[string]*entry{}, void: map[string]time.Time{}}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open the ledger of faults: %w", err)
 	}
@@ -136,8 +140,11 @@ func (l *Ledger) May(ctx context.Context, f Fault) error {
 	return l.ask(ctx, func(answer chan error) { answer <- l.admit(&f) })
 }
 
-// admit says why there is no room for a fault.
+// admit says why a fault is not to be made, or why there is no room for it.
 func (l *Ledger) admit(f *Fault) error {
+	if at, ok := l.void[f.ID]; ok && time.Since(at) < voidFor {
+		return fmt.Errorf("%w: fault %s was undone before it was made", ErrRefused, f.ID)
+	}
 	for _, e := range l.all {
 		if e.ID == f.ID || e.Kind == f.Kind && e.Target == f.Target {
 			return fmt.Errorf("%w: fault %s (%s of %s) is in place until %s; undo it first", ErrRefused, e.ID, e.Kind, e.Target, e.Until.Format(time.RFC3339))
@@ -149,12 +156,13 @@ func (l *Ledger) admit(f *Fault) error {
 	return nil
 }
 
-// Undo undoes a fault and returns when that is done, or has failed: then it is tried again every second. What is not there is undone.
+// Undo undoes a fault and returns when that is done, or has failed: then it is tried again every second. What is not there is undone,
+// and Inject refuses it for a minute: an order to undo may overtake the one to make.
 func (l *Ledger) Undo(ctx context.Context, id string) error {
 	return l.ask(ctx, func(answer chan error) {
 		switch e, ok := l.all[id]; {
 		case !ok:
-			answer <- nil
+			answer <- l.avoid(id, time.Now())
 		case e.broken != nil:
 			answer <- e.broken
 		default:
@@ -162,6 +170,16 @@ func (l *Ledger) Undo(ctx context.Context, id string) error {
 			e.waiting = append(e.waiting, answer)
 		}
 	})
+}
+
+// avoid notes that a fault is not to be made.
+func (l *Ledger) avoid(id string, now time.Time) error {
+	maps.DeleteFunc(l.void, func(_ string, at time.Time) bool { return now.Sub(at) >= voidFor })
+	if len(l.void) >= maxVoid {
+		return fmt.Errorf("undo fault %s: it is not there, and %d such were undone within %v; ask again later", id, maxVoid, voidFor)
+	}
+	l.void[id] = now
+	return nil
 }
 
 // UndoAll undoes all that is recorded.

@@ -198,6 +198,33 @@ func TestUndo(t *testing.T) {
 	})
 }
 
+// An order to undo may overtake the one to make: then nothing is made.
+func TestUndoneBefore(t *testing.T) {
+	inMachine(t, func(m *machine, l *Ledger, _ func()) {
+		f := m.fault("a", "rs1", 10*time.Second)
+		if err := l.Undo(m.t.Context(), "a"); err != nil {
+			t.Error(err)
+		}
+		if err, may := l.Inject(m.t.Context(), f), l.May(m.t.Context(), f); !errors.Is(err, ErrRefused) || !errors.Is(may, ErrRefused) || !strings.Contains(err.Error(), "undone before") {
+			t.Errorf("made after it was undone: %v, %v", err, may)
+		}
+		m.want("undone before", "")
+		for i := range maxVoid - 1 {
+			if err := l.Undo(m.t.Context(), fmt.Sprint("b", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l.Undo(m.t.Context(), "c") == nil {
+			t.Error("one more is undone, and may be made nevertheless")
+		}
+		time.Sleep(voidFor)
+		if err := errors.Join(l.Undo(m.t.Context(), "c"), l.Inject(m.t.Context(), f)); err != nil {
+			t.Errorf("a minute later: %v", err)
+		}
+		m.want("a minute later", "do rs1")
+	})
+}
+
 // What cannot be made is undone, since half of it may be there.
 func TestNotMade(t *testing.T) {
 	inMachine(t, func(m *machine, l *Ledger, _ func()) {

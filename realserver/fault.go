@@ -30,7 +30,7 @@ type FaultWish struct {
 	agent.FaultOrder
 	RealServer string
 	By         string // the director
-	// Processes are the terminator's; an error says why it has none that could be reached.
+	// Processes are the terminator's; an error says why it has none that could be reached, or that are its own alone.
 	Processes func(ctx context.Context) ([]int, error)
 }
 
@@ -115,7 +115,8 @@ func (a *Agent) makeFault(ctx context.Context, x faultOrder) error {
 	if x.order.Kind == agent.OrderUndo {
 		return a.o.Faults.Undo(ctx, x.order.Fault.ID)
 	}
-	p, err := a.o.Faults.Plan(ctx, FaultWish{FaultOrder: *x.order.Fault, RealServer: x.in.Name, By: "director " + x.by, Processes: x.in.processes})
+	processes := func(ctx context.Context) ([]int, error) { return a.processes(ctx, x.in) }
+	p, err := a.o.Faults.Plan(ctx, FaultWish{FaultOrder: *x.order.Fault, RealServer: x.in.Name, By: "director " + x.by, Processes: processes})
 	if err != nil {
 		return err
 	}
@@ -124,6 +125,32 @@ func (a *Agent) makeFault(ctx context.Context, x faultOrder) error {
 		await(ctx, nil, lastWord)
 	}
 	return p.Make(ctx)
+}
+
+// processes are those of a real server's terminator, if they are not another one's, too: a fault befalls the one that was ordered.
+func (a *Agent) processes(ctx context.Context, in *instance) ([]int, error) {
+	own, err := in.processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var g errgroup.Group
+	for _, other := range a.instances {
+		g.Go(func() error {
+			if other == in {
+				return nil
+			}
+			theirs, _ := other.processes(ctx) // one that says nothing of itself keeps nobody from a drill
+			i := slices.IndexFunc(theirs, func(pid int) bool { return slices.Contains(own, pid) })
+			if i < 0 {
+				return nil
+			}
+			return fmt.Errorf("real server %s has the same process %d: it would be hit, too", other.Name, theirs[i])
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	return own, nil
 }
 
 // processes are those of the terminator.

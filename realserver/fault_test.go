@@ -174,6 +174,31 @@ func TestFaultRefused(t *testing.T) {
 	}
 }
 
+// What one daemon does for two real servers is not made to fail for one of them.
+func TestFaultShared(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &trials{}
+		l := begin(t, &worker{}, 1, func(_ *lab, o *Options) {
+			o.Faults = f
+			for _, other := range []struct {
+				name string
+				soft terminator.Terminator
+			}{{"rs2", &software{}}, {"rs3", &worker{}}} {
+				s := o.Instances[0].Server
+				s.Name = other.name
+				o.Instances = append(o.Instances, Instance{Server: s, Terminator: other.soft})
+			}
+		})
+		settle(time.Second)
+		l.directors[0].order(about(agent.OrderInject, "f1"))
+		settle(time.Second)
+		want := []string{"terminator-hang of rs1 by director d1 for 60000 at [] real server rs3 has the same process 4711: it would be hit, too"}
+		if d := cmp.Diff(want, f.wishes); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 // What silences the agent is answered before it is made, and of another's real server nothing is.
 func TestFaultMute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

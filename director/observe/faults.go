@@ -101,10 +101,11 @@ func (b *Book) faultSaid(p *agent.Progress) {
 	}
 }
 
-// resendFaults sends the orders that somebody waits for to an agent that has come. Under the Book's lock.
+// resendFaults sends the orders to undo that somebody waits for to an agent that has come. Those to make are not sent again: what such a
+// one was to make may be made and undone by now. Under the Book's lock.
 func (b *Book) resendFaults(s *server) {
 	for w := range b.faults {
-		if w.order.RealServer == s.name {
+		if w.order.RealServer == s.name && w.order.Kind == agent.OrderUndo {
 			s.line.put(agent.Message{Order: &w.order})
 		}
 	}

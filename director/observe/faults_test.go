@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"tunneldirector/director/agent"
@@ -111,6 +112,33 @@ func TestFaultOfSilent(t *testing.T) {
 		p.answers("it has ended", agent.OutcomeDone)
 		if got := <-done; got != "done it has ended" {
 			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// An agent that is lost while it makes a fault is not told to make it again when it comes back.
+func TestFaultOnce(t *testing.T) {
+	inTalk(t, func(b *talk) {
+		p, _ := b.hail("one", "rs1")
+		p.speak()
+		p.answers("", agent.OutcomeTrying)
+		synctest.Wait()
+		done := make(chan error)
+		go func() {
+			s, err := b.Fault(b.t.Context(), "rs1", agent.FaultOrder{ID: "f1", Kind: "terminator-crash", Millis: 60_000})
+			if s.Outcome != 0 {
+				t.Errorf("it is %v", s.Outcome)
+			}
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		_ = p.conn.Close()
+		time.Sleep(time.Second)
+		again, _ := b.hail("one", "rs1")
+		again.speak()
+		again.answers("again", agent.OutcomeDone)
+		if err := <-done; !errors.Is(err, ErrNoAnswer) {
+			t.Errorf("got %v", err)
 		}
 	})
 }

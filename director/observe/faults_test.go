@@ -66,6 +66,7 @@ func TestFault(t *testing.T) {
 				other, _ := b.hail("two", "rs2") // has a fault of the same ID
 				other.speak()
 				other.answers("of another", agent.OutcomeFailed)
+				synctest.Wait() // welcome is said before orders are taken
 				go func() {
 					time.Sleep(time.Millisecond)
 					_, _ = b.Fault(b.t.Context(), "rs2", tt.order)

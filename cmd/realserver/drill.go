@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -25,10 +26,26 @@ type drills struct {
 
 func ledgerOf(cfg Config) string { return filepath.Join(cfg.StateDir, "faults") }
 
+// ledgerHeld is how long `realserver undo-faults` may have the ledger, and ledgerAgain how often an agent that begins looks for its end.
+const (
+	ledgerHeld  = fault.UndoLimit + 2*time.Second
+	ledgerAgain = 100 * time.Millisecond
+)
+
 // open undoes what is left from before, whatever the file allows now; done lets go of the ledger. An agent whose ledger cannot be opened
 // runs without drills: that must not keep directors from hearing of its real servers.
 func (d *drills) open(ctx context.Context) (done func()) {
-	if d.ledger, d.broken = fault.Open(ctx, ledgerOf(d.cfg), fault.Known(), d.log); d.broken != nil {
+	for until := time.Now().Add(ledgerHeld); ; {
+		d.ledger, d.broken = fault.Open(ctx, ledgerOf(d.cfg), fault.Known(), d.log)
+		if !errors.Is(d.broken, fault.ErrHeld) || time.Now().After(until) || ctx.Err() != nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(ledgerAgain):
+		}
+	}
+	if d.broken != nil {
 		d.log.Error("no drills, and faults of before are not undone", "error", d.broken)
 		return func() {}
 	}

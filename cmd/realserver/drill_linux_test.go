@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -167,6 +168,32 @@ func TestUndoFaultsNot(t *testing.T) {
 	g.start()
 	until(t, console.ExitNotWell, "cannot be undone", "status", "--check", "--socket", g.dir+"/agent.sock")
 	g.run("undo-faults").Exits(console.ExitFailed, "NOT undone  unreadable").Tells("1 fault could not be undone")
+}
+
+// TestLedgerHeld: an agent that begins while undo-faults has the ledger waits for it, and not for ever.
+func TestLedgerHeld(t *testing.T) {
+	for name, tt := range map[string]struct{ held, waits time.Duration }{
+		"free": {}, "as long as undoing takes": {fault.UndoLimit, fault.UndoLimit}, "for ever": {time.Hour, ledgerHeld + ledgerAgain},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &drills{cfg: Config{StateDir: t.TempDir()}, log: slog.New(slog.DiscardHandler)}
+				if tt.held > 0 {
+					l, err := fault.Open(t.Context(), ledgerOf(d.cfg), fault.Known(), d.log)
+					if err != nil {
+						t.Fatal(err)
+					}
+					time.AfterFunc(tt.held, func() { _ = l.Close() })
+				}
+				from := time.Now()
+				defer d.open(t.Context())()
+				if waited, opened := time.Since(from), d.ledger != nil; waited < tt.waits || waited > tt.waits+ledgerAgain || opened != (tt.waits == tt.held) {
+					t.Errorf("opened %t after %v: %v", opened, waited, d.broken)
+				}
+				time.Sleep(tt.held)
+			})
+		})
+	}
 }
 
 // TestEffects: each kind befalls what it says, and what cannot be made is refused.

@@ -24,6 +24,13 @@ const (
 	maxVoid     = 1024             // such faults
 )
 
+// ErrHeld is wrapped by the error of Open if another process has the directory. That one may only be about to undo what it found there,
+// which takes no longer than UndoLimit.
+var ErrHeld = errors.New("another process has it")
+
+// UndoLimit is how long Open takes at most to undo what it finds.
+const UndoLimit = effectLimit
+
 // errClosed is of a Ledger whose Run has ended.
 var errClosed = errors.New("the ledger of faults is closed: the daemon stops")
 

@@ -4,6 +4,7 @@ package fault
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -19,7 +20,7 @@ func lock(dir string) (*os.File, error) {
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = f.Close() // nothing was written
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = errors.New("another process has it: a daemon that runs; ask that one, or end it")
+			err = fmt.Errorf("%w: a daemon that runs; ask that one, or end it", ErrHeld)
 		}
 		return nil, err
 	}

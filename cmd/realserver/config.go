@@ -19,6 +19,7 @@ import (
 
 	"tunneldirector/cluster/ca"
 	"tunneldirector/director/agent"
+	"tunneldirector/director/config"
 )
 
 // A Config is a host's file.
@@ -120,8 +121,23 @@ func Parse(data []byte) (Config, error) {
 	return c, nil
 }
 
+// ParsePlaces reads no more of a host's file than state_dir and socket, and heeds no fault in what stands beside them.
+func ParsePlaces(data []byte) (Config, error) {
+	c := Default()
+	var r reader
+	r.document(data, &c)
+	r.faults = slices.DeleteFunc(r.faults, func(f config.Fault) bool { return f.Path != "" && f.Path != "state_dir" && f.Path != "socket" })
+	c.checkPlaces(&r)
+	if err := r.err(); err != nil {
+		return Config{}, err
+	}
+	return Config{StateDir: c.StateDir, Socket: c.Socket}, nil
+}
+
 // Read reads a host's file from disk.
-func Read(path string) (Config, error) {
+func Read(path string) (Config, error) { return readBy(Parse, path) }
+
+func readBy(parse func([]byte) (Config, error), path string) (Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Config{}, fmt.Errorf("read configuration: %w\nWrite the host's file there, or say where it is: --config FILE", err)
@@ -133,7 +149,7 @@ func Read(path string) (Config, error) {
 	if err := errors.Join(err, f.Close()); err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w", err)
 	}
-	c, err := Parse(data)
+	c, err := parse(data)
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
 	}
@@ -142,11 +158,6 @@ func Read(path string) (Config, error) {
 
 // check holds the settings against each other.
 func (c *Config) check(r *reader) {
-	absolute := func(path, file string) {
-		if !filepath.IsAbs(file) && !r.said(path) {
-			r.at(path, "%q is not an absolute path", file)
-		}
-	}
 	switch err := (ca.Identity{Cluster: "any", Role: ca.RoleAgent, Name: c.Host}).Validate(); {
 	case r.said("host"):
 	case c.Host == "":
@@ -164,14 +175,10 @@ func (c *Config) check(r *reader) {
 		}
 		seen[d] = true
 	}
-	absolute("tls.cert", c.TLS.Cert)
-	absolute("tls.key", c.TLS.Key)
-	absolute("tls.ca", c.TLS.CA)
-	absolute("state_dir", c.StateDir)
-	absolute("socket", c.Socket)
-	if len(c.Socket) > 107 {
-		r.at("socket", "has %d bytes; the path of a unix socket has at most 107", len(c.Socket))
-	}
+	absolute(r, "tls.cert", c.TLS.Cert)
+	absolute(r, "tls.key", c.TLS.Key)
+	absolute(r, "tls.ca", c.TLS.CA)
+	c.checkPlaces(r)
 	within(r, "look", c.Look, time.Second, 10*time.Second)
 	within(r, "adopt.rate", float64(c.Adopt.Rate), 0.1, 10_000)
 	within(r, "adopt.burst", c.Adopt.Burst, 1, 10_000)
@@ -181,6 +188,21 @@ func (c *Config) check(r *reader) {
 	}
 	c.checkServers(r)
 	c.checkDrill(r)
+}
+
+// checkPlaces holds those where the agent keeps things, and is asked.
+func (c *Config) checkPlaces(r *reader) {
+	absolute(r, "state_dir", c.StateDir)
+	absolute(r, "socket", c.Socket)
+	if len(c.Socket) > 107 {
+		r.at("socket", "has %d bytes; the path of a unix socket has at most 107", len(c.Socket))
+	}
+}
+
+func absolute(r *reader, path, file string) {
+	if !filepath.IsAbs(file) && !r.said(path) {
+		r.at(path, "%q is not an absolute path", file)
+	}
 }
 
 func (c *Config) checkDrill(r *reader) {

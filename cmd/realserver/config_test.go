@@ -261,3 +261,23 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// What undo-faults needs is read whatever else is wrong, and else is wrong itself.
+func TestParsePlaces(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text, dir, err string
+	}{
+		"all else is wrong": {"host: [1]\nodd: 1\nlook: x\nstate_dir: /x\nreal_servers: {}\n", "/x", ""},
+		"the default":       {"host: a\n", Default().StateDir, ""},
+		"no text":           {"state_dir: [1]\nhost: a\n", "", "state_dir"},
+		"no path":           {"state_dir: x\n", "", "state_dir"},
+		"another is wrong":  {"state_dir: /x\nsocket: y\n", "", "socket"},
+		"twice":             {"state_dir: /x\nstate_dir: /y\n", "", "state_dir"},
+		"no YAML":           {"state_dir: /x\nhost: [\n", "", "not YAML"},
+	} {
+		c, err := ParsePlaces([]byte(tt.text))
+		if c.StateDir != tt.dir || (err == nil) != (tt.err == "") || err != nil && !strings.Contains(err.Error(), tt.err) {
+			t.Errorf("%s: %q, %v", name, c.StateDir, err)
+		}
+	}
+}

@@ -17,11 +17,16 @@ import (
 
 // configured makes the action of a command that needs the host's file and takes no arguments.
 func configured(do func(c *cli.Context, cfg Config) error) cli.ActionFunc {
+	return configuredBy(Parse, do)
+}
+
+// configuredBy has the file read by parse.
+func configuredBy(parse func([]byte) (Config, error), do func(c *cli.Context, cfg Config) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		if err := takes(c, 0); err != nil {
 			return err
 		}
-		cfg, err := Read(c.String(flagConfig))
+		cfg, err := readBy(parse, c.String(flagConfig))
 		if err != nil {
 			return err
 		}

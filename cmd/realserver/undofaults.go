@@ -22,11 +22,11 @@ func undoFaultsCommand(env *console.Env) *cli.Command {
 		Name: "undo-faults", Usage: "undo all that a drill has broken on this host",
 		Description: console.Describe(`
 Undoes the faults that are in place here, made for drills: by the agent that runs, or, if none does, by
-itself, from what is kept in state_dir. Each is undone after its time anyway while an agent runs, and
-when one starts.`,
+itself, from what is kept in state_dir. Of the host's file no more than state_dir and socket has to be
+right. Each is undone after its time anyway while an agent runs, and when one starts.`,
 			"realserver undo-faults", "realserver undo-faults --json"),
 		Flags: []cli.Flag{configFlag()},
-		Action: configured(func(c *cli.Context, cfg Config) error {
+		Action: configuredBy(ParsePlaces, func(c *cli.Context, cfg Config) error {
 			list, err := undoFaults(c.Context, cfg)
 			if err != nil {
 				return err

@@ -64,6 +64,7 @@ func TestGolden(t *testing.T) {
 // TestUnits: the units of systemd run commands that there are, however long something is missing: systemd's default gives up after
 // five starts in ten seconds.
 func TestUnits(t *testing.T) {
+	more := map[string][]string{"realserver": {"ExecStopPost=-/usr/local/bin/realserver undo-faults", "KillMode=process"}} // else a drill outlives the agent, or ends with it what it started
 	for unit, commands := range map[string][]string{"realserver": {"check", "run"}, "director": {"check", "run"}} {
 		text, err := os.ReadFile("../../examples/" + unit + ".service")
 		if err != nil {
@@ -71,6 +72,11 @@ func TestUnits(t *testing.T) {
 		}
 		for i, key := range []string{"ExecStartPre", "ExecStart"} {
 			if line := key + "=/usr/local/bin/" + unit + " " + commands[i] + "\n"; !strings.Contains(string(text), line) {
+				t.Errorf("%s.service lacks %s", unit, line)
+			}
+		}
+		for _, line := range more[unit] {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
 				t.Errorf("%s.service lacks %s", unit, line)
 			}
 		}

@@ -21,8 +21,8 @@ import (
 //
 // A doubt that was absolved stays one, so that the real server is not condemned again before it has answered.
 
-// doubtAfter is how long directors may disagree about a real server (design rule 1).
-const doubtAfter = 2 * time.Second
+// doubtAfter is how long directors may disagree about a real server: with the time that a word takes the 2 s of design rule 1.
+const doubtAfter = 1800 * time.Millisecond
 
 type doubt struct {
 	verdict  Verdict
@@ -118,6 +118,25 @@ func (d *Director) answers(name, cause string) {
 		delete(d.joint.doubts, name)
 		d.absolve(name, "it answers again: "+cause)
 	}
+}
+
+// witnessed tells whether a live director that reaches another real server does not reach this one, and none reaches it: then it is
+// dead, though this director may be cut off from all of them.
+func (d *Director) witnessed(v cluster.View, name string) bool {
+	if len(reachedBy(v, name)) > 0 {
+		return false
+	}
+	for _, p := range v.Peers {
+		if _, known := p.Beat.Reaches(name); !known || !p.Alive || !p.Beat.Ready || p.Beat.Hung {
+			continue
+		}
+		for _, l := range d.work.Lives() {
+			if reaches, _ := p.Beat.Reaches(l.RealServer); reaches && l.Alive {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // reachedBy are the live directors that a real server answers.

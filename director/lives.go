@@ -58,7 +58,8 @@ type Verdict struct {
 //	                                                                 │ answers again
 //	                       alive #2 (new index) ◀────────────────────┘
 //
-// A death is held, not believed, while nobody answers, while a link of the director is down, and while frozen (rule 8).
+// A death is held, not believed, while nobody answers, while a link of the director is down, and while frozen (rule 8); not for the
+// first two where another director, which reaches others, says it too.
 // Those that were held while the director may have been cut off are held for afterCut more: real servers do not come back
 // to it all in one round, and the first one's answers prove nothing about the others.
 
@@ -132,14 +133,16 @@ func (d *Director) holdDeath(name string) string {
 	if f := d.work.Freeze(); f.On {
 		return "automatic moves are frozen by " + f.By
 	}
-	if why := d.cutOff(); why != "" {
+	why := d.cutOff()
+	if why != "" {
 		d.cutAt = d.o.Now()
-		return why
+	} else if _, held := d.unsettled[name]; held && d.o.Now().Sub(d.cutAt) < afterCut {
+		why = "this director may have been cut off until a moment ago"
 	}
-	if _, held := d.unsettled[name]; held && d.o.Now().Sub(d.cutAt) < afterCut {
-		return "this director may have been cut off until a moment ago"
+	if why != "" && d.witnessed(d.view(), name) {
+		return ""
 	}
-	return ""
+	return why
 }
 
 // cutOff says why it may be the director itself that reaches nobody; "" if somebody answers.

@@ -439,6 +439,38 @@ func TestDeathNeedsAgreement(t *testing.T) {
 	})
 }
 
+// An assigner that no real server answers believes the others, which reach some: a death that is known to them is not left unsaid.
+func TestBlindAssignerBelievesTheOthers(t *testing.T) {
+	inHub(t, 3, func(h *hub) {
+		h.base(3)
+		d1 := h.nodes["d1"]
+		d1.must(put(site(1)))
+		time.Sleep(time.Second)
+		name, _ := d1.ways(site(1))
+		d1.world.host.set(func(m *machine) { m.answering = 0 })
+		for _, l := range d1.d.Table().Lives() {
+			d1.world.verdict(l.RealServer, false)
+		}
+		time.Sleep(3 * time.Second)
+		if in, _ := d1.ways(site(1)); in != name {
+			t.Fatalf("the blind one sends to %q, want %q: the others reach it", in, name)
+		}
+		for _, n := range []string{"d2", "d3"} {
+			h.nodes[n].world.verdict(name, false)
+		}
+		time.Sleep(2 * time.Second)
+		for _, n := range h.all() {
+			if l, ok := n.d.Table().LifeOf(name); ok && l.Alive {
+				t.Errorf("%s has %s alive, which nobody reaches", n.member.Name, name)
+			}
+			if in, _ := n.ways(site(1)); in == name {
+				t.Errorf("%s sends to %s, which nobody reaches", n.member.Name, name)
+			}
+		}
+		h.equal()
+	})
+}
+
 func TestPartitionHeals(t *testing.T) {
 	inHub(t, 2, func(h *hub) {
 		h.base(3)

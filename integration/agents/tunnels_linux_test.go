@@ -134,7 +134,7 @@ func (r *rig) drained(most time.Duration) {
 	began := time.Now()
 	_, err := r.d.Client.Drain(r.ctx, from.Name, api.DrainRequest{Rate: "2/s"})
 	r.must("drain", err)
-	r.until(60*time.Second, "empty "+from.Name, func() error {
+	r.until(3*time.Minute, "empty "+from.Name, func() error {
 		if st := r.realServer(from.Name); st.Tunnels > 0 || st.Drain == nil || st.Drain.Left > 0 {
 			return fmt.Errorf("it has %d tunnels, and says %+v", st.Tunnels, st.Drain)
 		}

@@ -205,15 +205,20 @@ func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Con
 	over := time.Now().Add(f.For + time.Second)
 	undo := func(ctx context.Context) error { return w.undo(ctx, f, over) }
 	var p *api.Problem
+	refused := errors.As(err, &p) && p.Status < http.StatusInternalServerError
+	if f.Kind == drill.NMSEmpty {
+		refused = api.RefusedEmpty(err)
+	}
+	if refused {
+		err = fmt.Errorf("%w: %w", drill.ErrRefused, err)
+	}
 	switch {
-	case f.Kind == drill.NMSEmpty && api.RefusedEmpty(err), f.Kind != drill.NMSEmpty && errors.As(err, &p) && p.Status < http.StatusInternalServerError:
-		return nil, fmt.Errorf("%w: %w", drill.ErrRefused, err)
-	case errors.As(err, &p):
+	case f.Kind == drill.NMSEmpty: // nothing was changed
 		return nil, err
-	case err != nil: // nobody knows whether it was made
-		return nil, errors.Join(err, undo(ctx))
-	case f.Kind == drill.NMSEmpty:
-		return func(context.Context) error { return nil }, nil // nothing was changed
+	case refused && !saidByAgent(p):
+		return nil, err
+	case err != nil: // it may have been made, or be on its way
+		return undo, err
 	}
 	wait := time.NewTimer(time.Duration(in.BeginsInMS) * time.Millisecond)
 	defer wait.Stop()
@@ -222,6 +227,11 @@ func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Con
 	case <-ctx.Done(): // it begins all the same
 	}
 	return undo, nil
+}
+
+// saidByAgent tells whether a real server's agent was asked, as director.OrderFault says it: what failed there may have been half made.
+func saidByAgent(p *api.Problem) bool {
+	return slices.ContainsFunc(p.Errors, func(e api.FieldError) bool { return e.Field == "fault" })
 }
 
 // undo ends a fault. Who does not answer, since it befell him, undoes it by himself: that is waited for. When its time is over and he does

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"tunneldirector/director/api"
+	"tunneldirector/director/drill"
+)
+
+// liveAt is a world whose director answers so.
+func liveAt(t *testing.T, answer http.HandlerFunc) *liveWorld {
+	t.Helper()
+	srv := httptest.NewServer(answer)
+	t.Cleanup(srv.Close)
+	c, err := api.NewClient(api.ClientOptions{URL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &liveWorld{client: c, own: map[string]bool{}}
+}
+
+// What may have been made is undone, also when whoever asked for it has given up; what was refused is not.
+func TestInjectedOrNot(t *testing.T) {
+	problem := func(status int, field string) *api.Problem {
+		return &api.Problem{Type: "urn:tunneldirector:problem:x", Title: "x", Status: status, Errors: []api.FieldError{{Field: field, Problem: "y"}}}
+	}
+	for _, tt := range []struct {
+		name   string
+		kind   drill.Kind
+		answer *api.Problem // nil: none before the drill is given up
+		undone bool
+	}{
+		{"given up meanwhile", drill.HostLoss, nil, true},
+		{"unavailable", drill.HostLoss, problem(503, ""), true},
+		{"a director that is unavailable", drill.Partition, problem(503, ""), true},
+		{"refused by the director", drill.HostLoss, problem(403, "drill.allow"), false},
+		{"failed at the agent", drill.HostLoss, problem(403, "fault"), true},
+		{"in the way of another", drill.Partition, problem(409, "kind"), false},
+		{"an empty table", drill.NMSEmpty, problem(503, ""), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx, giveUp := context.WithCancel(t.Context())
+			var undone atomic.Bool
+			w := liveAt(t, func(rw http.ResponseWriter, r *http.Request) {
+				switch {
+				case r.Method == http.MethodDelete:
+					undone.Store(true)
+					rw.Header().Set("Content-Type", "application/json")
+					_, _ = rw.Write([]byte(`{"done":true}`))
+				case tt.answer == nil:
+					giveUp()
+					<-t.Context().Done()
+				default:
+					rw.Header().Set("Content-Type", "application/problem+json")
+					rw.WriteHeader(tt.answer.Status)
+					_ = json.NewEncoder(rw).Encode(tt.answer)
+				}
+			})
+			undo, err := w.Inject(ctx, drill.Fault{ID: "x", Kind: tt.kind, Target: "a", For: time.Minute})
+			giveUp()
+			if err == nil || (undo != nil) != tt.undone {
+				t.Fatalf("%v; it can be undone: %v, want %v", err, undo != nil, tt.undone)
+			}
+			if undo != nil {
+				if err := undo(t.Context()); err != nil || !undone.Load() {
+					t.Errorf("undone: %v, %v", undone.Load(), err)
+				}
+			}
+		})
+	}
+}

@@ -17,22 +17,26 @@ import (
 
 // A liveWorld is a cluster as a drill sees it, by the API of one of its directors. It makes a drill.World.
 //
-// While that director is the one that a fault befalls, the state is the last that was known.
+// While that director is the one that a fault befalls, the state is the last that was known; else it is not known.
 type liveWorld struct {
 	client *api.Client
 	behind map[string]netip.Addr // by tunnel, of those that may be in the sample: what answers behind it
 
-	mu   sync.Mutex      // guards what follows
-	own  map[string]bool // ids of the faults that it made
-	last *drill.State    // that a director told which was ready
-	self string          // that director
+	mu    sync.Mutex        // guards what follows
+	own   map[string]string // targets of the faults that it made, by id
+	last  *drill.State      // that a director told which was ready
+	heard time.Time         // when
+	self  string            // that director
 }
 
 // askAgain is the time between two questions to a director that does not answer.
 const askAgain = 300 * time.Millisecond
 
+// unheardFor is for how long a director need not answer that no fault of this drill befell.
+const unheardFor = 3 * time.Second
+
 // State is what the director tells. Of one that does not answer, or is not ready and so knows little of others, it is what it told last,
-// and that it is not ready.
+// and that it is not ready. Unless the drill itself keeps it from answering, that is so for a moment alone: then the state is not known.
 func (w *liveWorld) State(ctx context.Context) (drill.State, error) {
 	soon, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
@@ -41,20 +45,33 @@ func (w *liveWorld) State(ctx context.Context) (drill.State, error) {
 	defer w.mu.Unlock()
 	switch {
 	case err == nil && s.isReady(w.self):
-		w.last = &s.State
+		w.last, w.heard = &s.State, time.Now()
 		return s.State, nil
 	case w.last == nil || ctx.Err() != nil:
 		return s.State, err
-	case err != nil:
-		s.Unsettled = err.Error()
+	case err == nil:
+		err = errors.New(orWord(s.Unsettled, "director "+w.self+" is not ready"))
+	}
+	if time.Since(w.heard) > unheardFor && !w.struck() {
+		return drill.State{}, err
 	}
 	old := *w.last
-	old.Unsettled = orWord(s.Unsettled, "director "+w.self+" is not ready")
+	old.Unsettled = err.Error()
 	old.Directors = slices.Clone(old.Directors)
 	for i := range old.Directors {
 		old.Directors[i].Ready = old.Directors[i].Ready && old.Directors[i].Name != w.self
 	}
 	return old, nil
+}
+
+// struck tells whether this drill has made a fault of the director that is asked. Under the lock.
+func (w *liveWorld) struck() bool {
+	for _, target := range w.own {
+		if target == w.self {
+			return true
+		}
+	}
+	return false
 }
 
 // A toldState is what a director tells.
@@ -199,7 +216,7 @@ func (w *liveWorld) tunnels(ctx context.Context) ([]drill.Tunnel, error) {
 // Inject makes a fault by the API, and returns when it has begun.
 func (w *liveWorld) Inject(ctx context.Context, f drill.Fault) (func(context.Context) error, error) {
 	w.mu.Lock()
-	w.own[f.ID] = true
+	w.own[f.ID] = f.Target
 	w.mu.Unlock()
 	in, err := w.client.MakeFault(ctx, api.FaultRequest{ID: f.ID, Kind: string(f.Kind), Target: f.Target, ForMS: f.For.Milliseconds()})
 	over := time.Now().Add(f.For + time.Second)

@@ -22,7 +22,7 @@ func liveAt(t *testing.T, answer http.HandlerFunc) *liveWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &liveWorld{client: c, own: map[string]bool{}}
+	return &liveWorld{client: c, own: map[string]string{}}
 }
 
 // What may have been made is undone, also when whoever asked for it has given up; what was refused is not.
@@ -71,6 +71,34 @@ func TestInjectedOrNot(t *testing.T) {
 				if err := undo(t.Context()); err != nil || !undone.Load() {
 					t.Errorf("undone: %v, %v", undone.Load(), err)
 				}
+			}
+		})
+	}
+}
+
+// A director that does not answer may be the drill's doing; if it is not, the state is not known.
+func TestStateUnheard(t *testing.T) {
+	w := liveAt(t, func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusServiceUnavailable) })
+	known := &drill.State{Directors: []drill.Director{{Name: "d1", Ready: true}, {Name: "d2", Ready: true}}}
+	for _, tt := range []struct {
+		name  string
+		own   map[string]string
+		heard time.Duration // ago
+		known bool
+	}{
+		{"a moment ago", nil, 0, true},
+		{"long ago", nil, time.Minute, false},
+		{"another was struck", map[string]string{"x": "d2"}, time.Minute, false},
+		{"it was struck", map[string]string{"x": "d1"}, time.Minute, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w.own, w.last, w.self, w.heard = tt.own, known, "d1", time.Now().Add(-tt.heard)
+			s, err := w.State(t.Context())
+			if (err == nil) != tt.known {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			if tt.known && (s.Unsettled == "" || s.Directors[0].Ready || !s.Directors[1].Ready) {
+				t.Errorf("%+v", s)
 			}
 		})
 	}

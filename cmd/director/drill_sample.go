@@ -21,7 +21,7 @@ const (
 
 // openLive finds the tunnels that packets can be sent through from here.
 func openLive(ctx context.Context, t *talk, d *drill.Drill) (*liveWorld, []string, error) {
-	w := &liveWorld{client: t.client, behind: map[string]netip.Addr{}, own: map[string]bool{}}
+	w := &liveWorld{client: t.client, behind: map[string]netip.Addr{}, own: map[string]string{}}
 	given, err := probesOf(t.list("probe"))
 	if err != nil {
 		return nil, nil, err

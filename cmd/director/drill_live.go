@@ -124,13 +124,13 @@ func (w *liveWorld) ask(ctx context.Context) (toldState, error) {
 	return s, err
 }
 
-// strange are faults that somebody else has made.
+// strange are faults that somebody else has made, and those that cannot be undone.
 func (w *liveWorld) strange(list []api.FaultInPlace) (out []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, f := range list {
-		if !w.own[f.ID] {
-			out = append(out, fmt.Sprintf("%s has made %s of %s until %s", f.By, f.Kind, f.Target, f.Until.Format(time.TimeOnly)))
+		if _, own := w.own[f.ID]; !own || f.Error != "" {
+			out = append(out, fmt.Sprintf("%s has made %s of %s until %s", f.By, f.Kind, f.Target, f.Until.Format(time.TimeOnly))+after(", NOT undone: ", f.Error))
 		}
 	}
 	return out

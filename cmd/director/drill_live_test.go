@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tunneldirector/director/api"
 	"tunneldirector/director/drill"
 )
@@ -101,5 +103,17 @@ func TestStateUnheard(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// Faults that are not the drill's own, or that stay, are no peace.
+func TestStrangeFaults(t *testing.T) {
+	w := &liveWorld{own: map[string]string{"mine": "rs1", "stays": "d1"}}
+	until := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	got := w.strange([]api.FaultInPlace{{ID: "mine", Kind: "drain", Target: "rs1", By: "ann", Until: until},
+		{ID: "stays", Kind: "partition", Target: "d1", By: "ann", Until: until, Error: "no nftables"}, {ID: "other", Kind: "drain", Target: "rs2", By: "bob", Until: until}})
+	want := []string{"ann has made partition of d1 until 03:04:05, NOT undone: no nftables", "bob has made drain of rs2 until 03:04:05"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -96,6 +96,9 @@ func (w *liveWorld) ask(ctx context.Context) (toldState, error) {
 		if r.State != "alive" {
 			trouble = append(trouble, fmt.Sprintf("real server %s is %s", r.Name, r.State))
 		}
+		if r.Admin != "active" { // it has no room
+			trouble = append(trouble, fmt.Sprintf("real server %s is %s", r.Name, r.Admin))
+		}
 	}
 	if !st.Plane.InSync {
 		trouble = append(trouble, "the data plane of "+st.Name+" is not in step with its table")

@@ -147,6 +147,13 @@ func TestDrillRun(t *testing.T) {
 	if l, err := p.client.Faults(t.Context()); err != nil || len(l.Faults) > 0 {
 		t.Errorf("in place is %+v, %v", l, err)
 	}
+	if _, err := p.client.Drain(t.Context(), "rs3", api.DrainRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	run(file, "--yes").Exits(console.ExitRefused).Tells("real server rs3 is drained")
+	if _, err := p.client.Undrain(t.Context(), "rs3"); err != nil {
+		t.Fatal(err)
+	}
 	p.inject("other", "nms-outage", "d1", time.Minute)
 	run(file, "--yes").Exits(console.ExitRefused).Tells("local has made nms-outage of d1 until")
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"sync/atomic"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"tunneldirector/cmd/console"
 	"tunneldirector/director/api"
 	"tunneldirector/director/drill"
 )
@@ -115,5 +117,31 @@ func TestStrangeFaults(t *testing.T) {
 	want := []string{"ann has made partition of d1 until 03:04:05, NOT undone: no nftables", "bob has made drain of rs2 until 03:04:05"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// still is a world in which nothing happens.
+type still struct {
+	drill.World
+	state drill.State
+}
+
+func (w still) State(context.Context) (drill.State, error) { return w.state, nil }
+
+// Who was told is struck, also if another is the busiest when the drill begins.
+func TestAnnouncedIsStruck(t *testing.T) {
+	for _, given := range []map[string]string{nil, {"": "rs1"}} {
+		s := drill.State{RealServers: []drill.RealServer{{Name: "rs1", Alive: true, Tunnels: 2}, {Name: "rs2", Alive: true}},
+			Tunnels: []drill.Tunnel{{ID: "a", RealServer: "rs1", Up: true}, {ID: "b", RealServer: "rs1", Up: true}, {ID: "c", RealServer: "rs2", Up: true}}}
+		r := &rehearsal{Env: &console.Env{Stderr: io.Discard}, world: still{state: s}, o: drill.Options{Targets: given},
+			d: &drill.Drill{Name: "x", What: "x", Sample: drill.Sample{Tunnels: 1, Every: time.Second}, Steps: []drill.Step{{Fault: drill.HostLoss, Target: drill.Busiest, For: time.Second}}}}
+		if err := r.announce(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		s.Tunnels[1].RealServer = "rs2"
+		p, err := drill.NewPlan(s, r.d, r.o)
+		if err != nil || p.Targets[drill.Busiest] != "rs1" {
+			t.Errorf("%+v, %v", p, err)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -114,7 +115,7 @@ func (r *rehearsal) canAsk() bool {
 	return ok && r.IsTerminal(in) && r.IsTerminal(r.Stderr)
 }
 
-// announce says what is about to be done, and to whom.
+// announce says what is about to be done, and to whom. It will be done to them, whatever the words of the drill stand for by then.
 func (r *rehearsal) announce(ctx context.Context) error {
 	s, err := r.world.State(ctx)
 	if err != nil {
@@ -124,6 +125,10 @@ func (r *rehearsal) announce(ctx context.Context) error {
 	if err != nil {
 		return notBegun(err)
 	}
+	if r.o.Targets == nil {
+		r.o.Targets = map[string]string{}
+	}
+	maps.Copy(r.o.Targets, plan.Targets)
 	if r.JSON {
 		return nil
 	}

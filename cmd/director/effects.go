@@ -214,29 +214,44 @@ type emptied struct{ made }
 
 func (*emptied) Name() string { return "drained" }
 
+// asFast is the rate of a drill's drain, in tunnels in 1000 s.
+const asFast = 1_000_000
+
 // Do drains it.
 func (e *emptied) Do(ctx context.Context, _ string, _ time.Duration) error {
-	return e.set(ctx, affinity.Drained, &affinity.Drain{Milli: 1_000_000})
+	return e.set(ctx, affinity.Drained, &affinity.Drain{Milli: asFast})
 }
 
-// Undo lets it take tunnels again.
+// Undo lets it take tunnels again, unless it is gone, or drained by somebody else since: for a repair, while this director was dead.
 func (e *emptied) Undo(ctx context.Context, id string) error {
-	if err := e.set(ctx, affinity.Active, nil); err != nil {
-		return err
+	d := e.director()
+	if d == nil {
+		return fmt.Errorf("real server %s is drained still: the daemon is starting", e.Target)
+	}
+	if rs, there := d.Table().RealServer(e.Target); there && asDrilled(rs) {
+		if err := e.set(ctx, affinity.Active, nil); err != nil {
+			return err
+		}
 	}
 	e.undone(id)
 	return nil
 }
 
-func (e *emptied) set(ctx context.Context, admin affinity.Admin, how *affinity.Drain) error {
+// asDrilled tells whether a real server is drained as Do does it.
+func asDrilled(rs *affinity.RealServer) bool {
+	return rs.Admin == affinity.Drained && rs.Drain != nil && rs.Drain.Milli == asFast && rs.Drain.By == 0
+}
+
+func (e *emptied) director() *loop.Director {
 	e.o.mu.Lock()
-	d := e.o.d
-	e.o.mu.Unlock()
+	defer e.o.mu.Unlock()
+	return e.o.d
+}
+
+func (e *emptied) set(ctx context.Context, admin affinity.Admin, how *affinity.Drain) error {
+	d := e.director()
 	if d == nil {
-		return fmt.Errorf("real server %s is drained still: the daemon is starting", e.Target)
-	}
-	if _, there := d.Table().RealServer(e.Target); !there && admin == affinity.Active {
-		return nil // it was removed
+		return errors.New("the daemon is starting")
 	}
 	results, err := d.Do(ctx, []affinity.Op{affinity.SetAdmin{By: affinity.Actor{Name: "drill", Any: true}, Name: e.Target, Admin: admin, Drain: how}})
 	if err == nil {

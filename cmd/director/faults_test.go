@@ -141,7 +141,17 @@ func TestFaultsInPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.within(10*time.Second, "takes tunnels again at rs1", func() bool { return admin() == "active" })
-	want := []string{"rs1 ->drain local", "d1 ->nms-outage local", "rs1 ->drain local", "rs1 drain-> local", "d1 nms-outage-> local", "rs1 ->drain local", "rs1 drain->"}
+	if err := p.inject("b-2", "drain", "rs2", time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.client.Drain(t.Context(), "rs2", api.DrainRequest{}); err != nil { // for a repair
+		t.Fatal(err)
+	}
+	p.run("drill", "undo", "b-2").Exits(console.ExitOK, "drain of rs2 (b-2) undone")
+	if rs, err := p.client.RealServer(t.Context(), "rs2"); err != nil || rs.Admin != "drained" {
+		t.Errorf("rs2, which is drained for a repair, is %s, %v", rs.Admin, err)
+	}
+	want := []string{"rs1 ->drain local", "d1 ->nms-outage local", "rs1 ->drain local", "rs1 drain-> local", "d1 nms-outage-> local", "rs1 ->drain local", "rs1 drain->", "rs2 ->drain local", "rs2 drain-> local"}
 	p.within(5*time.Second, "tells all in its journal: "+strings.Join(want, ", "), func() bool { return strings.Join(p.faults(), ", ") == strings.Join(want, ", ") })
 	all, err := p.client.AllEvents(t.Context(), time.Now().Add(-time.Minute))
 	n := 0

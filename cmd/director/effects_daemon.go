@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -92,6 +93,7 @@ func (e *leave) Undo(_ context.Context, id string) error {
 type cutOff struct {
 	made
 	fault.Cut
+	over atomic.Bool // it is undone, also what the timer makes still
 }
 
 func (*cutOff) Name() string { return "cut-off" }
@@ -114,16 +116,26 @@ func (o *ownFaults) cutOff(m made) *cutOff {
 		}
 	}
 	slices.SortFunc(others, netip.Addr.Compare)
-	return &cutOff{m, *fault.Partition(slices.Compact(others)...)}
+	return &cutOff{made: m, Cut: *fault.Partition(slices.Compact(others)...)}
 }
 
-// Do cuts soon.
-func (e *cutOff) Do(_ context.Context, id string, lasts time.Duration) error {
+// nobody has this address, which is for packets that are to be lost (RFC 6666).
+var nobody = netip.MustParseAddr("100::1")
+
+// Do cuts soon. Whether it can is tried at once, with nobody: later there is nobody to tell.
+func (e *cutOff) Do(ctx context.Context, id string, lasts time.Duration) error {
+	try := fault.Partition(nobody)
+	if err := errors.Join(try.Do(ctx, id+"-try", time.Second), try.Undo(ctx, id+"-try")); err != nil {
+		return err
+	}
 	e.o.soon(id, func() {
 		ctx, cancel := context.WithTimeout(context.Background(), cutWithin)
 		defer cancel()
 		if err := e.Cut.Do(ctx, id, lasts); err != nil {
 			e.o.log.Error("a failure could not be made", "kind", e.Kind, "error", err)
+		}
+		if e.over.Load() { // meanwhile; else the cut ends by itself
+			_ = e.Cut.Undo(ctx, id)
 		}
 	})
 	return nil
@@ -133,6 +145,7 @@ const cutWithin = 5 * time.Second
 
 // Undo takes the cut away.
 func (e *cutOff) Undo(ctx context.Context, id string) error {
+	e.over.Store(true)
 	e.o.callOff(id)
 	if err := e.Cut.Undo(ctx, id); err != nil {
 		return err

@@ -119,9 +119,11 @@ func (f *faults) here(ctx context.Context, by string, r api.FaultRequest) (api.F
 	kind, lasts := drill.Kind(r.Kind), time.Duration(r.ForMS)*time.Millisecond
 	in := api.FaultInPlace{ID: r.ID, Kind: r.Kind, Target: r.Target, Director: f.name, By: by, At: time.Now(), BeginsInMS: delay(kind).Milliseconds()}
 	in.Until = in.At.Add(lasts)
-	err := f.permit()
+	if p := f.Allowed(); p != nil {
+		return api.FaultInPlace{}, p
+	}
+	var err error
 	switch {
-	case err != nil:
 	case kind.Befalls() == befallsRealServer && kind != drill.Drain:
 		err = f.order(ctx, in)
 	default:
@@ -135,8 +137,8 @@ func (f *faults) here(ctx context.Context, by string, r api.FaultRequest) (api.F
 	return in, nil
 }
 
-// permit refuses where the node's file does not allow drills.
-func (f *faults) permit() error {
+// Allowed refuses where the node's file does not allow drills.
+func (f *faults) Allowed() *api.Problem {
 	if f.allow {
 		return nil
 	}

@@ -121,6 +121,9 @@ func (s *Server) makeFault(ctx context.Context, _ *struct{}) (*faultOutput, erro
 	}
 	by := callerOf(ctx).name
 	if r.Kind == nmsEmpty {
+		if p := s.mayDrill(); p != nil {
+			return nil, p
+		}
 		return s.tryEmptySet(ctx, by, r)
 	}
 	in, err := s.o.Drills.Inject(ctx, by, r)
@@ -146,6 +149,19 @@ func (s *Server) undoFault(ctx context.Context, in *undoInput) (*doneOutput, err
 		return nil, asProblem(err)
 	}
 	return &doneOutput{Done{Done: true, Already: already}}, nil
+}
+
+// A Permit is a Drills that may not be allowed to make failures, nor to try what takes as long.
+type Permit interface {
+	// Allowed is what is in the way; nil: nothing.
+	Allowed() *Problem
+}
+
+func (s *Server) mayDrill() *Problem {
+	if p, ok := s.o.Drills.(Permit); ok {
+		return p.Allowed()
+	}
+	return nil
 }
 
 // An Outage is a Drills that can have this director take nothing from the NMS.

@@ -84,7 +84,7 @@ const (
 	Busiest  = "busiest"  // the real server with the most tunnels of the sample; default for real servers
 	Owner    = "owner"    // the director that holds the first VIP; default for directors
 	Assigner = "assigner" // the director that places groups
-	Other    = "other"    // a director that is neither, if there is one
+	Other    = "other"    // a director that is neither, if there is one; else not the owner
 	Each     = "each"     // all directors, one after another, each until it is back and all is settled: director-restart alone
 )
 

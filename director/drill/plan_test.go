@@ -1,7 +1,9 @@
 package drill
 
 import (
+	"errors"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -40,7 +42,6 @@ func TestPlanTargets(t *testing.T) {
 			w.start.Directors = append(w.start.Directors, Director{Name: "d3", Ready: true})
 			w.start.Directors[0].Holds, w.start.Directors[1].Holds = nil, w.start.Directors[0].Holds
 		}, map[string]string{Other: "d3"}, nil},
-		{"other of one", []Step{hang(Other)}, Options{}, func(w *scripted) { w.start.Directors = w.start.Directors[:1] }, map[string]string{Other: "d1"}, nil},
 		{"each", []Step{{Fault: DirectorRestart, Target: Each}}, Options{}, nil, map[string]string{}, []string{"d1", "d2"}},
 		{"each is one", []Step{{Fault: DirectorRestart, Target: Each}}, Options{Targets: map[string]string{"": "d2"}}, nil, map[string]string{}, []string{"d2"}},
 		{"the cluster", []Step{{Fault: NMSEmpty}}, Options{Targets: map[string]string{}}, nil, map[string]string{}, nil},
@@ -61,6 +62,16 @@ func TestPlanTargets(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// The only director is no other.
+func TestPlanOtherOfOne(t *testing.T) {
+	w := newScripted(t)
+	w.start.Directors = w.start.Directors[:1]
+	p, err := NewPlan(w.start, mine(Expect{}, Abort{}, Step{Fault: DirectorHang, Target: Other}), Options{})
+	if !errors.Is(err, ErrNotReady) || !strings.Contains(err.Error(), "there is no director now that is called other") {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

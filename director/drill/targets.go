@@ -92,7 +92,7 @@ func (p *planning) director(word string) string {
 			assigner = d.Name
 		}
 	}
-	for _, d := range p.s.Directors { // neither of both, if there is one, else not the owner
+	for _, d := range p.s.Directors { // neither of both, if there is one, else not the owner: with that alone there is none
 		if d.Ready && d.Name != owner && (other == "" || other == assigner) {
 			other = d.Name
 		}
@@ -103,5 +103,5 @@ func (p *planning) director(word string) string {
 	case Assigner:
 		return assigner
 	}
-	return cmp.Or(other, owner)
+	return other
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"tunneldirector/affinity"
+	"tunneldirector/cluster"
 	loop "tunneldirector/director"
 	"tunneldirector/director/api"
 	"tunneldirector/director/config"
@@ -107,12 +109,18 @@ func (o *ownFaults) effect(f drill.Fault) (fault.Effect, error) {
 		}
 		return &crash{m}, nil
 	case drill.DirectorHang:
+		if o.peers != nil && !o.hasOthers() {
+			return nil, no(noOthers, "a drill when they are back")
+		}
 		return &hang{m}, nil
 	case drill.DirectorRestart:
 		return &restart{m}, nil
 	case drill.Partition, drill.VIPMove:
 		if o.peers == nil {
 			return nil, no("it is alone: there are no other directors", "a drill of one director, or of a real server")
+		}
+		if !o.hasOthers() {
+			return nil, no(noOthers, "a drill when they are back")
 		}
 		if f.Kind == drill.VIPMove {
 			return &leave{m}, nil
@@ -129,6 +137,13 @@ func (o *ownFaults) effect(f drill.Fault) (fault.Effect, error) {
 		return &emptied{m}, nil
 	}
 	return nil, no("a director does not do this", "one of the kinds in director drill --help")
+}
+
+const noOthers = "no other director is alive to take over"
+
+// hasOthers tells whether another director of the cluster is alive.
+func (o *ownFaults) hasOthers() bool {
+	return slices.ContainsFunc(o.peers.j.beater.View().Peers, func(p cluster.Peer) bool { return p.Alive })
 }
 
 // made is what all effects have in common.

@@ -104,11 +104,15 @@ func (f *faults) asked(ctx context.Context, q *faultAsk) (in api.FaultInPlace, n
 
 // AllInPlace are those of every live director.
 func (f *faults) AllInPlace(ctx context.Context) (api.FaultList, error) {
+	return f.all(ctx, explainWithin), nil
+}
+
+func (f *faults) all(ctx context.Context, within time.Duration) api.FaultList {
 	out := api.FaultList{Faults: f.InPlace()}
 	if f.j == nil {
-		return out, nil
+		return out
 	}
-	o := f.j.askEvery(ctx, nodeQuestion{Fault: &faultAsk{List: true}}, explainWithin)
+	o := f.j.askEvery(ctx, nodeQuestion{Fault: &faultAsk{List: true}}, within)
 	out.Silent = o.silent
 	for _, a := range o.answers {
 		if a.Fault != nil {
@@ -116,5 +120,5 @@ func (f *faults) AllInPlace(ctx context.Context) (api.FaultList, error) {
 		}
 	}
 	slices.SortStableFunc(out.Faults, func(a, b api.FaultInPlace) int { return a.At.Compare(b.At) })
-	return out, nil
+	return out
 }

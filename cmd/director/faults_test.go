@@ -1,6 +1,8 @@
 package main
 
 import (
+	"log/slog"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"tunneldirector/cmd/console"
 	"tunneldirector/cmd/console/consoletest"
 	"tunneldirector/director/api"
+	"tunneldirector/director/config"
 	"tunneldirector/director/drill"
 )
 
@@ -169,5 +172,21 @@ func TestFaultsInPlace(t *testing.T) {
 	p.run("events", "--kind", "fault").Exits(console.ExitOK, "not made (a-3)", "undone (a-1)", "undone by itself (b-1)")
 	if err := p.inject("a-9", "drain", "rs1", time.Minute); err == nil || !strings.Contains(err.Error(), "undone before it was made") {
 		t.Errorf("made after it was undone: %v", err)
+	}
+}
+
+// Of two that saw the cluster in peace, one makes it fail.
+func TestFaultsOfTwo(t *testing.T) {
+	own, err := openFaults(t.Context(), config.Config{Name: "d1", DataDir: t.TempDir()}, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = own.ledger.Close() }()
+	f := &faults{name: "d1", own: own, ordered: []api.FaultInPlace{{ID: "x", Kind: "drain", Target: "rs1", By: "ann"}}}
+	if p := f.meets(t.Context(), "ann"); p != nil {
+		t.Error(p)
+	}
+	if p := f.meets(t.Context(), "bob"); p == nil || p.Status != http.StatusConflict || !strings.Contains(p.Error(), "is in place at rs1, made by ann") {
+		t.Error(p)
 	}
 }

@@ -120,6 +120,15 @@ func (d *Director) answers(name, cause string) {
 	}
 }
 
+// judgedAll tells whether there is a verdict on every real server that lives.
+func (d *Director) judgedAll() bool {
+	judged := map[string]bool{}
+	for _, v := range d.o.Prober.Verdicts() {
+		judged[v.RealServer] = true
+	}
+	return !slices.ContainsFunc(d.work.Lives(), func(l *affinity.Life) bool { return l.Alive && !judged[l.RealServer] })
+}
+
 // witnessed tells whether a live director that reaches another real server does not reach this one, and none reaches it: then it is
 // dead, though this director may be cut off from all of them.
 func (d *Director) witnessed(v cluster.View, name string) bool {
@@ -156,11 +165,15 @@ func (d *Director) lookAtProbing() {
 	if d.o.Prober == nil {
 		return
 	}
-	switch n, _ := d.o.Prober.Answering(); {
-	case n > 0 && d.joint.probing.IsZero():
+	n, _ := d.o.Prober.Answering()
+	if n > 0 && d.joint.probing.IsZero() {
 		d.joint.probing = d.o.Now()
+	}
+	switch {
 	case len(d.targets) == 0:
 		d.joint.probing = time.Time{}
+	case n > 0 && d.o.Now().Sub(d.joint.probing) < afterCut && d.judgedAll():
+		d.joint.probing = d.o.Now().Add(-afterCut) // there is nothing to wait for
 	}
 	for name := range d.joint.unreached {
 		if _, exists := d.work.RealServer(name); !exists {

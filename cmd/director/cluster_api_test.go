@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -62,7 +63,9 @@ func (m *member) Keyring(context.Context) ([]api.KeyInfo, error) {
 	}
 	for _, k := range all {
 		info := api.KeyInfo{Fingerprint: api.KeyFingerprint(k)}
-		for name, ring := range map[string][][]byte{"d1": m.keys, "d2": others, "d3": others} {
+		rings := map[string][][]byte{"d1": m.keys, "d2": others, "d3": others}
+		for _, name := range slices.Sorted(maps.Keys(rings)) {
+			ring := rings[name]
 			i := slices.IndexFunc(ring, func(x []byte) bool { return bytes.Equal(x, k) })
 			if i < 0 {
 				info.Missing = append(info.Missing, name)

@@ -50,6 +50,7 @@ type Doubter interface {
 type Verdict struct {
 	RealServer string
 	Alive      bool
+	Back       bool // not alive, but the last round was answered
 	Cause      string
 }
 
@@ -60,8 +61,8 @@ type Verdict struct {
 //
 // A death is held, not believed, while nobody answers, while a link of the director is down, and while frozen (rule 8); not for the
 // first two where another director, which reaches others, says it too.
-// Those that were held while the director may have been cut off are held for afterCut more: real servers do not come back
-// to it all in one round, and the first one's answers prove nothing about the others.
+// Those that were held while the director may have been cut off are held for afterCut more, and while they answer: real servers do
+// not come back to it all in one round, and the first one's answers prove nothing about the others.
 
 // afterCut is longer than probes take to find a real server alive again, by default, and the next look at what is held.
 const afterCut = 3 * time.Second
@@ -84,7 +85,11 @@ func (d *Director) judge(ctx context.Context, v Verdict) {
 			d.born(ctx, v)
 		}
 	case known && life.Alive:
-		if why := d.holdDeath(v.RealServer); why != "" {
+		why := d.holdDeath(v.RealServer)
+		if _, held := d.unsettled[v.RealServer]; why == "" && held && v.Back {
+			why = "it has begun to answer again"
+		}
+		if why != "" {
 			d.unsettle(v, "held because "+why)
 			return
 		}

@@ -280,6 +280,34 @@ func TestAlarmEndsWithTheRealServer(t *testing.T) {
 	})
 }
 
+// Who has begun to answer again when the hold ends is not dead, though too few answers have come for a verdict.
+func TestHoldWaitsForWhoAnswers(t *testing.T) {
+	for _, back := range []bool{true, false} {
+		inWorld(t, func(w *world) {
+			w.base(2)
+			w.must(put(site(1)))
+			w.host.set(func(m *machine) { m.answering = 0 })
+			for _, n := range []string{"rs1", "rs2"} {
+				w.verdict(n, false)
+			}
+			time.Sleep(time.Second)
+			w.host.set(func(m *machine) {
+				m.answering = 1
+				m.verdicts["rs2"] = Verdict{RealServer: "rs2", Back: back, Cause: "answered"}
+			})
+			w.verdict("rs1", true)
+			time.Sleep(2 * afterCut)
+			if l, _ := w.d.Table().LifeOf("rs2"); l.Alive != back {
+				t.Errorf("it answers: %t; alive: %t", back, l.Alive)
+			}
+			w.verdict("rs2", true)
+			if l, _ := w.d.Table().LifeOf("rs2"); back && l.Incarnation != 1 {
+				t.Errorf("incarnation %d", l.Incarnation)
+			}
+		})
+	}
+}
+
 // hold ends: first to answer condemns the others
 func TestHoldEndsForAllTogether(t *testing.T) {
 	inWorld(t, func(w *world) {

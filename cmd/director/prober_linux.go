@@ -108,7 +108,7 @@ func (p *prober) Verdicts() []loop.Verdict {
 	var out []loop.Verdict
 	for _, s := range p.p.Snapshot() {
 		if s.Known {
-			out = append(out, loop.Verdict{RealServer: s.Name, Alive: s.Alive, Cause: s.Cause})
+			out = append(out, loop.Verdict{RealServer: s.Name, Alive: s.Alive, Back: s.Back, Cause: s.Cause})
 		}
 	}
 	return out

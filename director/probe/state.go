@@ -14,6 +14,7 @@ type State struct {
 	Name  string
 	Known bool // there was a verdict; Alive is it
 	Alive bool
+	Back  bool          // it is not alive, but its last round was answered
 	Cause string        // what answered or did not in the last round, and of an unknown one what is waited for
 	RTT   time.Duration // of the last answer; 0: none yet
 	Since time.Time     // of the verdict; not known: since it is probed
@@ -77,6 +78,7 @@ func (t *target) show(r result, changed bool, hops [2]Hop, now time.Time) {
 	if changed {
 		s.Known, s.Alive, s.Since = true, t.machine.verdict == alive, now
 	}
+	s.Back = s.Known && !s.Alive && r.outcome == answered
 	if was := t.shown; was.outcome != r.outcome || was.question != r.question || was.problem != r.problem || s.Cause == notAsked {
 		s.Cause = r.cause()
 	}

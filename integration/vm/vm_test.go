@@ -86,6 +86,13 @@ func bootOrSkip(t *testing.T, job Job) Report {
 	job.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	report, err := Run(t.Context(), job)
 	skipUnavailable(t, err)
+	if still := stoodStill(job.Out); len(still) > 0 && slices.ContainsFunc(report.Suites, Suite.Failed) {
+		t.Logf("the guest %s while its tests ran, and some failed: they run once more; the first time is left in %s", strings.Join(still, ", "), job.Out+"-disturbed")
+		if err := errors.Join(os.RemoveAll(job.Out+"-disturbed"), os.Rename(job.Out, job.Out+"-disturbed")); err != nil {
+			t.Fatal(err)
+		}
+		report, err = Run(t.Context(), job)
+	}
 	for _, s := range report.Suites {
 		t.Run(path.Base(s.Tests.Package), func(t *testing.T) { show(t, s) })
 	}
@@ -93,6 +100,17 @@ func bootOrSkip(t *testing.T, job Job) Report {
 		t.Fatal(err)
 	}
 	return report
+}
+
+// stoodStill are the times that a guest did not run at all, by its first process.
+func stoodStill(out string) (times []string) {
+	console, _ := os.ReadFile(filepath.Join(out, "console.log")) // none: nothing was seen
+	for line := range strings.Lines(string(console)) {
+		if _, words, ok := strings.Cut(line, "init: stood still"); ok {
+			times = append(times, "stood still "+strings.TrimSpace(words))
+		}
+	}
+	return times
 }
 
 // outOf is where a test's guest leaves what it leaves.

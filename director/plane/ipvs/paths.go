@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,9 +74,10 @@ func (p *Plane) uses() map[pair][2]bool {
 func (p *Plane) point(ctx context.Context) error {
 	var nexthops []route.Nexthop
 	var routes []route.Route
+	var full error
 	for pr, families := range p.uses() {
 		n, err := p.book.number(pr)
-		p.warn("find addresses for pairs", err)
+		full = cmp.Or(full, err) // whichever pair comes last, the one without is told
 		for i, needed := range families {
 			if !needed {
 				continue
@@ -90,6 +92,7 @@ func (p *Plane) point(ctx context.Context) error {
 			}
 		}
 	}
+	p.warn("find addresses for pairs", full)
 	if err := p.setNexthops(ctx, nexthops); err != nil {
 		return fmt.Errorf("point %d pairs at real servers: %w", len(nexthops), err)
 	}

@@ -30,6 +30,7 @@ type Options struct {
 	Examiner         Examiner                    // nil: GET /v1/doctor and /v1/lookup/all do not exist
 	Journal          Journal                     // nil: no events are kept
 	Drills           Drills                      // nil: /v1/faults does not exist
+	BlackBox         BlackBox                    // nil: /v1/blackbox and /v1/packets do not exist
 	Certificates     func() map[string]time.Time // when they end, by what they are for; nil: none is told
 }
 

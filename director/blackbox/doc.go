@@ -1,0 +1,19 @@
+// Package blackbox keeps the last packets that a director dropped, and writes them down when something happens that somebody
+// will ask about.
+//
+// Samples of dropped packets come from the data plane all the time, a few of each reason. The last ones of each reason are in a
+// ring in memory: a flood of one kind pushes out no other. On a trigger the ring and the samples of the next seconds are
+// written as one pcapng file, each packet with a comment that says what became of it and why, which any Wireshark shows.
+// Triggers are
+//
+//	loop         a packet was dropped because it came back from the real server to which it would go
+//	drops        drops of one reason have jumped
+//	real-server  a real server was lost
+//	operator     somebody asked
+//
+// What triggers while a recording goes on becomes a part of it. One trigger about one thing makes a recording at most once a
+// minute, and all recordings are as large as configured at most: the oldest go first. A disk that is full ends a recording,
+// and nothing else.
+//
+// One goroutine owns the ring and the files. The package must not know the table, the loop or a plane's kernel.
+package blackbox

@@ -63,7 +63,8 @@ type BlackBox interface {
 	Recordings() (RecordingList, error)
 	// Record begins one, or has the one that goes on be about this, too.
 	Record(ctx context.Context, by, why string) (Recording, error)
-	// Recording opens the file of one, as pcapng; of one that is being written, what there is.
+	// Recording opens the file of one, as pcapng; of one that is being written, what there is. Of one that is not there the error wraps
+	// fs.ErrNotExist.
 	Recording(id string) (io.ReadCloser, error)
 	// Packets calls f for packets that fit, as they come, at most some hundred a second, until ctx ends or f fails. One caller at a
 	// time: another is refused, and told who watches.

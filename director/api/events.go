@@ -19,14 +19,14 @@ type Journal interface {
 // EventKinds are the kinds of a Recorded.
 func EventKinds() []string {
 	return []string{"tunnel-put", "tunnel-deleted", "placed", "moved", "unplaced", "contested", "real-server", "service", "freeze", "refused", "provisional", "held",
-		"assigner", "director", "peer", "address", "clock", "plane", "fault", "alarm", "journal"}
+		"assigner", "director", "peer", "address", "clock", "plane", "fault", "blackbox", "alarm", "journal"}
 }
 
 // A Recorded is an event, or a sum of many of one kind, as it is on disk.
 type Recorded struct {
 	Position string     `json:"position,omitempty" doc:"its place on this director's disk, for before and after"`
 	Time     time.Time  `json:"time"`
-	Kind     string     `json:"kind" doc:"of changes of the table as in GET /v1/watch; refused: a change that was not made; provisional: a death that this director acts on and the assigner has not said, or took back; held: a verdict that is not acted on; assigner, director, peer, address, clock, plane: of the directors; fault: made on purpose, or undone; alarm: raised or ended; journal: of these records"`
+	Kind     string     `json:"kind" doc:"of changes of the table as in GET /v1/watch; refused: a change that was not made; provisional: a death that this director acts on and the assigner has not said, or took back; held: a verdict that is not acted on; assigner, director, peer, address, clock, plane: of the directors; fault: made on purpose, or undone; blackbox: packets recorded; alarm: raised or ended; journal: of these records"`
 	Object   string     `json:"object" doc:"tunnel or group id, real server, service, director or address; empty in a sum"`
 	From     string     `json:"from,omitempty" doc:"real server or director before"`
 	To       string     `json:"to,omitempty" doc:"real server or director now"`

@@ -18,7 +18,7 @@ func (s *Server) registerEvents() {
 type eventsInput struct {
 	Since  string   `query:"since" doc:"a time, like 2026-01-02T03:04:05Z"`
 	Until  string   `query:"until" doc:"a time, like 2026-01-02T03:04:05Z"`
-	Kind   []string `query:"kind,explode" enum:"tunnel-put,tunnel-deleted,placed,moved,unplaced,contested,real-server,service,freeze,refused,provisional,held,assigner,director,peer,address,clock,plane,fault,alarm,journal" doc:"may be repeated"`
+	Kind   []string `query:"kind,explode" enum:"tunnel-put,tunnel-deleted,placed,moved,unplaced,contested,real-server,service,freeze,refused,provisional,held,assigner,director,peer,address,clock,plane,fault,blackbox,alarm,journal" doc:"may be repeated"`
 	Object string   `query:"object" maxLength:"300" doc:"a tunnel, group, real server, service, director or address: what happened to it, and what was moved from or to it"`
 	By     string   `query:"by" maxLength:"300" doc:"who asked"`
 	Limit  int      `query:"limit" default:"1000" minimum:"1" maximum:"10000"`

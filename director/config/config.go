@@ -26,6 +26,7 @@ type Config struct {
 	IPVS       IPVS
 	Store      Store
 	Journal    Journal
+	BlackBox   BlackBox
 	Drill      Drill
 	Log        Log
 }
@@ -128,15 +129,16 @@ type Log struct {
 // Default is what a file need not say.
 func Default() Config {
 	return Config{
-		DataDir: "/var/lib/tunneldirector",
-		Plane:   PlaneAuto,
-		API:     API{Socket: Socket{Path: "/run/tunneldirector/api.sock", Mode: 0o660}},
-		Probe:   Probe{Interval: 150 * time.Millisecond, Timeout: 120 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
-		Limits:  Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
-		IPVS:    IPVS{Pairs4: netip.MustParsePrefix("240.0.0.0/16"), Pairs6: netip.MustParsePrefix("fd7d:6469:7265:6374::/64"), Timeout: 24 * time.Hour},
-		Store:   Store{Reserve: 256 << 20},
-		Journal: Journal{MaxSize: 256 << 20, MaxAge: 90 * 24 * time.Hour},
-		Log:     Log{Level: slog.LevelInfo, Format: "text"},
+		DataDir:  "/var/lib/tunneldirector",
+		Plane:    PlaneAuto,
+		API:      API{Socket: Socket{Path: "/run/tunneldirector/api.sock", Mode: 0o660}},
+		Probe:    Probe{Interval: 150 * time.Millisecond, Timeout: 120 * time.Millisecond, DeadAfter: 4, AliveAfter: 5},
+		Limits:   Limits{MaxDelete: 10, MaxPins: 1 << 20, MaxSubnets: 1 << 20},
+		IPVS:     IPVS{Pairs4: netip.MustParsePrefix("240.0.0.0/16"), Pairs6: netip.MustParsePrefix("fd7d:6469:7265:6374::/64"), Timeout: 24 * time.Hour},
+		Store:    Store{Reserve: 256 << 20},
+		Journal:  Journal{MaxSize: 256 << 20, MaxAge: 90 * 24 * time.Hour},
+		BlackBox: BlackBox{MaxSize: 64 << 20},
+		Log:      Log{Level: slog.LevelInfo, Format: "text"},
 	}
 }
 

@@ -68,6 +68,7 @@ limits: {max_delete: 25%, max_pins: 2_000_000, max_subnets: 5000}
 ipvs: {pairs: ["fd00:1::/96", 10.255.0.0/18], timeout: 90m, set_sysctls: true}
 store: {reserve: 1GiB}
 journal: {max_size: 1GiB, max_age: 36h}
+blackbox: {max_size: 128MiB}
 drill: {allow: true, restarted: true}
 log: {level: warn, format: json}
 `))
@@ -90,9 +91,9 @@ log: {level: warn, format: json}
 		Limits:  Limits{25, 2_000_000, 5000},
 		IPVS:    IPVS{netip.MustParsePrefix("10.255.0.0/18"), netip.MustParsePrefix("fd00:1::/96"), 90 * time.Minute, true},
 		Store:   Store{1 << 30},
-		Journal: Journal{1 << 30, 36 * time.Hour},
-		Drill:   Drill{Allow: true, Restarted: true},
-		Log:     Log{slog.LevelWarn, "json"},
+		Journal: Journal{1 << 30, 36 * time.Hour}, BlackBox: BlackBox{128 << 20},
+		Drill: Drill{Allow: true, Restarted: true},
+		Log:   Log{slog.LevelWarn, "json"},
 	}
 	if diff := cmp.Diff(want, got, prefixes); diff != "" {
 		t.Error(diff)
@@ -111,7 +112,7 @@ func TestParseFaults(t *testing.T) {
 		{"not YAML", "!name: [d1\n", []string{"not YAML: sequence end token ']' not found (line 1, column 7)"}},
 		{"a list", "![a]", []string{"is a list, not a mapping (key: value) (line 1)"}},
 		{"two documents", "---\nname: d2\n", []string{"is a second document; a node's file has one (line 6)"}},
-		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, agents, cluster, probe, limits, ipvs, store, journal, drill, log (line 5, column 1)"}},
+		{"unknown key", "colour: red\n", []string{"colour: unknown key; known here are name, data_dir, plane, interfaces, api, metrics, agents, cluster, probe, limits, ipvs, store, journal, blackbox, drill, log (line 5, column 1)"}},
 		{"key twice", "name: d2\n", []string{"name: stands twice, first in line 2 (line 5, column 1)"}},
 		{"anchors", "store: &s {reserve: 1GiB}\n", []string{"store: is an anchor or alias (not read here: write it out), not a mapping (key: value) (line 5)"}},
 		{"name", "!name: a b\nplane: mem\n", []string{`name: "a b" is not a name: 1 to 128 letters, digits and . _ : - that start with a letter or a digit (line 1)`}},
@@ -190,6 +191,7 @@ func TestParseFaults(t *testing.T) {
 			"interfaces[1].vlans: plane ipvs takes no 802.1Q tags off; name the VLAN devices (eth1.100) as interfaces, each with its tenant, or take plane: xdp (line 7)"}},
 		{"reserve", "store: {reserve: 256}\n", []string{"store.reserve: 256 lacks a unit; write 256MiB (line 5)"}},
 		{"reserve too small", "store: {reserve: 1MiB}\n", []string{"store.reserve: 1MiB is not between 64 MiB and 1.0 TiB (line 5)"}},
+		{"black box", "blackbox: {max_size: 1MiB}\n", []string{"blackbox.max_size: 1MiB is not between 16 MiB and 64 GiB (line 5)"}},
 		{"journal", "journal: {max_size: 100KiB, max_age: 90}\n", []string{"journal.max_size: 100KiB is not between 1.0 MiB and 64 GiB (line 5)", "journal.max_age: 90 lacks a unit; write 200ms or 5s (line 5)"}},
 		{"drill", "drill: {allow: maybe, kinds: [partition]}\n", []string{"drill.allow: is text, not true or false (line 5)", "drill.kinds: unknown key; known here are allow, restarted (line 5, column 23)"}},
 		{"reserve no size", "store: {reserve: much}\n", []string{`store.reserve: "much" is not a size; write a number and a unit: 256MiB (line 5)`}},

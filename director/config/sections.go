@@ -26,6 +26,7 @@ func (v value) config(c *Config) {
 		field{"ipvs", func(v value) { v.section(func(v value) { v.ipvs(&c.IPVS) }) }},
 		field{"store", func(v value) { v.section(func(v value) { v.store(&c.Store) }) }},
 		field{"journal", func(v value) { v.section(func(v value) { v.journal(&c.Journal) }) }},
+		field{"blackbox", func(v value) { v.section(func(v value) { v.blackBox(&c.BlackBox) }) }},
 		field{"drill", func(v value) { v.section(func(v value) { v.drill(&c.Drill) }) }},
 		field{"log", func(v value) { v.section(func(v value) { v.log(&c.Log) }) }},
 	)

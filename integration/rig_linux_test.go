@@ -2,45 +2,19 @@ package integration
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"log/slog"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tunneldirector/director/api"
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 )
 
-var program = flag.String("director", "", "the director's program; default: built for the tests, with the race detector")
-
-// TestMain builds the program under test.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if *program != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "director-")
-	if err == nil {
-		*program = filepath.Join(dir, "director")
-		var out []byte
-		if out, err = exec.Command("go", "build", "-race", "-o", *program, "../cmd/director").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the director:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+// TestMain builds the programs under test.
+func TestMain(m *testing.M) { programs.Main(m, programs.Options{}) }
 
 // A rig is a lab with a director at work, which knows the service, the real servers and the sites' tunnels.
 type rig struct {
@@ -53,12 +27,7 @@ type rig struct {
 // newRig builds all and brings the tunnels up. Data is the data directory; "": one of the test's.
 func newRig(t *testing.T, o lab.Options, data string) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("a lab of network namespaces needs root")
-		}
-		t.Skip("a lab of network namespaces needs root")
-	}
+	programs.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
@@ -71,7 +40,7 @@ func newRig(t *testing.T, o lab.Options, data string) *rig {
 			t.Errorf("close the lab: %v", err)
 		}
 	})
-	d, err := daemon.New(l, daemon.Options{Binary: *program, Dir: t.TempDir(), Data: data, Log: t.Output()})
+	d, err := daemon.New(l, daemon.Options{Binary: programs.Director(), Dir: t.TempDir(), Data: data, Log: t.Output()})
 	if err != nil {
 		t.Fatal(err)
 	}

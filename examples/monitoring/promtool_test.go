@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
 )
 
@@ -19,7 +20,7 @@ func promtool(t *testing.T, input []byte, args ...string) {
 	t.Helper()
 	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.DiscardHandler), []string{"prometheus"}, "usr/bin/promtool")
 	if err != nil {
-		absent(t, "promtool: "+err.Error())
+		programs.Absent(t, "promtool: "+err.Error())
 	}
 	cmd := exec.CommandContext(t.Context(), paths[0], args...)
 	cmd.Env, cmd.Stdin = env, bytes.NewReader(input)
@@ -28,15 +29,6 @@ func promtool(t *testing.T, input []byte, args ...string) {
 		t.Fatalf("promtool %q: %v\n%s", args, err, out)
 	}
 	t.Logf("%s", out)
-}
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
 }
 
 // Names and units are as Prometheus wants them.

@@ -14,6 +14,7 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/guest/strongswan"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
 )
 
@@ -62,7 +63,7 @@ func newCharon(t *testing.T) *charon {
 	t.Helper()
 	s, err := software.StrongSwan(t.Context(), cache, logger(t))
 	if err != nil {
-		absent(t, "strongSwan: "+err.Error())
+		programs.Absent(t, "strongSwan: "+err.Error())
 	}
 	return &charon{Software: s, servers: map[*lab.RealServer]*strongswan.Daemon{}}
 }
@@ -134,7 +135,7 @@ func newFastd(t *testing.T) *fastd {
 	t.Helper()
 	f, err := software.NewFastd(t.Context(), cache, t.TempDir(), kept(t, "fastd"))
 	if err != nil {
-		absent(t, "fastd: "+err.Error())
+		programs.Absent(t, "fastd: "+err.Error())
 	}
 	f.Clear = t.TempDir()
 	return &fastd{f, map[*lab.RealServer]*lab.Process{}}
@@ -182,7 +183,7 @@ func newTinc(t *testing.T) *tinc {
 	t.Helper()
 	s, err := software.NewTinc(t.Context(), cache, filepath.Join("..", "..", "examples", "agent", "tinc"), t.TempDir(), kept(t, "tinc"))
 	if err != nil {
-		absent(t, "tinc: "+err.Error())
+		programs.Absent(t, "tinc: "+err.Error())
 	}
 	return &tinc{s, map[*lab.RealServer]*lab.Process{}}
 }
@@ -232,13 +233,4 @@ func kept(t *testing.T, name string) io.Writer {
 		}
 	})
 	return f
-}
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
 }

@@ -2,59 +2,23 @@ package agents
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tunneldirector/director/api"
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 )
 
 // patience is how long a test may take.
 const patience = 10 * time.Minute
 
-var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
-
-// TestMain builds the programs under test.
+// TestMain builds the programs under test. Labs wait most of the time, and do not load a machine.
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "8") // exists; labs wait most of the time, and do not load a machine
-	flag.Parse()
-	if own := os.Getenv("DIRECTOR"); own != "" { // the virtual machine has them, side by side
-		*programs = filepath.Dir(own)
-	}
-	if *programs != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "programs-")
-	if err == nil {
-		*programs = dir
-		var out []byte
-		if out, err = build(dir).CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// build builds the programs: with the race detector, unless figures are wanted.
-func build(dir string) *exec.Cmd {
-	if os.Getenv("AGENTS_BENCH") != "" {
-		return exec.Command("go", "build", "-o", dir, "../../cmd/director", "../../cmd/realserver")
-	}
-	return exec.Command("go", "build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver")
+	programs.Main(m, programs.Options{Plain: os.Getenv("AGENTS_BENCH") != "", Parallel: 8})
 }
 
 // A rig is a lab with a director at work, tunnel software, and an agent on each real server.
@@ -86,9 +50,7 @@ func newRig(t *testing.T, k kind, o lab.Options) *rig {
 // newLab builds the lab. Its real servers are made right by their agents' program, and so hold the virtual IPs.
 func newLab(t *testing.T, k kind, o lab.Options) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		absent(t, "root, for network namespaces")
-	}
+	programs.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	r := &rig{T: t, kind: k, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
@@ -119,7 +81,7 @@ func newLab(t *testing.T, k kind, o lab.Options) *rig {
 
 // agent configures a real server's agent.
 func (r *rig) agent(l *lab.Lab, rs *lab.RealServer, o daemon.AgentOptions) (*daemon.Agent, error) {
-	o.Binary, o.Dir, o.Log = filepath.Join(*programs, "realserver"), r.dir, r.Output()
+	o.Binary, o.Dir, o.Log = programs.RealServer(), r.dir, r.Output()
 	if o.Terminator == "" {
 		o.Terminator = r.terminator(l, rs)
 	}
@@ -143,7 +105,7 @@ func (r *rig) run() {
 	settings, err := r.authority.Settings(r.Lab, "director1")
 	r.must("certify the director", err)
 	r.d, err = daemon.New(r.Lab, daemon.Options{
-		Binary: filepath.Join(*programs, "director"), Dir: r.dir, Log: r.Output(), Settings: settings, Service: r.service(),
+		Binary: programs.Director(), Dir: r.dir, Log: r.Output(), Settings: settings, Service: r.service(),
 	})
 	r.must("configure the director", err)
 	r.must("start the director", r.d.Start(r.ctx))

@@ -13,16 +13,13 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/integration/programs"
 )
 
 // TestBenchQuick: the quick run measures every row. How fast it was is not asked.
 func TestBenchQuick(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("the benchmarks need root")
-		}
-		t.Skip("the benchmarks need root")
-	}
+	programs.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	director := filepath.Join(t.TempDir(), "director")

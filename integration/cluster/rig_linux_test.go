@@ -2,55 +2,28 @@ package cluster
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 )
 
 // patience is how long a test may take, one of SOAK apart.
 const patience = 15 * time.Minute
 
-var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
-
 // long tells whether tests are to run in full length.
 func long() bool { return os.Getenv("SOAK") != "" }
 
-// TestMain builds the programs under test.
+// TestMain builds the programs under test; figures are those of the programs as they are shipped. Labs wait most of the time, but more of
+// them would be short of processor time.
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "3") // exists; labs wait most of the time, but more of them would be short of processor time
-	flag.Parse()
-	if *programs != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "programs-")
-	if err == nil {
-		*programs = dir
-		args := []string{"build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver"}
-		if os.Getenv("CLUSTER_BENCH") != "" { // figures are those of the programs as they are shipped
-			args = append(args[:1], args[2:]...)
-		}
-		var out []byte
-		if out, err = exec.Command("go", args...).CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
+	programs.Main(m, programs.Options{Plain: os.Getenv("CLUSTER_BENCH") != "", Parallel: 3})
 }
 
 // A rig is a lab with several directors at work, WireGuard, and an agent on each real server.
@@ -74,9 +47,7 @@ func (r *rig) with(t *testing.T) *rig {
 // newRig prepares a rig; newLab is next.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		absent(t, "root, for network namespaces")
-	}
+	programs.Root(t)
 	limit := patience
 	if long() {
 		limit = time.Hour
@@ -108,7 +79,7 @@ func (r *rig) newLab(o lab.Options) {
 // prepare configures a real server's agent, and lets it make the host right.
 func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
 	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{
-		Binary: filepath.Join(*programs, "realserver"), Dir: r.dir, Log: r.log(rs.Name),
+		Binary: programs.RealServer(), Dir: r.dir, Log: r.log(rs.Name),
 		More: "    cpu_ceiling: 100%", // the cores are those of all: what others do is not to make a terminator full
 	})
 	if err != nil {
@@ -130,7 +101,7 @@ func (r *rig) member(d *lab.Director, m daemon.Membership, o daemon.Options) *da
 // director adds a director.
 func (r *rig) director(o daemon.Options) *daemon.Daemon {
 	r.Helper()
-	o.Binary, o.Dir, o.Log = filepath.Join(*programs, "director"), filepath.Join(r.dir, o.On.Title), r.log(o.On.Title)
+	o.Binary, o.Dir, o.Log = programs.Director(), filepath.Join(r.dir, o.On.Title), r.log(o.On.Title)
 	r.must("make a directory", os.MkdirAll(o.Dir, 0o755))
 	d, err := daemon.New(r.Lab, o)
 	r.must("configure a director", err)
@@ -213,12 +184,3 @@ func (r *rig) rest(d time.Duration) {
 
 // log is where a process writes to: the test's output, each line with a name before it.
 func (r *rig) log(name string) io.Writer { return daemon.Named(r.Output(), name) }
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
-}

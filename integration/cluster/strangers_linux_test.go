@@ -14,6 +14,7 @@ import (
 	"tunneldirector/director/api"
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 )
 
 // TestStrangers: a director that is wrong in its keys, its certificate, its cluster, its name or its rank joins nobody, each side says
@@ -101,7 +102,7 @@ func (r *rig) configured(i int, a *daemon.Authority, m daemon.Membership, change
 	r.Helper()
 	settings, err := a.Member(r.Lab, r.Directors[i], m)
 	r.must("certify a director", err)
-	o := daemon.Options{On: r.Directors[i], Settings: settings, Dir: filepath.Join(r.dir, dir), Binary: filepath.Join(*programs, "director"), Log: r.log(dir)}
+	o := daemon.Options{On: r.Directors[i], Settings: settings, Dir: filepath.Join(r.dir, dir), Binary: programs.Director(), Log: r.log(dir)}
 	r.must("make a directory", os.MkdirAll(o.Dir, 0o755))
 	d, err := daemon.New(r.Lab, o)
 	r.must("configure a director", err)

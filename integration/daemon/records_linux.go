@@ -146,12 +146,12 @@ func (d *Daemon) Placed(ctx context.Context, s *lab.Site) (rs, backup *lab.RealS
 	return d.realServer(t.Placement.RealServer), d.realServer(t.Placement.Backup), nil
 }
 
-// Repin moves a site's group to a real server. One that is shut is waited for, for up to 20 s: on a busy machine probes come
-// back late for a moment, and it gets no new tunnels meanwhile.
+// Repin moves a site's group to a real server. One that is shut is waited for, for up to two minutes: on a busy machine it counts as
+// full for a moment, and then takes no new tunnels for half a minute at least.
 func (d *Daemon) Repin(ctx context.Context, group string, to *lab.RealServer) error {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	waits, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	return d.Until(ctx, func() error {
+	return d.Until(waits, func() error {
 		a, err := d.Client.Repin(ctx, group, api.RepinRequest{To: to.Name})
 		switch {
 		case err != nil && strings.Contains(err.Error(), "is shut by its agent"):

@@ -4,11 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,36 +18,14 @@ import (
 	"tunneldirector/director/api"
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 )
 
 // patience is how long a test may take.
 const patience = 10 * time.Minute
 
-var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests, with the race detector")
-
 // TestMain builds the programs under test.
-func TestMain(m *testing.M) {
-	flag.Parse()
-	if *programs != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "programs-")
-	if err == nil {
-		*programs = dir
-		var out []byte
-		if out, err = exec.Command("go", "build", "-race", "-o", dir, "../../cmd/director", "../../cmd/realserver").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programs.Main(m, programs.Options{}) }
 
 // A rig is a lab with two directors at work, WireGuard, and an agent on each real server.
 type rig struct {
@@ -64,12 +40,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("missing here: root, for network namespaces")
-		}
-		t.Skip("missing here: root, for network namespaces")
-	}
+	programs.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	r := &rig{T: t, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
@@ -104,7 +75,7 @@ func newRig(t *testing.T) *rig {
 }
 
 func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
-	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{Binary: filepath.Join(*programs, "realserver"), Dir: r.dir, Log: r.Output(), More: "    cpu_ceiling: 100%"})
+	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{Binary: programs.RealServer(), Dir: r.dir, Log: r.Output(), More: "    cpu_ceiling: 100%"})
 	if err != nil {
 		return err
 	}
@@ -121,7 +92,7 @@ func (r *rig) director(on *lab.Director) {
 	r.must("certify a director", err)
 	dir := filepath.Join(r.dir, on.Title)
 	r.must("make a directory", os.MkdirAll(dir, 0o755))
-	d, err := daemon.New(r.Lab, daemon.Options{On: on, Binary: filepath.Join(*programs, "director"), Dir: dir, Log: r.Output(), NodeFile: fmt.Sprintf(`name: %s
+	d, err := daemon.New(r.Lab, daemon.Options{On: on, Binary: programs.Director(), Dir: dir, Log: r.Output(), NodeFile: fmt.Sprintf(`name: %s
 data_dir: %s
 plane: xdp
 interfaces:

@@ -2,55 +2,26 @@ package drills
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"tunneldirector/director/drill"
+	"tunneldirector/integration/programs"
 )
-
-var programs = flag.String("programs", "", "directory of the programs director and realserver; default: built for the tests")
 
 // long tells whether tests are to run in full length.
 func long() bool { return os.Getenv("SOAK") != "" }
 
 // TestMain builds the programs under test, as they are shipped: drills judge by time.
-func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "3") // exists; labs wait most of the time
-	flag.Parse()
-	if *programs != "" || os.Geteuid() != 0 {
-		os.Exit(m.Run())
-	}
-	dir, err := os.MkdirTemp("", "programs-")
-	if err == nil {
-		*programs = dir
-		var out []byte
-		if out, err = exec.Command("go", "build", "-o", dir, "../../cmd/director", "../../cmd/realserver").CombinedOutput(); err != nil {
-			err = fmt.Errorf("%w\n%s", err, out)
-		}
-	}
-	code := 1
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "build the programs:", err)
-	} else {
-		code = m.Run()
-	}
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
+func TestMain(m *testing.M) { programs.Main(m, programs.Options{Plain: true, Parallel: 3}) }
 
 // open builds a lab for a test.
 func open(t *testing.T, o Options) *World {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		absent(t, "root, for network namespaces")
-	}
-	o.Director, o.RealServer = filepath.Join(*programs, "director"), filepath.Join(*programs, "realserver")
+	programs.Root(t)
+	o.Director, o.RealServer = programs.Director(), programs.RealServer()
 	o.Dir, o.Log, o.Logger = t.TempDir(), t.Output(), slog.New(slog.NewTextHandler(t.Output(), nil))
 	began := time.Now()
 	w, err := Open(t.Context(), o)
@@ -64,15 +35,6 @@ func open(t *testing.T, o Options) *World {
 		}
 	})
 	return w
-}
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
 }
 
 func state(t *testing.T, w *World) drill.State {

@@ -15,6 +15,7 @@ import (
 
 	"tunneldirector/integration/guest/strongswan"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 	"tunneldirector/integration/vm"
 	"tunneldirector/integration/vm/debs"
 	driver "tunneldirector/realserver/terminator/strongswan"
@@ -69,7 +70,7 @@ func software(t *testing.T) strongswan.Software {
 	defer unlock()
 	all, err := debs.New(filepath.Join(dir, "debs"), slog.New(slog.DiscardHandler)).Get(t.Context(), vm.Software...)
 	if err != nil {
-		absent(t, "strongSwan: "+err.Error())
+		programs.Absent(t, "strongSwan: "+err.Error())
 	}
 	s := strongswan.Software{Userspace: true}
 	for _, p := range all {
@@ -78,18 +79,9 @@ func software(t *testing.T) strongswan.Software {
 		}
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		absent(t, "TUN: "+err.Error())
+		programs.Absent(t, "TUN: "+err.Error())
 	}
 	return s
-}
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
 }
 
 func newRig(t *testing.T, o lab.Options, secret string) *rig {

@@ -16,6 +16,7 @@ import (
 
 	"tunneldirector/director/agent"
 	"tunneldirector/integration/lab"
+	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
 	"tunneldirector/realserver/terminator"
 )
@@ -29,9 +30,7 @@ type rig struct {
 
 func newRig(t *testing.T, o lab.Options) *rig {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		absent(t, "root, for network namespaces")
-	}
+	programs.Root(t)
 	o.Bare, o.RealServers = true, 2
 	r := &rig{T: t}
 	var err error
@@ -55,26 +54,17 @@ func userspace(t *testing.T) {
 		t.Skip("software in user space is tested on the host")
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		absent(t, "TUN: "+err.Error())
+		programs.Absent(t, "TUN: "+err.Error())
 	}
-}
-
-// absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
 }
 
 // unpacked returns the programs of Debian's packages, found by their paths in these, and the environment they run in.
-func unpacked(t *testing.T, packages []string, programs ...string) (paths []string, env []string) {
+func unpacked(t *testing.T, packages []string, names ...string) (paths []string, env []string) {
 	t.Helper()
 	userspace(t)
-	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), packages, programs...)
+	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), packages, names...)
 	if err != nil {
-		absent(t, err.Error())
+		programs.Absent(t, err.Error())
 	}
 	return paths, env
 }

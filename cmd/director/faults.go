@@ -56,7 +56,7 @@ func (f *faults) Inject(ctx context.Context, by string, r api.FaultRequest) (api
 	if in, there := f.find(r.ID); there {
 		return in, nil
 	}
-	if p := f.meets(ctx, by); p != nil {
+	if p := f.meets(ctx, by, r.ID); p != nil {
 		return api.FaultInPlace{}, p
 	}
 	kind := drill.Kind(r.Kind)
@@ -79,16 +79,19 @@ func (f *faults) Inject(ctx context.Context, by string, r api.FaultRequest) (api
 	return f.here(ctx, by, r) // it says what is wrong
 }
 
-// meets refuses what would befall the cluster while somebody else makes it fail: two drills may both have seen it in peace. Directors
+// meets refuses what would befall the cluster while another drill makes it fail: two drills may both have seen it in peace. Directors
 // that do not answer at once are not waited for.
-func (f *faults) meets(ctx context.Context, by string) *api.Problem {
+func (f *faults) meets(ctx context.Context, by, id string) *api.Problem {
 	for _, x := range f.all(ctx, time.Second).Faults {
-		if x.By != by {
-			return refuse(http.StatusConflict, "the fault is refused", "kind", x.Kind, "is in place at "+x.Target+", made by "+x.By, "wait for "+x.By+", or director drill undo "+x.ID)
+		if x.By != by || runOf(x.ID) != runOf(id) {
+			return refuse(http.StatusConflict, "the fault is refused", "kind", x.Kind, "is in place at "+x.Target+", made by "+x.By+" for another drill", "wait for its end, or director drill undo "+x.ID)
 		}
 	}
 	return nil
 }
+
+// runOf is what the ids of one drill's failures have in common.
+func runOf(id string) string { return id[:max(0, strings.LastIndexByte(id, '-'))] }
 
 // hears tells whether a real server's agent is connected to this director.
 func (f *faults) hears(realServer string) bool {

@@ -179,12 +179,14 @@ func TestFaultsOfTwo(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = own.ledger.Close() }()
-	f := &faults{name: "d1", own: own, ordered: []api.FaultInPlace{{ID: "x", Kind: "drain", Target: "rs1", By: "ann"}}}
-	if p := f.meets(t.Context(), "ann"); p != nil {
+	f := &faults{name: "d1", own: own, ordered: []api.FaultInPlace{{ID: "a-1", Kind: "drain", Target: "rs1", By: "ann"}}}
+	if p := f.meets(t.Context(), "ann", "a-2"); p != nil {
 		t.Error(p)
 	}
-	if p := f.meets(t.Context(), "bob"); p == nil || p.Status != http.StatusConflict || !strings.Contains(p.Error(), "is in place at rs1, made by ann") {
-		t.Error(p)
+	for _, tt := range []struct{ who, by, id string }{{"somebody else", "bob", "a-2"}, {"another drill", "ann", "b-1"}} {
+		if p := f.meets(t.Context(), tt.by, tt.id); p == nil || p.Status != http.StatusConflict || !strings.Contains(p.Error(), "is in place at rs1, made by ann for another drill") {
+			t.Errorf("%s: %v", tt.who, p)
+		}
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 // A FaultRequest asks for a failure that is made on purpose. It is undone when its time is over, whatever happens meanwhile.
 type FaultRequest struct {
-	ID     string `json:"id" doc:"of this failure: 1 to 64 letters, digits and -"`
+	ID     string `json:"id" doc:"of this failure: 1 to 64 letters, digits and -; those of one drill have all but what follows the last - in common"`
 	Kind   string `json:"kind" enum:"terminator-crash,terminator-hang,host-loss,link-cut,drain,director-crash,director-hang,director-restart,partition,vip-move,disk-full,nms-outage,nms-empty"`
 	Target string `json:"target,omitempty" doc:"the real server or director that it befalls; of nms-empty, the owner whose tunnels are left out: by default who has the most"`
 	ForMS  int64  `json:"for_ms" minimum:"100" maximum:"600000" doc:"after how many milliseconds it is undone at the latest"`

@@ -2,7 +2,6 @@ package drill
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +16,7 @@ const steady = 2 * time.Second
 func (r *run) inject(ctx context.Context, s Step, target string) error {
 	ctx, cancel := context.WithTimeout(ctx, injectWithin)
 	defer cancel()
-	x := &made{Injected: Injected{Fault: Fault{ID: rand.Text(), Kind: s.Fault, Target: target, For: s.For}, At: time.Now()}}
+	x := &made{Injected: Injected{Fault: Fault{ID: fmt.Sprintf("%s-%d", r.id, len(r.faults)+1), Kind: s.Fault, Target: target, For: s.For}, At: time.Now()}}
 	r.faults = append(r.faults, x)
 	var err error
 	if x.undo, err = r.w.Inject(ctx, x.Fault); err == nil && x.undo == nil {

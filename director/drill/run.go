@@ -2,6 +2,7 @@ package drill
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -21,6 +22,7 @@ const (
 
 // A run is a drill that goes on. Its steps own it; the watcher beside them only reads the plan and the probings.
 type run struct {
+	id     string // no other run has it; what its faults' ids begin with
 	w      World
 	d      *Drill
 	o      Options
@@ -61,7 +63,7 @@ func Run(ctx context.Context, w World, d *Drill, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{w: w, d: d, o: o, plan: plan, before: before, began: time.Now()}
+	r := &run{id: rand.Text(), w: w, d: d, o: o, plan: plan, before: before, began: time.Now()}
 	if err := r.probe(ctx); err != nil {
 		r.stop()
 		return nil, err

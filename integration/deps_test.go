@@ -41,7 +41,8 @@ var importRules = map[string][]string{
 	"director/plane/ipvs/shadow":  {"affinity", "director/plane", "director/plane/mem", "director/plane/ipvs", "director/plane/ipvs/conntab"},
 	"director/plane/frame":        {"affinity", "director/plane"},
 	"director/api":                {"affinity"},
-	"director/config":             {"affinity"},
+	"director/config":             {"affinity", "director/config/tree"},
+	"director/config/tree":        {}, // how files that people write are read, and what is wrong with them told
 	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset", "director/vip/sysctl", "director/vip/dump"},
 	"director/vip/dump":           {}, // lists of the kernel that change while they are read
 	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.
@@ -49,7 +50,7 @@ var importRules = map[string][]string{
 	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
 	// How the kernel's settings are read and explained, wherever they matter.
 	"director/vip/sysctl": {},
-	"director/drill":      {"director/config"}, // for how faults of a file are told
+	"director/drill":      {"director/config/tree"},
 	"director/probe":      {"affinity", "cluster", "director/agent", "director/plane", "director/vip/dump"},
 	"director": {
 		"affinity", "affinity/place", "cluster", "cluster/replica", "director/plane", "director/api", "director/config", "director/vip",

@@ -9,7 +9,7 @@ import (
 // check holds the settings against each other.
 func (r *reader) check(c *Config) {
 	if c.Name == "" && r.quiet("name") {
-		r.faultAt("name", "is missing; a director needs a name that no peer has")
+		r.FaultAt("name", "is missing; a director needs a name that no peer has")
 	}
 	r.checkInterfaces(c)
 	r.checkIPVS(c)
@@ -17,13 +17,13 @@ func (r *reader) check(c *Config) {
 	r.checkAgents(c)
 	r.checkCluster(c)
 	if c.Probe.Timeout > c.Probe.Interval {
-		r.faultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
+		r.FaultAt("probe.timeout", "%s is longer than the interval %s; at most as long", c.Probe.Timeout, c.Probe.Interval)
 	}
 }
 
 // quiet tells whether nothing was said about a path yet.
 func (r *reader) quiet(path string) bool {
-	return !slices.ContainsFunc(r.faults, func(f Fault) bool { return strings.HasPrefix(f.Path, path) })
+	return !slices.ContainsFunc(r.Faults, func(f Fault) bool { return strings.HasPrefix(f.Path, path) })
 }
 
 func (r *reader) checkInterfaces(c *Config) {
@@ -33,18 +33,18 @@ func (r *reader) checkInterfaces(c *Config) {
 		path := fmt.Sprintf("interfaces[%d]", i)
 		rolesRead := r.quiet(path + ".roles")
 		if first, twice := seen[x.Name]; twice && x.Name != "" {
-			r.faultAt(path+".name", "%q stands in interfaces[%d] already; give one entry all its roles", x.Name, first)
+			r.FaultAt(path+".name", "%q stands in interfaces[%d] already; give one entry all its roles", x.Name, first)
 		}
 		seen[x.Name] = i
 		if x.Name == "" && r.quiet(path+".name") {
-			r.faultAt(path+".name", "is missing")
+			r.FaultAt(path+".name", "is missing")
 		}
 		if len(x.Roles) == 0 && rolesRead {
-			r.faultAt(path+".roles", "is missing; one or more of %s, %s, %s", RoleTunnel, RoleSubnet, RoleRealServers)
+			r.FaultAt(path+".roles", "is missing; one or more of %s, %s, %s", RoleTunnel, RoleSubnet, RoleRealServers)
 		}
 		for j, role := range x.Roles {
 			if slices.Contains(x.Roles[:j], role) {
-				r.faultAt(path+".roles", "%q stands twice", role)
+				r.FaultAt(path+".roles", "%q stands twice", role)
 			}
 			have[role] = true
 		}
@@ -52,8 +52,8 @@ func (r *reader) checkInterfaces(c *Config) {
 			continue
 		}
 		for _, key := range []string{"tenant", "vlans"} {
-			if r.lines[path+"."+key] > 0 {
-				r.faultAt(path+"."+key, "tells tenants apart on the subnet side; add the role %s or leave it out", RoleSubnet)
+			if r.Lines[path+"."+key] > 0 {
+				r.FaultAt(path+"."+key, "tells tenants apart on the subnet side; add the role %s or leave it out", RoleSubnet)
 			}
 		}
 	}
@@ -62,7 +62,7 @@ func (r *reader) checkInterfaces(c *Config) {
 	}
 	for _, role := range c.sides() {
 		if !have[role] {
-			r.faultAt("interfaces", "none has the role %s; plane %s needs one (shadow and mem do not)", role, c.Plane)
+			r.FaultAt("interfaces", "none has the role %s; plane %s needs one (shadow and mem do not)", role, c.Plane)
 		}
 	}
 }
@@ -74,7 +74,7 @@ func (r *reader) checkIPVS(c *Config) {
 	}
 	for i, x := range c.Interfaces {
 		if len(x.VLANs) > 0 {
-			r.faultAt(fmt.Sprintf("interfaces[%d].vlans", i), "plane ipvs takes no 802.1Q tags off; name the VLAN devices (%s.100) as interfaces, each with its tenant, or take plane: xdp", x.Name)
+			r.FaultAt(fmt.Sprintf("interfaces[%d].vlans", i), "plane ipvs takes no 802.1Q tags off; name the VLAN devices (%s.100) as interfaces, each with its tenant, or take plane: xdp", x.Name)
 		}
 	}
 }
@@ -83,17 +83,17 @@ func (r *reader) checkAPI(c *Config) {
 	a := &c.API
 	for i, s := range a.Listen {
 		if slices.Contains(a.Listen[:i], s) {
-			r.faultAt(fmt.Sprintf("api.listen[%d]", i), "%q stands twice", s)
+			r.FaultAt(fmt.Sprintf("api.listen[%d]", i), "%q stands twice", s)
 		}
 		if s == c.Metrics.Listen {
-			r.faultAt("metrics.listen", "%q is in api.listen already, and /metrics is served there too", s)
+			r.FaultAt("metrics.listen", "%q is in api.listen already, and /metrics is served there too", s)
 		}
 	}
 	if a.Socket.Path == "" && len(a.Listen) == 0 && r.quiet("api") {
-		r.faultAt("api", "nothing listens; give api.socket.path or api.listen")
+		r.FaultAt("api", "nothing listens; give api.socket.path or api.listen")
 	}
 	if (a.TLS.Cert == "") != (a.TLS.Key == "") && r.quiet("api.tls") {
-		r.faultAt("api.tls", "needs both cert and key, or neither")
+		r.FaultAt("api.tls", "needs both cert and key, or neither")
 	}
 	if a.TokensFile != "" || !r.quiet("api.tokens_file") {
 		return
@@ -101,11 +101,11 @@ func (r *reader) checkAPI(c *Config) {
 	const remedy = "without api.tokens_file only loopback addresses and the unix socket may listen; set it, or listen on 127.0.0.1 or [::1]"
 	for i, s := range a.Listen {
 		if !isLoopback(s) {
-			r.faultAt(fmt.Sprintf("api.listen[%d]", i), "%s is not loopback: %s", s, remedy)
+			r.FaultAt(fmt.Sprintf("api.listen[%d]", i), "%s is not loopback: %s", s, remedy)
 		}
 	}
 	if c.Metrics.Listen != "" && !isLoopback(c.Metrics.Listen) {
-		r.faultAt("metrics.listen", "%s is not loopback: %s", c.Metrics.Listen, remedy)
+		r.FaultAt("metrics.listen", "%s is not loopback: %s", c.Metrics.Listen, remedy)
 	}
 }
 
@@ -117,11 +117,11 @@ func (r *reader) checkAgents(c *Config) {
 		switch {
 		case s == "": // said already
 		case slices.Contains(a.Listen[:i], s):
-			r.faultAt(path, "%q stands twice", s)
+			r.FaultAt(path, "%q stands twice", s)
 		case slices.Contains(c.API.Listen, s):
-			r.faultAt(path, "%q is in api.listen already; agents need a port of their own", s)
+			r.FaultAt(path, "%q is in api.listen already; agents need a port of their own", s)
 		case s == c.Metrics.Listen:
-			r.faultAt(path, "%q is metrics.listen already; agents need a port of their own", s)
+			r.FaultAt(path, "%q is metrics.listen already; agents need a port of their own", s)
 		}
 	}
 	if !r.quiet("agents") {
@@ -135,11 +135,11 @@ func (r *reader) checkAgents(c *Config) {
 	}
 	switch {
 	case named > 0 && named < 3:
-		r.faultAt("agents.tls", "needs cert, key and ca, all three; director ca issue makes them")
+		r.FaultAt("agents.tls", "needs cert, key and ca, all three; director ca issue makes them")
 	case named == 0 && len(a.Listen) > 0:
-		r.faultAt("agents.listen", "agents are known by certificates; set agents.tls (director ca issue makes the files), or listen nowhere")
+		r.FaultAt("agents.listen", "agents are known by certificates; set agents.tls (director ca issue makes the files), or listen nowhere")
 	case named > 0 && len(a.Listen) == 0:
-		r.faultAt("agents.tls", "is for nothing without agents.listen; set that, or leave it out")
+		r.FaultAt("agents.tls", "is for nothing without agents.listen; set that, or leave it out")
 	}
 }
 

@@ -9,29 +9,29 @@ import (
 // checkCluster: what a member cannot do without, and that its listeners are apart.
 func (r *reader) checkCluster(c *Config) {
 	k := c.Cluster
-	if k == nil || slices.ContainsFunc(r.faults, func(f Fault) bool { return f.Path == "cluster" }) {
+	if k == nil || slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Path == "cluster" }) {
 		return
 	}
 	if k.Rank == 0 && r.quiet("cluster.rank") {
-		r.faultAt("cluster.rank", "is missing; 1 to %d, another one for each director: of the live ones the lowest assigns", maxRank)
+		r.FaultAt("cluster.rank", "is missing; 1 to %d, another one for each director: of the live ones the lowest assigns", maxRank)
 	}
 	if k.Keyring == "" && r.quiet("cluster.keyring") {
-		r.faultAt("cluster.keyring", "is missing; the file with the keys of gossip and heartbeats, made by `director cluster init` and `director cluster join`")
+		r.FaultAt("cluster.keyring", "is missing; the file with the keys of gossip and heartbeats, made by `director cluster init` and `director cluster join`")
 	}
 	if t := k.TLS; (t.Cert == "" || t.Key == "" || t.CA == "") && r.quiet("cluster.tls") {
-		r.faultAt("cluster.tls", "needs cert, key and ca, all three: directors know each other by certificates; `director cluster init` and `director cluster join` make them")
+		r.FaultAt("cluster.tls", "needs cert, key and ca, all three: directors know each other by certificates; `director cluster init` and `director cluster join` make them")
 	}
-	said := func(path string) bool { return r.lines[path] > 0 }
+	said := func(path string) bool { return r.Lines[path] > 0 }
 	if !k.Listen.IsValid() && !k.Gossip.IsValid() && len(k.Heartbeat) == 0 && r.quiet("cluster.listen") && r.quiet("cluster.gossip") {
-		r.faultAt("cluster.listen", "is missing; an address of this director that the others reach: 10.0.0.1:%d; gossip and heartbeat follow it where they are not said", PortStream)
+		r.FaultAt("cluster.listen", "is missing; an address of this director that the others reach: 10.0.0.1:%d; gossip and heartbeat follow it where they are not said", PortStream)
 	}
 	for i, a := range k.Heartbeat {
 		path := fmt.Sprintf("cluster.heartbeat[%d]", i)
 		if a.IsValid() && slices.Contains(k.Heartbeat[:i], a) {
-			r.faultAt(path, "%s stands twice; each path has an address of its own", a)
+			r.FaultAt(path, "%s stands twice; each path has an address of its own", a)
 		}
 		if a.IsValid() && a == k.Gossip {
-			r.faultAt(path, "%s is cluster.gossip already; heartbeats need a port of their own", a)
+			r.FaultAt(path, "%s is cluster.gossip already; heartbeats need a port of their own", a)
 		}
 	}
 	if k.Listen.IsValid() && k.Listen == k.Gossip {
@@ -39,11 +39,11 @@ func (r *reader) checkCluster(c *Config) {
 		if !said(path) {
 			path, other = other, path
 		}
-		r.faultAt(path, "%s is %s already; streams and gossip need a port each", k.Gossip, other)
+		r.FaultAt(path, "%s is %s already; streams and gossip need a port each", k.Gossip, other)
 	}
 	for i, s := range k.Join {
 		if s != "" && slices.Contains(k.Join[:i], s) {
-			r.faultAt(fmt.Sprintf("cluster.join[%d]", i), "%q stands twice", s)
+			r.FaultAt(fmt.Sprintf("cluster.join[%d]", i), "%q stands twice", s)
 		}
 	}
 	r.checkPorts(c)
@@ -66,7 +66,7 @@ func (r *reader) checkPorts(c *Config) {
 	}{{"cluster.listen", c.Cluster.Listen}, {"cluster.gossip", c.Cluster.Gossip}} {
 		for _, o := range others {
 			if overlap(own.addr, o.address) {
-				r.faultAt(own.path, "%s is taken by %s (%s); it needs a port of its own", own.addr, o.path, o.address)
+				r.FaultAt(own.path, "%s is taken by %s (%s); it needs a port of its own", own.addr, o.path, o.address)
 			}
 		}
 	}

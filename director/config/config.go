@@ -152,13 +152,13 @@ func Parse(data []byte) (Config, error) {
 		docs[1].fault("is a second document; a node's file has one")
 	case len(docs) == 1:
 		docs[0].config(&c)
-	case len(r.faults) == 0:
-		r.fault("", 0, 0, "is empty; it needs at least name and interfaces")
+	case len(r.Faults) == 0:
+		r.Fault("", nil, "is empty; it needs at least name and interfaces")
 	}
-	if !slices.ContainsFunc(r.faults, func(f Fault) bool { return f.Path == "" }) {
+	if !slices.ContainsFunc(r.Faults, func(f Fault) bool { return f.Path == "" }) {
 		r.check(&c)
 	}
-	if err := r.err(); err != nil {
+	if err := r.Err(); err != nil {
 		return Config{}, err
 	}
 	return c, nil

@@ -12,6 +12,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"tunneldirector/director/config/tree"
 )
 
 // prefixes are compared as values.
@@ -232,7 +234,7 @@ func TestManyFaultsAndLargeFiles(t *testing.T) {
 		_, err := Parse([]byte(minimal + "log:\n" + strings.Repeat("  x: 1\n", 500)))
 		return err
 	}())
-	if len(got) != maxFaults+1 || got[maxFaults] != "and 400 more faults" {
+	if len(got) != tree.MaxFaults+1 || got[tree.MaxFaults] != "and 400 more faults" {
 		t.Errorf("%d faults, the last %q", len(got), got[len(got)-1])
 	}
 	got = words(t, func() error { _, err := Parse(make([]byte, maxFile+1)); return err }())

@@ -13,11 +13,11 @@ func (v value) prefers(dst *map[netip.Addr][]string) {
 	v.pairs(func(key string, at ast.Node, x value) {
 		a, err := netip.ParseAddr(key)
 		if err != nil {
-			v.r.fault(x.path, line(at), 0, "%q is not an IP address", key)
+			v.r.Fault(x.path, at, "%q is not an IP address", key)
 			return
 		}
 		if _, twice := (*dst)[a]; twice {
-			v.r.fault(x.path, line(at), 0, "%s stands twice, in other words", a)
+			v.r.Fault(x.path, at, "%s stands twice, in other words", a)
 			return
 		}
 		x.directors(dst, a, at)
@@ -27,7 +27,7 @@ func (v value) prefers(dst *map[netip.Addr][]string) {
 // directors reads the names of those that are to hold a, the first one first.
 func (v value) directors(dst *map[netip.Addr][]string, a netip.Addr, at ast.Node) {
 	var names []string
-	before := len(v.r.faults)
+	before := len(v.r.Faults)
 	v.list(func(v value) {
 		name := ""
 		if v.name(&name) {
@@ -35,8 +35,8 @@ func (v value) directors(dst *map[netip.Addr][]string, a netip.Addr, at ast.Node
 		}
 	})
 	if len(names) == 0 {
-		if len(v.r.faults) == before {
-			v.r.fault(v.path, line(at), 0, "names no director; give at least one, or leave it out: then it goes by rank")
+		if len(v.r.Faults) == before {
+			v.r.Fault(v.path, at, "names no director; give at least one, or leave it out: then it goes by rank")
 		}
 		return
 	}
@@ -50,13 +50,13 @@ func (v value) directors(dst *map[netip.Addr][]string, a netip.Addr, at ast.Node
 func (v value) gateway(n *affinity.Tenant) {
 	var a netip.Addr
 	var prefer *value
-	before := len(v.r.faults)
+	before := len(v.r.Faults)
 	v.fields(
 		field{"address", func(v value) { a, _ = v.addr() }},
 		field{"prefer", func(v value) { prefer = &v }},
 	)
 	if !a.IsValid() {
-		if len(v.r.faults) == before {
+		if len(v.r.Faults) == before {
 			v.fault("lacks address")
 		}
 		return

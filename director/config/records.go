@@ -56,10 +56,10 @@ func ParseRecords(data []byte) (Records, error) {
 			}},
 		)
 	}
-	if len(rec.Services)+len(rec.Tenants)+len(rec.RealServers) == 0 && len(r.faults) == 0 {
-		r.fault("", 0, 0, "holds no record; give services, tenants or real_servers")
+	if len(rec.Services)+len(rec.Tenants)+len(rec.RealServers) == 0 && len(r.Faults) == 0 {
+		r.Fault("", nil, "holds no record; give services, tenants or real_servers")
 	}
-	if err := r.err(); err != nil {
+	if err := r.Err(); err != nil {
 		return Records{}, err
 	}
 	return rec, nil
@@ -72,7 +72,7 @@ func (v value) unique(names map[string]string, kind, name string) {
 		return // it is missing, and that was said
 	}
 	if first, twice := names[key]; twice {
-		v.r.faultAt(v.path+".name", "%s %q stands in %s already", kind, name, first)
+		v.r.FaultAt(v.path+".name", "%s %q stands in %s already", kind, name, first)
 		return
 	}
 	names[key] = v.path
@@ -80,7 +80,7 @@ func (v value) unique(names map[string]string, kind, name string) {
 
 // judge adds a record's own faults, if it could be read at all: what was not understood would only be missed again.
 func (v value) judge(before int, faults []affinity.Fault) {
-	if len(v.r.faults) > before {
+	if len(v.r.Faults) > before {
 		return
 	}
 	for _, f := range faults {
@@ -91,12 +91,12 @@ func (v value) judge(before int, faults []affinity.Fault) {
 		if f.Remedy != "" {
 			remedy = "; " + f.Remedy
 		}
-		v.r.faultAt(v.path+"."+f.Field, "%s%s%s", value, f.Problem, remedy)
+		v.r.FaultAt(v.path+"."+f.Field, "%s%s%s", value, f.Problem, remedy)
 	}
 }
 
 func (v value) service() (s affinity.Service) {
-	before := len(v.r.faults)
+	before := len(v.r.Faults)
 	v.fields(
 		field{"name", func(v value) { v.string(&s.Name) }},
 		field{"vips", func(v value) { v.addrs(&s.VIPs) }},
@@ -119,7 +119,7 @@ func (v value) service() (s affinity.Service) {
 }
 
 func (v value) tenantRecord() (n affinity.Tenant) {
-	before := len(v.r.faults)
+	before := len(v.r.Faults)
 	named := false
 	v.fields(
 		field{"name", func(v value) { v.string(&n.Name); named = n.Name != "" }},
@@ -142,7 +142,7 @@ func (v value) tenantRecord() (n affinity.Tenant) {
 }
 
 func (v value) realServer() affinity.RealServer {
-	before := len(v.r.faults)
+	before := len(v.r.Faults)
 	s := affinity.RealServer{Weight: DefaultWeight}
 	v.fields(
 		field{"name", func(v value) { v.string(&s.Name) }},
@@ -163,7 +163,7 @@ func (v value) realServer() affinity.RealServer {
 				s.VLANs = map[string]uint16{}
 				v.pairs(func(tenant string, at ast.Node, v value) {
 					if v.node == nil {
-						v.r.fault(v.path, line(at), 0, "has no tag")
+						v.r.Fault(v.path, at, "has no tag")
 					} else if n, ok := v.number(1, 4094); ok {
 						s.VLANs[tenantName(tenant)] = uint16(n)
 					}
@@ -213,11 +213,11 @@ func (v value) check(c *affinity.Check) {
 			port := uint16(0)
 			switch {
 			case protos[key] == 0:
-				v.r.fault(x.path, line(at), column(at), "unknown key; known here are udp, tcp")
+				x.faultKey(at, "unknown key; known here are udp, tcp")
 			case c.Proto != 0:
-				v.r.fault(x.path, line(at), 0, "is a second check; a real server has one")
+				v.r.Fault(x.path, at, "is a second check; a real server has one")
 			case x.node == nil:
-				v.r.fault(x.path, line(at), 0, "lacks a port")
+				v.r.Fault(x.path, at, "lacks a port")
 			default:
 				x.uint16(&port, 1, 65535)
 				*c = affinity.Check{Proto: protos[key], Port: port}

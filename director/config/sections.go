@@ -58,7 +58,7 @@ func (v value) iface() (i Interface) {
 					tag, ok := v.vlanTag(key, at)
 					tenant := ""
 					if v.node == nil {
-						v.r.fault(v.path, line(at), 0, "names no tenant")
+						v.r.Fault(v.path, at, "names no tenant")
 					} else if v.tenant(&tenant) && ok {
 						i.VLANs[tag] = tenant
 					}
@@ -73,7 +73,7 @@ func (v value) iface() (i Interface) {
 func (v value) vlanTag(key string, at ast.Node) (uint16, bool) {
 	n, err := strconv.ParseUint(key, 10, 16)
 	if err != nil || n < 1 || n > 4094 {
-		v.r.fault(v.path, line(at), 0, "%q is not a VLAN tag between 1 and 4094", key)
+		v.r.Fault(v.path, at, "%q is not a VLAN tag between 1 and 4094", key)
 		return 0, false
 	}
 	return uint16(n), true

@@ -75,26 +75,26 @@ func ParseTokens(data []byte) (Tokens, error) {
 	docs := r.documents(data)
 	for _, d := range docs {
 		d.list(func(v value) {
-			before := len(r.faults)
+			before := len(r.Faults)
 			x, hash := v.token()
-			if len(r.faults) == before && x.name == "" {
+			if len(r.Faults) == before && x.name == "" {
 				v.fault("lacks name")
 			}
-			if len(r.faults) == before && x.role == "" {
+			if len(r.Faults) == before && x.role == "" {
 				v.fault("lacks role: nms, operator, drill or read")
 			}
-			if len(r.faults) == before && !hash {
+			if len(r.Faults) == before && !hash {
 				v.fault("lacks sha256: of the secret, in hex")
 			}
-			if len(r.faults) == before {
+			if len(r.Faults) == before {
 				v.addToken(&t, x)
 			}
 		})
 	}
-	if len(t.list) == 0 && len(r.faults) == 0 {
-		r.fault("", 0, 0, "holds no token; add one (name, role, sha256), or leave api.tokens_file out")
+	if len(t.list) == 0 && len(r.Faults) == 0 {
+		r.Fault("", nil, "holds no token; add one (name, role, sha256), or leave api.tokens_file out")
 	}
-	if err := r.err(); err != nil {
+	if err := r.Err(); err != nil {
 		return Tokens{}, err
 	}
 	return t, nil

@@ -12,20 +12,17 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/goccy/go-yaml/ast"
+
+	"tunneldirector/director/config/tree"
 )
 
 // text reads text. What YAML takes for something else needs quotes.
 func (v value) text() (string, bool) {
-	switch n := v.node.(type) {
-	case nil:
-		return "", false
-	case *ast.StringNode:
-		return n.Value, true
-	case *ast.LiteralNode:
-		return n.Value.Value, true
+	s, ok := tree.Text(v.node)
+	if !ok && v.node != nil {
+		v.fault("is %s, not text; put it in quotes", tree.Kind(v.node))
 	}
-	v.fault("is %s, not text; put it in quotes", v.kind())
-	return "", false
+	return s, ok
 }
 
 func (v value) string(dst *string) {
@@ -111,7 +108,7 @@ func (v value) number(low, high uint64) (uint64, bool) {
 	}
 	n, ok := v.node.(*ast.IntegerNode)
 	if !ok {
-		v.fault("is %s, not a whole number between %d and %d", v.kind(), low, high)
+		v.fault("is %s, not a whole number between %d and %d", tree.Kind(v.node), low, high)
 		return 0, false
 	}
 	x, isUint := n.Value.(uint64)
@@ -149,7 +146,7 @@ func (v value) bool(dst *bool) {
 	}
 	n, ok := v.node.(*ast.BoolNode)
 	if !ok {
-		v.fault("is %s, not true or false", v.kind())
+		v.fault("is %s, not true or false", tree.Kind(v.node))
 		return
 	}
 	*dst = n.Value

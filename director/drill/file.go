@@ -1,44 +1,33 @@
 package drill
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
-const (
-	// maxFile is the largest file that is read. A person wrote it.
-	maxFile = 64 << 10
-	// maxFaults bounds the report about a file of another kind.
-	maxFaults = 100
-)
+// maxFile is the largest file that is read. A person wrote it.
+const maxFile = 64 << 10
 
-// Parse reads the text of a drill, and fills in what it does not say. The error holds config.Faults: all that is wrong with it. The name
+// Parse reads the text of a drill, and fills in what it does not say. The error holds tree.Faults: all that is wrong with it. The name
 // says where the text is from, for the error alone.
 func Parse(data []byte, name string) (*Drill, error) {
 	d := &Drill{}
-	r := reader{lines: map[string]int{}}
+	var r reader
 	if root := r.document(data); root != nil {
 		r.value(root, d)
 		d.fillIn()
 		r.add(d.faults())
 	}
-	if len(r.faults) == 0 {
-		return d, nil
+	if err := r.Err(); err != nil {
+		return nil, fmt.Errorf("drill %s:\n%w", name, err)
 	}
-	slices.SortStableFunc(r.faults, func(a, b config.Fault) int { return a.Line - b.Line })
-	if more := len(r.faults) - maxFaults; more > 0 {
-		r.faults = append(r.faults[:maxFaults], config.Fault{Problem: fmt.Sprintf("and %d more faults", more)})
-	}
-	return nil, fmt.Errorf("drill %s:\n%w", name, r.faults)
+	return d, nil
 }
 
 // fillIn puts defaults where nothing is said.
@@ -69,51 +58,26 @@ func def[T comparable](v *T, d T) {
 
 // document is what a file holds, if it is one document.
 func (r *reader) document(data []byte) ast.Node {
-	if len(data) > maxFile {
-		r.fault("", 0, "has %d bytes; at most %d", len(data), maxFile)
-		return nil
+	switch docs := r.Documents(data, maxFile); {
+	case len(r.Faults) > 0:
+		r.Faults[0].Column = 0 // the line says enough
+	case len(docs) == 0:
+		r.Fault("", nil, "is empty; a drill has name, what, steps and expect")
+	case len(docs) == 1:
+		return docs[0]
+	default:
+		r.Fault("", docs[1], "a second document begins here; a file holds one drill")
 	}
-	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		r.syntax(err)
-		return nil
-	}
-	docs := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool {
-		return d.Body == nil || d.Body.Type() == ast.NullType || d.Body.Type() == ast.CommentType
-	})
-	switch len(docs) {
-	case 0:
-		r.fault("", 0, "is empty; a drill has name, what, steps and expect")
-		return nil
-	case 1:
-		return docs[0].Body
-	}
-	r.fault("", line(docs[1].Body), "a second document begins here; a file holds one drill")
 	return nil
 }
 
-func (r *reader) syntax(err error) {
-	var at yaml.Error
-	if !errors.As(err, &at) || at.GetToken() == nil {
-		r.fault("", 0, "not YAML: %v", err)
-		return
-	}
-	r.fault("", at.GetToken().Position.Line, "not YAML: %s", at.GetMessage())
-}
-
 // add takes over faults of values, but for those about what could not be read in the first place.
-func (r *reader) add(list config.Faults) {
-	unread := slices.Clone(r.faults)
+func (r *reader) add(list tree.Faults) {
+	unread := slices.Clone(r.Faults)
 	for _, f := range list {
-		if slices.ContainsFunc(unread, func(u config.Fault) bool { return u.Path == "" || within(u.Path, f.Path) || within(f.Path, u.Path) }) {
-			continue
+		if !slices.ContainsFunc(unread, func(u tree.Fault) bool { return u.Path == "" || within(u.Path, f.Path) || within(f.Path, u.Path) }) {
+			r.FaultAt(f.Path, "%s", f.Problem)
 		}
-		at := f.Path
-		for at != "" && r.lines[at] == 0 {
-			at = at[:max(strings.LastIndexAny(at, ".["), 0)]
-		}
-		f.Line = r.lines[at]
-		r.faults = append(r.faults, f)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
 // What a file does not say is filled in; what it says is what is read.
@@ -102,7 +102,7 @@ steps:
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			d, err := Parse([]byte(tt.text), "x.yaml")
-			var faults config.Faults
+			var faults tree.Faults
 			if !errors.As(err, &faults) || d != nil || !strings.HasPrefix(err.Error(), "drill x.yaml:\n") {
 				t.Fatalf("%v, %T %v; want Faults", d, err, err)
 			}
@@ -125,8 +125,8 @@ func TestParseManyFaults(t *testing.T) {
 		fmt.Fprintf(&text, "key%d: 1\n", i)
 	}
 	_, err := Parse([]byte(text.String()), "x")
-	var faults config.Faults
-	if !errors.As(err, &faults) || len(faults) != maxFaults+1 || !strings.Contains(faults[maxFaults].Problem, "more faults") {
+	var faults tree.Faults
+	if !errors.As(err, &faults) || len(faults) != tree.MaxFaults+1 || !strings.Contains(faults[tree.MaxFaults].Problem, "more faults") {
 		t.Errorf("%d faults: %v", len(faults), err)
 	}
 }
@@ -186,7 +186,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		var faults config.Faults
+		var faults tree.Faults
 		if !errors.As(err, &faults) || len(faults) == 0 {
 			t.Fatalf("%T %v, want Faults", err, err)
 		}

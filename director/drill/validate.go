@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
 const (
@@ -22,7 +22,7 @@ var (
 	nameRE  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$`)
 )
 
-// Validate says all that is wrong with a drill; the error is config.Faults.
+// Validate says all that is wrong with a drill; the error is tree.Faults.
 func (d *Drill) Validate() error {
 	if list := d.faults(); len(list) > 0 {
 		return list
@@ -31,10 +31,10 @@ func (d *Drill) Validate() error {
 }
 
 // A checker gathers faults of values.
-type checker struct{ faults config.Faults }
+type checker struct{ faults tree.Faults }
 
 func (c *checker) fault(path, format string, args ...any) {
-	c.faults = append(c.faults, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
+	c.faults = append(c.faults, tree.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
 }
 
 func (c *checker) count(path string, n, low, high int) {
@@ -49,7 +49,7 @@ func (c *checker) duration(path string, d, low, high time.Duration) {
 	}
 }
 
-func (d *Drill) faults() config.Faults {
+func (d *Drill) faults() tree.Faults {
 	var c checker
 	switch {
 	case d.Name == "":

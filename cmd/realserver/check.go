@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/cmd/console"
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 	"tunneldirector/realserver/space"
 )
 
@@ -53,9 +53,9 @@ forwarding methods need of the host is shown by plan, what is wrong with it by d
 }
 
 // machineFaults are what of this machine keeps the agent from running, each with the key that is concerned. It changes nothing.
-func machineFaults(cfg Config, root bool, a *checkAnswer) (out config.Faults) {
+func machineFaults(cfg Config, root bool, a *checkAnswer) (out tree.Faults) {
 	add := func(path, format string, args ...any) {
-		out = append(out, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
+		out = append(out, tree.Fault{Path: path, Problem: fmt.Sprintf(format, args...)})
 	}
 	if !root {
 		add("", "the agent runs as root: it reads what the kernel tells root alone, and answers in network namespaces")

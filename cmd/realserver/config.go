@@ -19,7 +19,7 @@ import (
 
 	"tunneldirector/cluster/ca"
 	"tunneldirector/director/agent"
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
 // A Config is a host's file.
@@ -107,12 +107,12 @@ const (
 	defaultCeiling = 80 // percent of a core
 )
 
-// Parse reads a host's file. The error is config.Faults: all that is wrong with it.
+// Parse reads a host's file. The error is tree.Faults: all that is wrong with it.
 func Parse(data []byte) (Config, error) {
 	c := Default()
 	var r reader
 	r.document(data, &c)
-	if !r.said("") || r.lines["real_servers"] > 0 {
+	if !r.said("") || r.Lines["real_servers"] > 0 {
 		c.check(&r)
 	}
 	if err := r.err(); err != nil {
@@ -126,7 +126,7 @@ func ParsePlaces(data []byte) (Config, error) {
 	c := Default()
 	var r reader
 	r.document(data, &c)
-	r.faults = slices.DeleteFunc(r.faults, func(f config.Fault) bool { return f.Path != "" && f.Path != "state_dir" && f.Path != "socket" })
+	r.Faults = slices.DeleteFunc(r.Faults, func(f tree.Fault) bool { return f.Path != "" && f.Path != "state_dir" && f.Path != "socket" })
 	c.checkPlaces(&r)
 	if err := r.err(); err != nil {
 		return Config{}, err
@@ -161,17 +161,17 @@ func (c *Config) check(r *reader) {
 	switch err := (ca.Identity{Cluster: "any", Role: ca.RoleAgent, Name: c.Host}).Validate(); {
 	case r.said("host"):
 	case c.Host == "":
-		r.at("host", "is missing; it is the name in this host's certificate, and in its real servers' records")
+		r.FaultAt("host", "is missing; it is the name in this host's certificate, and in its real servers' records")
 	case err != nil:
-		r.at("host", "%q is not a host's name: %v", c.Host, err)
+		r.FaultAt("host", "%q is not a host's name: %v", c.Host, err)
 	}
 	if len(c.Directors) == 0 && !r.said("directors") {
-		r.at("directors", "are missing; name each director's address and port")
+		r.FaultAt("directors", "are missing; name each director's address and port")
 	}
 	seen := map[netip.AddrPort]bool{}
 	for i, d := range c.Directors {
 		if seen[d] && d.IsValid() {
-			r.at(fmt.Sprintf("directors[%d]", i), "%s stands twice", d)
+			r.FaultAt(fmt.Sprintf("directors[%d]", i), "%s stands twice", d)
 		}
 		seen[d] = true
 	}
@@ -184,7 +184,7 @@ func (c *Config) check(r *reader) {
 	within(r, "adopt.burst", c.Adopt.Burst, 1, 10_000)
 	within(r, "adopt.retries", c.Adopt.Retries, 0, 100)
 	if c.Log.Format != "text" && c.Log.Format != "json" {
-		r.at("log.format", "%q is not one of text, json", c.Log.Format)
+		r.FaultAt("log.format", "%q is not one of text, json", c.Log.Format)
 	}
 	c.checkServers(r)
 	c.checkDrill(r)
@@ -195,13 +195,13 @@ func (c *Config) checkPlaces(r *reader) {
 	absolute(r, "state_dir", c.StateDir)
 	absolute(r, "socket", c.Socket)
 	if len(c.Socket) > 107 {
-		r.at("socket", "has %d bytes; the path of a unix socket has at most 107", len(c.Socket))
+		r.FaultAt("socket", "has %d bytes; the path of a unix socket has at most 107", len(c.Socket))
 	}
 }
 
 func absolute(r *reader, path, file string) {
 	if !filepath.IsAbs(file) && !r.said(path) {
-		r.at(path, "%q is not an absolute path", file)
+		r.FaultAt(path, "%q is not an absolute path", file)
 	}
 }
 
@@ -211,11 +211,11 @@ func (c *Config) checkDrill(r *reader) {
 		switch {
 		case r.said(path):
 		case !slices.ContainsFunc(c.RealServers, func(s RealServer) bool { return s.Name == name }):
-			r.at(path, "is of no real server of this file")
+			r.FaultAt(path, "is of no real server of this file")
 		case len(argv) == 0:
-			r.at(path, "is empty; name a program and its arguments, such as [/usr/bin/systemctl, start, strongswan]")
+			r.FaultAt(path, "is empty; name a program and its arguments, such as [/usr/bin/systemctl, start, strongswan]")
 		case !filepath.IsAbs(argv[0]):
-			r.at(path, "%q is not the absolute path of a program", argv[0])
+			r.FaultAt(path, "%q is not the absolute path of a program", argv[0])
 		}
 	}
 }
@@ -224,9 +224,9 @@ func (c *Config) checkServers(r *reader) {
 	switch {
 	case r.said("real_servers"):
 	case len(c.RealServers) == 0:
-		r.at("real_servers", "are missing")
+		r.FaultAt("real_servers", "are missing")
 	case len(c.RealServers) > agent.MaxServers:
-		r.at("real_servers", "are %d; one agent looks after %d at most", len(c.RealServers), agent.MaxServers)
+		r.FaultAt("real_servers", "are %d; one agent looks after %d at most", len(c.RealServers), agent.MaxServers)
 	}
 	for i := range c.RealServers {
 		s := &c.RealServers[i]
@@ -244,7 +244,7 @@ func (c *Config) checkServers(r *reader) {
 // checkPair holds two real servers against each other.
 func (c *Config) checkPair(r *reader, path string, a, b *RealServer) {
 	if a.Name == b.Name && b.Name != "" {
-		r.at(path+".name", "%q stands twice", b.Name)
+		r.FaultAt(path+".name", "%q stands twice", b.Name)
 	}
 	if a.Namespace != b.Namespace || a.Method == b.Method {
 		return
@@ -252,7 +252,7 @@ func (c *Config) checkPair(r *reader, path string, a, b *RealServer) {
 	for _, vip := range b.VIPs {
 		for _, other := range a.VIPs {
 			if vip == other && vip.IsValid() {
-				r.at(path+".method", "is %s, and %s has VIP %s by %s in the same network namespace; one way leads to an address", b.Method, a.Name, vip, a.Method)
+				r.FaultAt(path+".method", "is %s, and %s has VIP %s by %s in the same network namespace; one way leads to an address", b.Method, a.Name, vip, a.Method)
 			}
 		}
 	}
@@ -266,14 +266,14 @@ func (s *RealServer) check(r *reader, path string) {
 		s.CPUCeiling = defaultCeiling
 	}
 	if s.Method != "dr" && s.Method != "tunnel" && !r.said(path+".method") {
-		r.at(path+".method", "%q is not one of dr, tunnel", s.Method)
+		r.FaultAt(path+".method", "%q is not one of dr, tunnel", s.Method)
 	}
 	for _, need := range []struct {
 		key  string
 		none bool
 	}{{"name", s.Name == ""}, {"vips", len(s.VIPs) == 0}, {"interface", s.Interface == ""}} {
 		if at := path + "." + need.key; need.none && !r.said(at) {
-			r.at(at, "is missing")
+			r.FaultAt(at, "is missing")
 		}
 	}
 	within(r, path+".cpu_ceiling", int(s.CPUCeiling), 1, 100)
@@ -289,7 +289,7 @@ func (s *RealServer) check(r *reader, path string) {
 // within tells if a value is out of its range.
 func within[T int | uint64 | float64 | time.Duration](r *reader, path string, v, low, high T) {
 	if (v < low || v > high) && !r.said(path) {
-		r.at(path, "%v is not between %v and %v", v, low, high)
+		r.FaultAt(path, "%v is not between %v and %v", v, low, high)
 	}
 }
 

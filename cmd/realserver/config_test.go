@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
 const minimal = `
@@ -166,7 +166,7 @@ real_servers:
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			c, err := Parse([]byte(tt.text))
-			var faults config.Faults
+			var faults tree.Faults
 			if !errors.As(err, &faults) {
 				t.Fatalf("error %v", err)
 			}
@@ -255,7 +255,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		_, err := Parse(data)
-		var faults config.Faults
+		var faults tree.Faults
 		if err != nil && (!errors.As(err, &faults) || len(faults) == 0) {
 			t.Fatalf("%T %v, want Faults", err, err)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -11,11 +10,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 
-	"tunneldirector/director/config"
+	"tunneldirector/director/config/tree"
 )
 
 // maxFile is the largest file that is read. A person wrote it.
@@ -23,10 +20,7 @@ const maxFile = 1 << 20
 
 // A reader fills a struct from YAML and gathers all that is wrong with the file. Fields are named by their tags; what stands in no
 // field is a fault.
-type reader struct {
-	faults config.Faults
-	lines  map[string]int // of each path that was read
-}
+type reader struct{ tree.Reader }
 
 // A section is a struct that reads itself.
 type section interface {
@@ -34,83 +28,47 @@ type section interface {
 }
 
 func (r *reader) document(data []byte, to any) {
-	r.lines = map[string]int{}
 	if len(data) > maxFile {
-		r.fault("", 0, "has more than %d bytes", maxFile)
+		r.Fault("", nil, "has more than %d bytes", maxFile)
 		return
 	}
-	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey())
-	if err != nil {
-		var at yaml.Error
-		if errors.As(err, &at) && at.GetToken() != nil {
-			r.fault("", at.GetToken().Position.Line, "not YAML: %s", at.GetMessage())
-			return
-		}
-		r.fault("", 0, "not YAML: %v", err)
-		return
-	}
-	docs := slices.DeleteFunc(file.Docs, func(d *ast.DocumentNode) bool { return absent(d.Body) })
-	switch len(docs) {
-	case 0:
-		r.fault("", 0, "is empty; it needs at least host and real_servers")
-	case 1:
-		r.value(docs[0].Body, "", reflect.ValueOf(to).Elem())
+	switch docs := r.Documents(data, maxFile); {
+	case len(r.Faults) > 0:
+		r.Faults[0].Column = 0 // the line says enough
+	case len(docs) == 0:
+		r.Fault("", nil, "is empty; it needs at least host and real_servers")
+	case len(docs) == 1:
+		r.value(docs[0], "", reflect.ValueOf(to).Elem())
 	default:
-		r.fault("", lineOf(docs[1].Body), "is a second document; there is one")
+		r.Fault("", docs[1], "is a second document; there is one")
 	}
-}
-
-func absent(n ast.Node) bool {
-	return n == nil || n.Type() == ast.NullType || n.Type() == ast.CommentType
-}
-
-func (r *reader) fault(path string, line int, format string, args ...any) {
-	r.faults = append(r.faults, config.Fault{Path: path, Problem: fmt.Sprintf(format, args...), Line: line})
-}
-
-// at is a fault of something by its path, or of what holds it where that is not in the file.
-func (r *reader) at(path, format string, args ...any) {
-	in := path
-	for in != "" && r.lines[in] == 0 {
-		in = in[:max(strings.LastIndexAny(in, ".["), 0)]
-	}
-	r.fault(path, r.lines[in], format, args...)
 }
 
 // said tells whether something is wrong with a path already.
 func (r *reader) said(path string) bool {
-	return slices.ContainsFunc(r.faults, func(f config.Fault) bool { return strings.HasPrefix(f.Path, path) })
+	return slices.ContainsFunc(r.Faults, func(f tree.Fault) bool { return strings.HasPrefix(f.Path, path) })
 }
 
 // empty tells whether an item of a list has nothing in it.
 func (r *reader) empty(path string) bool {
-	return slices.ContainsFunc(r.faults, func(f config.Fault) bool { return f.Path == path })
+	return slices.ContainsFunc(r.Faults, func(f tree.Fault) bool { return f.Path == path })
 }
 
 // err is all faults by line, or nil.
 func (r *reader) err() error {
-	if len(r.faults) == 0 {
+	if len(r.Faults) == 0 {
 		return nil
 	}
-	slices.SortStableFunc(r.faults, func(a, b config.Fault) int { return a.Line - b.Line })
-	return r.faults
-}
-
-func lineOf(n ast.Node) int {
-	if n == nil || n.GetToken() == nil || n.GetToken().Position == nil {
-		return 0
-	}
-	return n.GetToken().Position.Line
+	slices.SortStableFunc(r.Faults, func(a, b tree.Fault) int { return a.Line - b.Line })
+	return r.Faults
 }
 
 // value reads what a node says. A node that is absent leaves what is there.
 func (r *reader) value(n ast.Node, path string, to reflect.Value) {
-	if absent(n) {
+	if tree.Absent(n) {
 		return
 	}
-	if _, known := r.lines[path]; !known {
-		r.lines[path] = lineOf(n)
-	}
+	r.Mark(path, n)
 	switch x := to.Addr().Interface().(type) {
 	case section:
 		x.readYAML(r, n, path)
@@ -121,7 +79,7 @@ func (r *reader) value(n ast.Node, path string, to reflect.Value) {
 	case encoding.TextUnmarshaler:
 		if s, ok := r.scalar(n, path); ok {
 			if err := x.UnmarshalText([]byte(s)); err != nil {
-				r.fault(path, lineOf(n), "%q is not %s", s, wanted(x, err))
+				r.Fault(path, n, "%q is not %s", s, wanted(x, err))
 			}
 		}
 		return
@@ -142,7 +100,7 @@ func (r *reader) value(n ast.Node, path string, to reflect.Value) {
 		if b, ok := n.(*ast.BoolNode); ok {
 			to.SetBool(b.Value)
 		} else {
-			r.fault(path, lineOf(n), "is not true or false")
+			r.Fault(path, n, "is not true or false")
 		}
 	case reflect.String:
 		if s, ok := r.text(n, path); ok {
@@ -193,7 +151,7 @@ func (r *reader) mapping(n ast.Node, path string, known []field) {
 			for i, f := range known {
 				names[i] = f.key
 			}
-			r.fault(path, r.lines[path], "unknown key; known here are %s", strings.Join(names, ", "))
+			r.FaultAt(path, "unknown key; known here are %s", strings.Join(names, ", "))
 			return
 		}
 		r.value(n, path, known[i].to)
@@ -202,45 +160,37 @@ func (r *reader) mapping(n ast.Node, path string, known []field) {
 
 // pairs reads a mapping, each key once.
 func (r *reader) pairs(n ast.Node, path string, f func(key, path string, n ast.Node)) {
-	var pairs []*ast.MappingValueNode
-	switch m := n.(type) {
-	case *ast.MappingNode:
-		pairs = m.Values
-	case *ast.MappingValueNode:
-		pairs = []*ast.MappingValueNode{m}
-	default:
-		r.fault(path, lineOf(n), "is not a mapping (key: value)")
-		return
+	pairs, ok := tree.Pairs(n, path, false)
+	if !ok {
+		r.Fault(path, n, "is not a mapping (key: value)")
 	}
-	seen := map[string]int{}
 	for _, p := range pairs {
-		k, ok := p.Key.(*ast.StringNode)
-		if !ok {
-			r.fault(path, lineOf(p.Key), "a key must be plain text")
-			continue
+		switch {
+		case !p.Plain:
+			r.Fault(path, p.Key, "a key must be plain text")
+		case p.First > 0:
+			r.Fault(p.Path, p.Key, "stands twice, first in line %d", p.First)
+		default:
+			r.Lines[p.Path] = tree.Line(p.Key)
+			f(p.Name, p.Path, p.Value)
 		}
-		at := strings.TrimPrefix(path+"."+k.Value, ".")
-		if first, twice := seen[k.Value]; twice {
-			r.fault(at, lineOf(p.Key), "stands twice, first in line %d", first)
-			continue
-		}
-		seen[k.Value] = lineOf(p.Key)
-		r.lines[at] = lineOf(p.Key)
-		f(k.Value, at, p.Value)
 	}
 }
 
 func (r *reader) list(n ast.Node, path string, to reflect.Value) {
 	s, ok := n.(*ast.SequenceNode)
 	if !ok {
-		r.fault(path, lineOf(n), "is not a list ([a, b])")
+		r.Fault(path, n, "is not a list ([a, b])")
 		return
 	}
 	to.Set(reflect.MakeSlice(to.Type(), len(s.Values), len(s.Values)))
 	for i, x := range s.Values {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		if absent(x) {
-			r.fault(at, max(lineOf(x), lineOf(n)), "is empty")
+		if tree.Absent(x) {
+			if tree.Line(x) < tree.Line(n) {
+				x = n
+			}
+			r.Fault(at, x, "is empty")
 			continue
 		}
 		r.value(x, at, to.Index(i))
@@ -249,14 +199,11 @@ func (r *reader) list(n ast.Node, path string, to reflect.Value) {
 
 // text reads text. What YAML takes for something else needs quotes.
 func (r *reader) text(n ast.Node, path string) (string, bool) {
-	switch x := n.(type) {
-	case *ast.StringNode:
-		return x.Value, true
-	case *ast.LiteralNode:
-		return x.Value.Value, true
+	s, ok := tree.Text(n)
+	if !ok {
+		r.Fault(path, n, "is not text; put it in quotes")
 	}
-	r.fault(path, lineOf(n), "is not text; put it in quotes")
-	return "", false
+	return s, ok
 }
 
 // scalar reads text, or a number as it is written.
@@ -275,7 +222,7 @@ func (r *reader) duration(n ast.Node, path string, to *time.Duration) {
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil {
-		r.fault(path, lineOf(n), "%q is not a duration; write a number and a unit: 200ms or 5s", s)
+		r.Fault(path, n, "%q is not a duration; write a number and a unit: 200ms or 5s", s)
 		return
 	}
 	*to = d
@@ -284,21 +231,21 @@ func (r *reader) duration(n ast.Node, path string, to *time.Duration) {
 func (r *reader) number(n ast.Node, path string, to reflect.Value) {
 	x, ok := n.(*ast.IntegerNode)
 	if !ok {
-		r.fault(path, lineOf(n), "is not a whole number")
+		r.Fault(path, n, "is not a whole number")
 		return
 	}
 	var v int64
 	switch i := x.Value.(type) {
 	case uint64:
 		if v = int64(i); v < 0 {
-			r.fault(path, lineOf(n), "%s is too large", x.Token.Value)
+			r.Fault(path, n, "%s is too large", x.Token.Value)
 			return
 		}
 	case int64:
 		v = i
 	}
 	if bad := to.CanInt() && to.OverflowInt(v) || to.CanUint() && (v < 0 || to.OverflowUint(uint64(v))); bad {
-		r.fault(path, lineOf(n), "%s is out of range", x.Token.Value)
+		r.Fault(path, n, "%s is out of range", x.Token.Value)
 		return
 	}
 	if to.CanInt() {

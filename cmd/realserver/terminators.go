@@ -78,22 +78,22 @@ func (t *TerminatorConfig) check(r *reader, at string) {
 		t.Settings.check(r, at)
 	case r.said(at):
 	case t.Kind == "":
-		r.at(at+".kind", "is missing; one of %s", strings.Join(kindNames(), ", "))
+		r.FaultAt(at+".kind", "is missing; one of %s", strings.Join(kindNames(), ", "))
 	default:
-		r.at(at+".kind", "%q is not one of %s", t.Kind, strings.Join(kindNames(), ", "))
+		r.FaultAt(at+".kind", "%q is not one of %s", t.Kind, strings.Join(kindNames(), ", "))
 	}
 }
 
 // needs is a fault of a setting that has to be there.
 func needs(r *reader, at, value string) {
 	if value == "" && !r.said(at) {
-		r.at(at, "is missing")
+		r.FaultAt(at, "is missing")
 	}
 }
 
 func absolutePath(r *reader, at, file string) {
 	if file != "" && !filepath.IsAbs(file) {
-		r.at(at, "%q is not an absolute path", file)
+		r.FaultAt(at, "%q is not an absolute path", file)
 	}
 }
 
@@ -134,7 +134,7 @@ func kernelOf(s *RealServer) (*xfrm.Driver, error) {
 // pattern is a fault of a pattern of names that is none.
 func pattern(r *reader, at, s string) {
 	if _, err := path.Match(s, ""); err != nil {
-		r.at(at, "%q is not a pattern of names; write site-*", s)
+		r.FaultAt(at, "%q is not a pattern of names; write site-*", s)
 	}
 }
 
@@ -198,7 +198,7 @@ func (f *fastD) check(r *reader, at string) {
 	absolutePath(r, at+".clear", f.Clear)
 	for peer, list := range f.Subnets {
 		if slices.Contains(list, netip.Prefix{}) && !r.said(at+".subnets") {
-			r.at(at+".subnets."+peer, "is no list of prefixes")
+			r.FaultAt(at+".subnets."+peer, "is no list of prefixes")
 		}
 	}
 }
@@ -220,14 +220,14 @@ type programs struct {
 
 func (p *programs) check(r *reader, at string) {
 	if len(p.Tunnels) == 0 && !r.said(at+".tunnels") {
-		r.at(at+".tunnels", "is missing: the program that lists what is established")
+		r.FaultAt(at+".tunnels", "is missing: the program that lists what is established")
 	}
 	for _, x := range []struct {
 		key  string
 		argv []string
 	}{{"tunnels", p.Tunnels}, {"adopt", p.Adopt}, {"release", p.Release}, {"accept", p.Accept}, {"carries", p.Carries}, {"work", p.Work}} {
 		if len(x.argv) > 0 && !filepath.IsAbs(x.argv[0]) && !r.said(at+"."+x.key) {
-			r.at(at+"."+x.key, "%q is not the absolute path of a program", x.argv[0])
+			r.FaultAt(at+"."+x.key, "%q is not the absolute path of a program", x.argv[0])
 		}
 	}
 	within(r, at+".timeout", p.Timeout, 100*time.Millisecond, realserver.AskLimit)

@@ -60,7 +60,8 @@ var importRules = map[string][]string{
 	"director/drill/fault": {"realserver/space"},
 	// What a director and an agent say to each other: bytes alone.
 	"director/agent":   {},
-	"director/observe": {"affinity", "director/agent"},
+	"director/observe": {"affinity", "director/agent", "director/crowd"},
+	"director/crowd":   {}, // how many are served at once, of agents and of directors
 	"cluster/ca":       {},
 	"realserver": {
 		"director/agent", "cluster/ca", "realserver/host", "realserver/terminator", "realserver/load", "realserver/answer", "realserver/space",

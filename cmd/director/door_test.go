@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -18,24 +18,24 @@ import (
 
 func TestDoor(t *testing.T) {
 	d := newDoor()
-	host := func(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
+	host := func(n int) string { return fmt.Sprintf("192.0.2.%d", n) }
 	in := 0
 	for i := range 2 * maxShakingOf {
-		if d.enter(host(1)) != (i < maxShakingOf) {
+		if d.Enter(host(1)) != (i < maxShakingOf) {
 			t.Errorf("connection %d of one address", i+1)
 		}
 	}
 	in = maxShakingOf
 	for i := range maxShaking {
-		if d.enter(host(2 + i)) {
+		if d.Enter(host(2 + i)) {
 			in++
 		}
 	}
-	if in != maxShaking || d.enter(host(100)) {
+	if in != maxShaking || d.Enter(host(100)) {
 		t.Errorf("%d at once, and one more", in)
 	}
-	d.leave(host(1))
-	if !d.enter(host(100)) || d.enter(host(101)) {
+	d.Leave(host(1))
+	if !d.Enter(host(100)) || d.Enter(host(101)) {
 		t.Error("one left, and not one was let in")
 	}
 	now := time.Now()

@@ -21,6 +21,7 @@ import (
 	"tunneldirector/cluster/replica"
 	loop "tunneldirector/director"
 	"tunneldirector/director/config"
+	"tunneldirector/director/crowd"
 	"tunneldirector/director/observe"
 )
 
@@ -247,7 +248,7 @@ func (j *joined) accept(ctx context.Context) error {
 			time.Sleep(100 * time.Millisecond)
 			continue
 		}
-		if from := addressOf(raw); !j.door.enter(from) {
+		if from := crowd.From(raw); !j.door.Enter(from) {
 			_ = raw.Close()
 			if j.door.says("crowd", time.Now()) {
 				j.log.Warn("too many connections at once that have not proved to be directors: some are closed", "address", from)
@@ -264,7 +265,7 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 	shake, cancel := context.WithTimeout(ctx, shakeWithin)
 	defer cancel()
 	err := conn.HandshakeContext(shake)
-	j.door.leave(addressOf(conn))
+	j.door.Leave(crowd.From(conn))
 	var who ca.Identity
 	if err == nil {
 		who, err = ca.Peer(conn.ConnectionState())

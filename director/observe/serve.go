@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/director/crowd"
 )
 
 // Options say how agents are served.
@@ -49,7 +49,7 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 	stop := context.AfterFunc(ctx, func() { _ = l.Close() }) // of this ctx: it has ended before Accept fails for that
 	defer stop()
 	grumble := grumbler{log: o.Log, limit: rate.NewLimiter(rate.Every(time.Second), 10)}
-	lines, unproved := room{all: maxLines, each: maxHostLines}, room{all: handshakes, each: maxHandshake}
+	lines, unproved := crowd.Room{All: maxLines, Each: maxHostLines}, crowd.Room{All: handshakes, Each: maxHandshake}
 	for {
 		c, err := l.Accept()
 		if ctx.Err() != nil {
@@ -69,15 +69,15 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 			}
 			continue
 		}
-		from := remote(c)
-		if !unproved.enter(from) {
+		from := crowd.From(c)
+		if !unproved.Enter(from) {
 			_ = c.Close()
 			continue
 		}
 		g.Go(func() error {
 			host, err := prove(ctx, c, o)
-			unproved.leave(from)
-			if err == nil && !lines.enter(host) {
+			unproved.Leave(from)
+			if err == nil && !lines.Enter(host) {
 				err = fmt.Errorf("%d agents are connected, or %d of host %s", maxLines, maxHostLines, host)
 			}
 			switch {
@@ -87,7 +87,7 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 				grumble.refused(c, err)
 				return c.Close()
 			}
-			defer lines.leave(host)
+			defer lines.Leave(host)
 			switch err := b.Talk(ctx, c, host, o); {
 			case ctx.Err() != nil:
 			case errors.Is(err, io.EOF): // its own word: it stops, or asks again
@@ -109,19 +109,6 @@ func prove(ctx context.Context, c net.Conn, o Options) (string, error) {
 	return o.Who(ctx, c)
 }
 
-// remote is who a connection that has proved nothing is of. Who has one address of IPv6 has all of its /64.
-func remote(c net.Conn) string {
-	from, err := netip.ParseAddrPort(c.RemoteAddr().String())
-	if err != nil {
-		return c.RemoteAddr().String()
-	}
-	a := from.Addr().Unmap()
-	if a.Is6() {
-		return netip.PrefixFrom(a.WithZone(""), 64).Masked().String()
-	}
-	return a.String()
-}
-
 // A grumbler logs who was refused, but no more than a stranger may fill a disk with.
 type grumbler struct {
 	log    *slog.Logger
@@ -135,38 +122,4 @@ func (g *grumbler) refused(c net.Conn, why error) {
 		return
 	}
 	g.log.Warn("agent refused", "remote", c.RemoteAddr().String(), "error", why, "others_not_logged", g.silent.Swap(0))
-}
-
-// A room has places, of which each guest gets a few at most.
-type room struct {
-	all, each int
-
-	mu     sync.Mutex // guards what follows
-	taken  int
-	guests map[string]int
-}
-
-// enter takes a place, if there is one.
-func (r *room) enter(guest string) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.taken == r.all || r.guests[guest] == r.each {
-		return false
-	}
-	if r.guests == nil {
-		r.guests = map[string]int{}
-	}
-	r.taken++
-	r.guests[guest]++
-	return true
-}
-
-// leave gives a place back.
-func (r *room) leave(guest string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.taken--
-	if r.guests[guest]--; r.guests[guest] == 0 {
-		delete(r.guests, guest)
-	}
 }

@@ -94,6 +94,7 @@ var owners = map[string][]string{
 
 // testsMay are what test files import beyond the rule of their package.
 var testsMay = map[string][]string{
+	"affinity/badgerstore":       {"integration/spaces"},
 	"director":                   {"director/plane/mem"},
 	"director/probe":             {"integration/spaces"},
 	"director/vip":               {"integration/spaces"},

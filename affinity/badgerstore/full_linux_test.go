@@ -7,31 +7,19 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"tunneldirector/integration/spaces"
 )
 
-// Full disks are tested on a real small file system, in a mount namespace of the test's own.
-const (
-	fullEnv  = "BADGERSTORE_FULL"
-	fullSize = "640m"
-)
-
+// Full disks are tested on a real small file system.
 func TestFullDisk(t *testing.T) {
-	if os.Getenv(fullEnv) == "" {
-		inMountNamespace(t)
-		return
-	}
-	mnt := t.TempDir()
-	if err := syscall.Mount("tmpfs", mnt, "tmpfs", 0, "size="+fullSize); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { syscall.Unmount(mnt, syscall.MNT_DETACH) })
+	mnt := spaces.Disk(t, 640<<20)
 	dir, filler, other := filepath.Join(mnt, "store"), filepath.Join(mnt, "filler"), filepath.Join(mnt, "other")
 	if err := os.WriteFile(other, make([]byte, 96<<20), 0o600); err != nil {
 		t.Fatal(err)
@@ -82,28 +70,6 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("the child says %q, want its commit done", l)
 	}
 	c.end(t)
-}
-
-// inMountNamespace runs this test again where mounts are its own.
-func inMountNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to mount a small file system")
-		}
-		t.Skip("needs root to mount a small file system")
-	}
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe, "-test.run=^TestFullDisk$", "-test.v")
-	cmd.Env = append(os.Environ(), fullEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS} // makes mounts private, too
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 // fillUp writes to path until the disk has not one block left.

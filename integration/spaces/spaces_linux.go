@@ -22,12 +22,7 @@ type Space struct {
 // the test ends. It skips where namespaces cannot be made; in CI that is a failure.
 func New(t testing.TB, n int) []Space {
 	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root, and CI has to have it")
-		}
-		t.Skip("needs root (network namespaces)")
-	}
+	needRoot(t, "network namespaces")
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	var out []Space
 	for range n {

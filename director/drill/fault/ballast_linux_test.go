@@ -5,39 +5,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"tunneldirector/integration/spaces"
 )
 
-// disk mounts a file system of its own, which this test's thread alone sees.
-func disk(t *testing.T) string {
-	t.Helper()
-	if os.Getuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root, and CI has to have it")
-		}
-		t.Skip("needs root (mounts)")
-	}
-	dir := t.TempDir()
-	runtime.LockOSThread() // never unlocked: the thread ends with the test
-	check(t, unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS))
-	check(t, unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""))
-	mount(t, "tmpfs", dir, "tmpfs", 0, "size=32m")
-	return dir
-}
-
-func mount(t *testing.T, what, dir, kind string, flags uintptr, options string) {
-	t.Helper()
-	check(t, unix.Mount(what, dir, kind, flags, options))
-	t.Cleanup(func() { check(t, unix.Unmount(dir, unix.MNT_DETACH)) })
-}
-
 func TestBallast(t *testing.T) {
-	dir := disk(t)
+	dir := spaces.Disk(t, 32<<20)
 	check(t, os.WriteFile(filepath.Join(dir, "table"), make([]byte, 10<<20), 0o600))
 	b := &Ballast{Dir: dir, Rest: 1 << 20}
 	for range 2 {
@@ -64,11 +42,11 @@ func TestBallast(t *testing.T) {
 
 // Where others have files nothing is filled.
 func TestBallastRefused(t *testing.T) {
-	dir := disk(t)
+	dir := spaces.Disk(t, 32<<20)
 	sub, bound := filepath.Join(dir, "sub"), t.TempDir()
 	check(t, os.Mkdir(sub, 0o700))
 	check(t, os.WriteFile(filepath.Join(dir, "others"), make([]byte, 8<<20), 0o600))
-	mount(t, sub, bound, "", unix.MS_BIND, "")
+	spaces.Mount(t, sub, bound, "", unix.MS_BIND, "")
 	before, err := free(dir)
 	check(t, err)
 	for name, tt := range map[string]struct{ dir, words string }{

@@ -23,7 +23,6 @@ const (
 	MaxFaultID   = 64      // bytes of the ID of a fault
 	MaxFault     = 10 * time.Minute
 	Patience     = 10 * time.Second
-	DefaultPort  = 7460 // TCP, where directors listen for agents
 	DefaultProbe = 7461 // UDP, at the VIP
 
 	maxVIPs  = 64  // of a real server in Hello

@@ -189,18 +189,6 @@ func (l *Ledger) avoid(id string, now time.Time) error {
 	return nil
 }
 
-// UndoAll undoes all that is recorded.
-func (l *Ledger) UndoAll(ctx context.Context) error {
-	list := l.List()
-	var g errgroup.Group
-	errs := make([]error, len(list))
-	for i, s := range list {
-		g.Go(func() error { errs[i] = l.Undo(ctx, s.ID); return nil })
-	}
-	_ = g.Wait() // each has its own error
-	return errors.Join(errs...)
-}
-
 // ask has Run do something and waits for its answer.
 func (l *Ledger) ask(ctx context.Context, do func(answer chan error)) error {
 	answer := make(chan error, 1)

@@ -181,7 +181,7 @@ func TestUndo(t *testing.T) {
 		}
 		m.want("undone twice", "undo rsa")
 		m.set(func() { m.undoErr = errors.New("no such device") })
-		if err := l.UndoAll(m.t.Context()); err == nil || !strings.Contains(err.Error(), "undo fault b (host-loss of rsb): no such device") {
+		if err := l.Undo(m.t.Context(), "b"); err == nil || !strings.Contains(err.Error(), "undo fault b (host-loss of rsb): no such device") {
 			t.Errorf("not undone: %v", err)
 		}
 		m.want("not undone", "undo rsb")

@@ -82,8 +82,9 @@ func feeders(b *testing.B, n int, mac [6]byte) *benchObjects {
 	return &o
 }
 
-// feed runs b.N packets of feeder through prog, as if they came by the interface. One operation is one packet.
-func feed(b *testing.B, o *benchObjects, feeder, prog *ebpf.Program, ifindex int) {
+// feed runs b.N packets of feeder through prog, as if they came by the interface, and returns the last one's action. One
+// operation is one packet.
+func feed(b *testing.B, o *benchObjects, feeder, prog *ebpf.Program, ifindex int) (action uint32) {
 	b.Helper()
 	must(b, o.BenchNext.Put(uint32(0), uint32(prog.FD())))
 	frame := make([]byte, 14+64)
@@ -92,6 +93,12 @@ func feed(b *testing.B, o *benchObjects, feeder, prog *ebpf.Program, ifindex int
 	action, err := feeder.Run(&run)
 	b.StopTimer()
 	must(b, err)
+	return action
+}
+
+// sent fails if the last packet was not.
+func sent(b *testing.B, action uint32) {
+	b.Helper()
 	if action != xdpTX && action != xdpRedirect {
 		b.Fatalf("the last packet had action %d", action)
 	}
@@ -109,9 +116,23 @@ func BenchmarkForward(b *testing.B) {
 				}
 				o := feeders(b, n, p.ports.all()[side].mac)
 				feeder := map[string]*ebpf.Program{"v4": o.BenchFeedV4, "v6": o.BenchFeedV6, "subnet4": o.BenchFeedSubnet4}[kind]
-				feed(b, o, feeder, p.o.TdForward, p.ports.all()[side].index)
+				sent(b, feed(b, o, feeder, p.o.TdForward, p.ports.all()[side].index))
 			})
 		}
+	}
+}
+
+// BenchmarkDrop is a flood from endpoints that nobody knows, past n that somebody does.
+func BenchmarkDrop(b *testing.B) {
+	for _, n := range benchSizes {
+		b.Run(fmt.Sprintf("v4/%d", n), func(b *testing.B) {
+			p := benchPlane(b, "v6", n)
+			tun := p.ports.all()[0]
+			o := feeders(b, n, tun.mac)
+			if action := feed(b, o, o.BenchFeedV4, p.o.TdForward, tun.index); action != xdpDrop {
+				b.Fatalf("the last packet had action %d", action)
+			}
+		})
 	}
 }
 
@@ -126,7 +147,7 @@ func BenchmarkFloor(b *testing.B) {
 				if kind == "line" {
 					prog = o.BenchLine
 				}
-				feed(b, o, o.BenchFeedV4, prog, 0)
+				sent(b, feed(b, o, o.BenchFeedV4, prog, 0))
 			})
 		}
 	}

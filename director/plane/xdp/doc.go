@@ -15,5 +15,8 @@
 // writes between their reading and their writing is lost, and made good by the pin's next packet, since the older time is
 // then due again.
 //
+// Samples of packets are written by the program into td_samples, which has one reader at a time; td_watch is written by who calls
+// Watch, under a lock.
+//
 // The package does not know tunnels, groups, disks or peers, and chooses nothing.
 package xdp

@@ -46,6 +46,13 @@ type forwardLengths6 struct {
 	Bits [132]uint8
 }
 
+type forwardLimit struct {
+	_      structs.HostLayout
+	Window uint64
+	Shown  uint32
+	Lost   uint32
+}
+
 type forwardLink struct {
 	_       structs.HostLayout
 	Mac     [6]uint8
@@ -109,6 +116,22 @@ type forwardRule struct {
 	Service uint16
 }
 
+type forwardSample struct {
+	_        structs.HostLayout
+	Ktime    uint64
+	Ifindex  uint32
+	Length   uint32
+	Captured uint16
+	Service  uint16
+	Tenant   uint16
+	Index    uint16
+	Reason   uint8
+	Side     uint8
+	Watched  uint8
+	Pad      [5]uint8
+	Head     [128]uint8
+}
+
 type forwardServer struct {
 	_      structs.HostLayout
 	Alive  uint8
@@ -164,6 +187,20 @@ type forwardVlanKey struct {
 	Vlan    uint32
 }
 
+type forwardWatch struct {
+	_       structs.HostLayout
+	Until   uint64
+	Src     forwardAddr
+	SrcMask forwardAddr
+	Dst     forwardAddr
+	DstMask forwardAddr
+	Sport   uint16
+	Dport   uint16
+	Proto   uint8
+	Flags   uint8
+	Pad     uint16
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -173,6 +210,7 @@ const (
 	forwardMapTdIfaces     = "td_ifaces"
 	forwardMapTdLengths4   = "td_lengths4"
 	forwardMapTdLengths6   = "td_lengths6"
+	forwardMapTdLimits     = "td_limits"
 	forwardMapTdLinks      = "td_links"
 	forwardMapTdLocals     = "td_locals"
 	forwardMapTdN_reason   = "td_n_reason"
@@ -182,12 +220,14 @@ const (
 	forwardMapTdPins6      = "td_pins6"
 	forwardMapTdRate       = "td_rate"
 	forwardMapTdRings      = "td_rings"
+	forwardMapTdSamples    = "td_samples"
 	forwardMapTdServerVlan = "td_server_vlan"
 	forwardMapTdServers    = "td_servers"
 	forwardMapTdSubnets4   = "td_subnets4"
 	forwardMapTdSubnets6   = "td_subnets6"
 	forwardMapTdVips       = "td_vips"
 	forwardMapTdVlans      = "td_vlans"
+	forwardMapTdWatch      = "td_watch"
 	forwardProgTdExplain   = "td_explain"
 	forwardProgTdForward   = "td_forward"
 )
@@ -247,6 +287,7 @@ type forwardMapSpecs struct {
 	TdIfaces     *ebpf.MapSpec `ebpf:"td_ifaces"`
 	TdLengths4   *ebpf.MapSpec `ebpf:"td_lengths4"`
 	TdLengths6   *ebpf.MapSpec `ebpf:"td_lengths6"`
+	TdLimits     *ebpf.MapSpec `ebpf:"td_limits"`
 	TdLinks      *ebpf.MapSpec `ebpf:"td_links"`
 	TdLocals     *ebpf.MapSpec `ebpf:"td_locals"`
 	TdN_reason   *ebpf.MapSpec `ebpf:"td_n_reason"`
@@ -256,12 +297,14 @@ type forwardMapSpecs struct {
 	TdPins6      *ebpf.MapSpec `ebpf:"td_pins6"`
 	TdRate       *ebpf.MapSpec `ebpf:"td_rate"`
 	TdRings      *ebpf.MapSpec `ebpf:"td_rings"`
+	TdSamples    *ebpf.MapSpec `ebpf:"td_samples"`
 	TdServerVlan *ebpf.MapSpec `ebpf:"td_server_vlan"`
 	TdServers    *ebpf.MapSpec `ebpf:"td_servers"`
 	TdSubnets4   *ebpf.MapSpec `ebpf:"td_subnets4"`
 	TdSubnets6   *ebpf.MapSpec `ebpf:"td_subnets6"`
 	TdVips       *ebpf.MapSpec `ebpf:"td_vips"`
 	TdVlans      *ebpf.MapSpec `ebpf:"td_vlans"`
+	TdWatch      *ebpf.MapSpec `ebpf:"td_watch"`
 }
 
 // forwardVariableSpecs contains global variables before they are loaded into the kernel.
@@ -295,6 +338,7 @@ type forwardMaps struct {
 	TdIfaces     *ebpf.Map `ebpf:"td_ifaces"`
 	TdLengths4   *ebpf.Map `ebpf:"td_lengths4"`
 	TdLengths6   *ebpf.Map `ebpf:"td_lengths6"`
+	TdLimits     *ebpf.Map `ebpf:"td_limits"`
 	TdLinks      *ebpf.Map `ebpf:"td_links"`
 	TdLocals     *ebpf.Map `ebpf:"td_locals"`
 	TdN_reason   *ebpf.Map `ebpf:"td_n_reason"`
@@ -304,12 +348,14 @@ type forwardMaps struct {
 	TdPins6      *ebpf.Map `ebpf:"td_pins6"`
 	TdRate       *ebpf.Map `ebpf:"td_rate"`
 	TdRings      *ebpf.Map `ebpf:"td_rings"`
+	TdSamples    *ebpf.Map `ebpf:"td_samples"`
 	TdServerVlan *ebpf.Map `ebpf:"td_server_vlan"`
 	TdServers    *ebpf.Map `ebpf:"td_servers"`
 	TdSubnets4   *ebpf.Map `ebpf:"td_subnets4"`
 	TdSubnets6   *ebpf.Map `ebpf:"td_subnets6"`
 	TdVips       *ebpf.Map `ebpf:"td_vips"`
 	TdVlans      *ebpf.Map `ebpf:"td_vlans"`
+	TdWatch      *ebpf.Map `ebpf:"td_watch"`
 }
 
 func (m *forwardMaps) Close() error {
@@ -319,6 +365,7 @@ func (m *forwardMaps) Close() error {
 		m.TdIfaces,
 		m.TdLengths4,
 		m.TdLengths6,
+		m.TdLimits,
 		m.TdLinks,
 		m.TdLocals,
 		m.TdN_reason,
@@ -328,12 +375,14 @@ func (m *forwardMaps) Close() error {
 		m.TdPins6,
 		m.TdRate,
 		m.TdRings,
+		m.TdSamples,
 		m.TdServerVlan,
 		m.TdServers,
 		m.TdSubnets4,
 		m.TdSubnets6,
 		m.TdVips,
 		m.TdVlans,
+		m.TdWatch,
 	)
 }
 

@@ -91,15 +91,7 @@ func (p *Plane) Stats() (plane.Stats, error) {
 	if err != nil {
 		return s, err
 	}
-	err = perCPU(p.o.TdN_reason, func(i int, values []uint64) {
-		var n uint64
-		for _, v := range values {
-			n += v
-		}
-		if n == 0 {
-			return
-		}
-		service, reason := uint16(i/reasons), plane.Reason(i%reasons)
+	err = p.countReasons(func(service uint16, reason plane.Reason, n uint64) {
 		s.Reasons[reason] += n
 		if service == 0 {
 			return
@@ -112,6 +104,19 @@ func (p *Plane) Stats() (plane.Stats, error) {
 	return s, err
 }
 
+// countReasons calls f for each service (0: none known) and reason that has been counted.
+func (p *Plane) countReasons(f func(service uint16, r plane.Reason, n uint64)) error {
+	return perCPU(p.o.TdN_reason, func(i int, values []uint64) {
+		var n uint64
+		for _, v := range values {
+			n += v
+		}
+		if n > 0 {
+			f(uint16(i/reasons), plane.Reason(i%reasons), n)
+		}
+	})
+}
+
 func (t *table[K, V]) usage() plane.Usage {
 	return plane.Usage{Entries: uint64(max(0, t.n.Load())), Max: uint64(t.m.MaxEntries())}
 }
@@ -119,13 +124,27 @@ func (t *table[K, V]) usage() plane.Usage {
 // seenUnit is the program's unit of time: CLOCK_MONOTONIC by 2^30 ns.
 const seenUnit = time.Duration(1 << 30)
 
-// seenTime turns the program's time into the wall's.
+// seenTime turns the program's time of pins into the wall's.
 func seenTime(units uint32) (time.Time, error) {
+	return monotonicTime(uint64(units) * uint64(seenUnit))
+}
+
+// monotonicTime turns CLOCK_MONOTONIC, in ns, into the wall's time.
+func monotonicTime(ns uint64) (time.Time, error) {
+	now, err := ktime()
+	if err != nil {
+		return time.Time{}, err
+	}
+	return time.Now().Add(time.Duration(ns) - time.Duration(now)), nil
+}
+
+// ktime is what bpf_ktime_get_ns says now: CLOCK_MONOTONIC, in ns.
+func ktime() (uint64, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return time.Time{}, fmt.Errorf("read the monotonic clock: %w", err)
+		return 0, fmt.Errorf("read the monotonic clock: %w", err)
 	}
-	return time.Now().Add(time.Duration(units)*seenUnit - time.Duration(ts.Nano())), nil
+	return uint64(ts.Nano()), nil
 }
 
 // Seen tells when a packet last came through a pin.

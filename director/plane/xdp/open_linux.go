@@ -16,8 +16,9 @@ import (
 	"tunneldirector/director/plane"
 )
 
-// layout is the version of the maps' contents. Raise it with every change to types.h or the maps: what is pinned under
-// another one is never read, only replaced.
+// layout is the version of the maps' contents. Raise it with every change of what a map holds that there is already: what is
+// pinned under another one is never read, only replaced. A map that is new changes nothing that is pinned, and is made beside
+// it.
 const layout = "v2"
 
 // Open loads the program, adopts or makes its maps, and attaches it to the interfaces, which go on forwarding what they
@@ -132,6 +133,9 @@ func (p *Plane) start() error {
 		return err
 	}
 	if err := p.writeInterfaces(p.ports.all()); err != nil {
+		return err
+	}
+	if err := p.unwatch(); err != nil { // who watched was told by the daemon before
 		return err
 	}
 	if err := p.hook.hold(p.ports.all()); err != nil {

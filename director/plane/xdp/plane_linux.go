@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
@@ -14,7 +15,7 @@ import (
 	"tunneldirector/director/plane"
 )
 
-// A Plane is the program and its maps in the kernel. It implements plane.Plane and plane.Observer.
+// A Plane is the program and its maps in the kernel. It implements plane.Plane, plane.Observer and plane.Sampler.
 type Plane struct {
 	options Options
 	log     *slog.Logger
@@ -34,12 +35,15 @@ type Plane struct {
 	numbers atomic.Pointer[numbering]
 	// warnings are Run's.
 	warnings atomic.Pointer[[]string]
+
+	watchMu sync.Mutex // guards td_watch
 }
 
 var (
 	_ plane.Plane    = (*Plane)(nil)
 	_ plane.Observer = (*Plane)(nil)
 	_ plane.Checker  = (*Plane)(nil)
+	_ plane.Sampler  = (*Plane)(nil)
 )
 
 // Check tells what of c the plane cannot do.

@@ -30,11 +30,14 @@ func (*Plane) Apply(context.Context, plane.Update) error { return errHere }
 func (*Plane) Replace(context.Context, plane.Config, iter.Seq[plane.Entry]) error {
 	return errHere
 }
-func (*Plane) SetAlive(affinity.Index, bool) error             { return errHere }
-func (*Plane) Lookup(plane.Packet) (plane.Decision, error)     { return plane.Decision{}, errHere }
-func (*Plane) Close() error                                    { return errHere }
-func (*Plane) Stats() (plane.Stats, error)                     { return plane.Stats{}, errHere }
-func (*Plane) Seen(plane.EndpointKey) (t time.Time, err error) { return t, errHere }
+func (*Plane) SetAlive(affinity.Index, bool) error               { return errHere }
+func (*Plane) Lookup(plane.Packet) (plane.Decision, error)       { return plane.Decision{}, errHere }
+func (*Plane) Close() error                                      { return errHere }
+func (*Plane) Stats() (plane.Stats, error)                       { return plane.Stats{}, errHere }
+func (*Plane) Seen(plane.EndpointKey) (t time.Time, err error)   { return t, errHere }
+func (*Plane) Samples(context.Context, func(plane.Sample)) error { return errHere }
+func (*Plane) Watch(plane.Watch, time.Time) error                { return errHere }
+func (*Plane) Drops() (map[plane.Reason]uint64, error)           { return nil, errHere }
 func (*Plane) LastSeen(context.Context, time.Time, func(plane.EndpointKey, time.Time) bool) error {
 	return errHere
 }

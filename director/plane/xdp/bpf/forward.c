@@ -2,6 +2,7 @@
 /* The forwarder and its twin. director/plane/packet.go has the packet's way, rule by rule; the comments here give its
  * numbers. */
 #include "deliver.h"
+#include "sample.h"
 
 static __always_inline void count_traffic(const struct packet *p)
 {
@@ -46,6 +47,8 @@ int td_forward(struct xdp_md *ctx)
 	int reason = walk(ctx, &p, &iface, &w);
 
 	if (!reason && w.server && w.link) {
+		if (watch_on())
+			show(ctx, &p, FORWARDED);
 		int action = deliver(ctx, &p, &w);
 		if (action != XDP_ABORTED) {
 			count_traffic(&p);
@@ -53,10 +56,13 @@ int td_forward(struct xdp_md *ctx)
 				pin_seen(w.pin);
 			return action;
 		}
-		/* no headroom, or no such device any more: neither is the sender's fault, but nobody gets the packet */
+		/* no headroom, or no such device any more: neither is the sender's fault, but nobody gets the packet; it is
+		 * shown as far as it has been rewritten */
 		reason = DROP_NO_NEIGHBOUR;
 	}
 	count_reason(&p, reason);
+	if (drops(reason) || watch_on())
+		show(ctx, &p, reason);
 	if (reason == DROP_TOO_BIG && iface)
 		return tell_too_big(ctx, &p, iface, w.mtu);
 	return reason >= PASS_NOT_IP ? XDP_PASS : XDP_DROP;

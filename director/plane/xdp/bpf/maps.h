@@ -36,6 +36,15 @@ ARRAY(td_n_service, PERCPU_ARRAY, struct traffic, MAX_SERVICES + 1); /* 0: the s
 ARRAY(td_n_reason, PERCPU_ARRAY, __u64, (MAX_SERVICES + 1) * REASONS); /* service 0: none known */
 ARRAY(td_rate, PERCPU_ARRAY, struct rate, 1);
 
+ARRAY(td_watch, ARRAY, struct watch, 1);
+ARRAY(td_limits, PERCPU_ARRAY, struct limit, REASONS); /* by reason; FORWARDED: what is watched and not dropped */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 512 * 1024); /* some 3,000 samples */
+	__type(value, struct sample);
+} td_samples SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_DEVMAP_HASH);
 	__uint(max_entries, 256);

@@ -55,6 +55,12 @@ enum {
 	MAX_SERVICES = 64,
 	MAX_SERVERS  = 4096,
 	RING_SIZE    = 1024,
+
+	SAMPLE_BYTES = 128, /* plane.SampleBytes */
+
+	WATCH_FILTER = 1, /* it says anything at all */
+	WATCH_V4     = 2,
+	WATCH_V6     = 4,
 };
 
 /* An address: IPv4 in word 3 behind ::ffff:0:0, as plane.HashAddr has it. All in network byte order. */
@@ -190,6 +196,35 @@ struct traffic {
 struct rate {
 	__u64 window;
 	__u64 sent;
+};
+
+/* The packets that somebody wants to see, by the outer header. What is zero fits all. */
+struct watch {
+	__u64 until; /* CLOCK_MONOTONIC in ns; 0: nobody watches */
+	struct addr src, src_mask, dst, dst_mask;
+	__u16 sport, dport; /* host byte order */
+	__u8 proto;
+	__u8 flags; /* WATCH_... */
+	__u16 _pad;
+};
+
+/* How many samples of one reason there have been in this window, on one CPU. */
+struct limit {
+	__u64 window;
+	__u32 shown;
+	__u32 lost; /* since the maps were made, because td_samples was full */
+};
+
+/* The beginning of a packet as it came in, and what became of it. */
+struct sample {
+	__u64 ktime; /* CLOCK_MONOTONIC in ns */
+	__u32 ifindex;
+	__u32 length; /* of the frame */
+	__u16 captured; /* bytes of head that count */
+	__u16 service, tenant, index;
+	__u8 reason, side, watched;
+	__u8 _pad[5];
+	__u8 head[SAMPLE_BYTES];
 };
 
 /* What the twin is asked (ifindex, and in flags whether tenant counts rather than interface and tag) and answers, in the frame's metadata: 32 bytes, the most that Linux 6.1 takes. */

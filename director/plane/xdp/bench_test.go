@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -133,6 +134,21 @@ func BenchmarkDrop(b *testing.B) {
 				b.Fatalf("the last packet had action %d", action)
 			}
 		})
+	}
+}
+
+// BenchmarkWatched is BenchmarkForward/v4 while somebody watches for none of the packets, and for all of them.
+func BenchmarkWatched(b *testing.B) {
+	for _, n := range benchSizes {
+		for kind, w := range map[string]plane.Watch{"none": {Src: prefix("198.51.100.1/32")}, "all": {Proto: 50}} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				p := benchPlane(b, "v4", n)
+				tun := p.ports.all()[0]
+				o := feeders(b, n, tun.mac)
+				must(b, p.Watch(w, time.Now().Add(time.Hour)))
+				sent(b, feed(b, o, o.BenchFeedV4, p.o.TdForward, tun.index))
+			})
+		}
 	}
 }
 

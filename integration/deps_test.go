@@ -43,6 +43,7 @@ var importRules = map[string][]string{
 	"director/api":                {"affinity"},
 	"director/config":             {"affinity", "director/config/tree"},
 	"director/config/tree":        {}, // how files that people write are read, and what is wrong with them told
+	"director/blackbox":           {"affinity", "director/api", "director/plane"},
 	"director/vip":                {"affinity", "cluster", "director/plane", "director/vip/ruleset", "director/vip/sysctl", "director/vip/dump"},
 	"director/vip/dump":           {}, // lists of the kernel that change while they are read
 	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.

@@ -12,8 +12,13 @@
 //	operator     somebody asked
 //
 // What triggers while a recording goes on becomes a part of it. One trigger about one thing makes a recording at most once a
-// minute, and all recordings are as large as configured at most: the oldest go first. A disk that is full ends a recording,
+// minute, and all recordings are as large as configured at most, and a thousand at most: the oldest go first. A disk that is full ends a recording,
 // and nothing else.
+//
+// A file is <id>.pcapng, and <id>.pcapng.part as long as it is written: one that a crash has left ends early, maybe within a
+// packet. The comment of its section is why it began. The first interface stands for the director: no packet came in by it,
+// and its comment is the object of the trigger. A packet's first comment is what became of it; what triggers is told by
+// further comments of the next packet, or of the last one if none follows.
 //
 // One goroutine owns the ring and the files. The package must not know the table, the loop or a plane's kernel.
 package blackbox

@@ -1,6 +1,7 @@
 package blackbox
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -324,6 +325,54 @@ func TestIDs(t *testing.T) {
 			if _, err := w.Recording(id); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("%q: %v", id, err)
 			}
+		}
+	})
+}
+
+// Whatever a plane says of a packet, the file can be read.
+func TestOddSamples(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, Options{Dir: t.TempDir()})
+		rec, err := w.Record(t.Context(), "ann", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []plane.Sample{
+			{}, {At: time.Unix(-1, 0), Length: -1}, {At: time.Now(), Length: 1 << 40, Head: make([]byte, 500)}, {At: time.Now(), Head: make([]byte, 7)},
+			{At: time.Now(), Interface: strings.Repeat("x", 1000), Length: 1},
+		} {
+			s.Reason = 31
+			w.show(s)
+		}
+		c := w.read(rec.ID)
+		var got []string
+		for _, s := range c.samples {
+			got = append(got, fmt.Sprintf("%.10s %v %d %d", s.Interface, s.At.Equal(time.Now()), s.Length, len(s.Head)))
+		}
+		want := []string{"(gone) true 0 0", "(gone) true 0 0", "(gone) true 2147483647 128", "(gone) true 7 7", "xxxxxxxxxx true 1 0"}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
+// Who asks is told when the goroutine that owns the files does not answer, as when its disk hangs; and does not wait longer than it wants.
+func TestBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, Options{Dir: t.TempDir()})
+		w.asks <- func() { time.Sleep(time.Hour) }
+		began := time.Now()
+		if _, err := w.Recordings(); !errors.Is(err, errBusy) || time.Since(began) != answersIn {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := w.Record(ctx, "ann", ""); !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		if len(w.ids()) != 0 {
+			t.Errorf("it did later what was given up: %q", w.ids())
 		}
 	})
 }

@@ -160,6 +160,25 @@ func TestFlood(t *testing.T) {
 	})
 }
 
+// Packets of one reason that were dropped at one time are in the order in which they came.
+func TestOrderOfOneTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, Options{Dir: t.TempDir()})
+		for i := range keptOfReason + 99 {
+			w.drop(plane.DropUnknown, i)
+		}
+		rec, err := w.Record(t.Context(), "ann", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, s := range w.read(rec.ID).samples {
+			if s.Length != i+99 {
+				t.Fatalf("packet %d has %d bytes", i, s.Length)
+			}
+		}
+	})
+}
+
 // What triggers while a recording goes on is in it, and begins no other; it goes on for longer, but not for ever.
 func TestJoined(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -190,7 +209,7 @@ func TestJoined(t *testing.T) {
 		}
 
 		time.Sleep(time.Hour)
-		began := time.Now()
+		began, second := time.Now(), false
 		for i := range 200 {
 			if _, err := w.Record(t.Context(), "ann", fmt.Sprint("more ", i)); err != nil {
 				t.Fatal(err)
@@ -199,9 +218,13 @@ func TestJoined(t *testing.T) {
 				if d := time.Since(began); d < longest || d > longest+after {
 					t.Errorf("a recording took %v", d)
 				}
+				second = true
 				break
 			}
 			time.Sleep(time.Second)
+		}
+		if !second {
+			t.Error("a recording does not end")
 		}
 	})
 }
@@ -284,8 +307,12 @@ func TestEnd(t *testing.T) {
 		o := Options{Dir: t.TempDir()}
 		w := run(t, o)
 		w.drop(plane.DropLoop, 60)
-		w.drop(plane.DropUnknown, 61)
+		w.asks <- func() { time.Sleep(time.Second) }
+		for i := range 20 { // they wait when it ends
+			w.plane.show <- plane.Sample{At: time.Now(), Interface: "eth0", Reason: plane.DropUnknown, Length: 61 + i}
+		}
 		w.stop()
+		time.Sleep(2 * time.Second)
 		for what, err := range map[string]error{
 			"Recordings": second(w.Recordings()), "Recording": second(w.Recording("20000101T000000Z-loop")), "Record": second(w.Record(t.Context(), "ann", "")),
 			"Watch": w.Watch(t.Context(), "ann", somewhere, nil),
@@ -295,7 +322,7 @@ func TestEnd(t *testing.T) {
 			}
 		}
 		c := run(t, o).read("20000101T000000Z-loop")
-		if len(c.packets) != 2 || !strings.HasSuffix(c.packets[1], "61 bytes | the recording ends early: the director ends") {
+		if len(c.packets) != 21 || !strings.HasSuffix(c.packets[20], "80 bytes | the recording ends early: the director ends") {
 			t.Errorf("there is %q", c.packets)
 		}
 	})

@@ -24,7 +24,7 @@ const (
 	RoleRead     = "read"     // reads everything
 	RoleNMS      = "nms"      // reads everything, pushes its own tunnels
 	RoleOperator = "operator" // everything
-	RoleDrill    = "drill"    // reads everything, makes failures on purpose and undoes them
+	RoleDrill    = "drill"    // reads everything, makes failures on purpose and undoes them, and has dropped packets recorded
 )
 
 // needs says which roles may call an operation. It is kept in the operation's metadata.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"reflect"
 	"sync"
 
@@ -37,6 +38,9 @@ type op struct {
 	answerType       string // of a streamed answer
 	answer           any    // one line of a streamed answer
 	status           int    // of success
+
+	// query adds what is wrong with a query beside what its parameters' descriptions say; nil: nothing is.
+	query func(url.Values, *faults)
 }
 
 // register adds an operation. Its body, if it has one, is read by the handler: readObject, or a stream.
@@ -46,7 +50,11 @@ func register[I, O any](s *Server, o op, handler func(context.Context, *I) (*O, 
 		Metadata: map[string]any{needsKey: o.needs}, SkipValidateBody: true,
 		Middlewares: huma.Middlewares{func(ctx huma.Context, next func(huma.Context)) {
 			r, w := unwrap(ctx)
-			if p := paramFaults(ctx.Operation(), r.URL.Query()); p != nil {
+			f := paramFaults(ctx.Operation(), r.URL.Query())
+			if o.query != nil {
+				o.query(r.URL.Query(), &f)
+			}
+			if p := f.problem("the query"); p != nil {
 				endWithAnswer(w, r)
 				writeProblem(w, p)
 				return

@@ -14,8 +14,7 @@ import (
 )
 
 // paramFaults are what is wrong with a query, all of it, by the operation's own description.
-func paramFaults(o *huma.Operation, q url.Values) *Problem {
-	var f faults
+func paramFaults(o *huma.Operation, q url.Values) (f faults) {
 	var known []string
 	for _, p := range o.Parameters {
 		if p.In == "query" {
@@ -33,7 +32,7 @@ func paramFaults(o *huma.Operation, q url.Values) *Problem {
 			f.param(o.Parameters[i], q[name])
 		}
 	}
-	return f.problem("the query")
+	return f
 }
 
 func (f *faults) param(p *huma.Param, values []string) {

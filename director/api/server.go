@@ -90,6 +90,7 @@ func New(d Director, o Options) *Server {
 	s.registerCluster()
 	s.registerTable()
 	s.registerDrills()
+	s.registerBlackBox()
 	s.serveOpenAPI()
 	return s
 }

@@ -4,11 +4,8 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/goccy/go-yaml"
 	"github.com/urfave/cli/v2"
@@ -36,7 +33,7 @@ in place when it is complete, readable by you and your group.`,
 			if name == "" || name == "-" {
 				return ex.run(ctx, t.Stdout)
 			}
-			return ex.into(ctx, name)
+			return exportTo(name, 0o640, func(w io.Writer) error { return ex.run(ctx, w) })
 		}),
 	}
 }
@@ -46,25 +43,6 @@ type tableExport struct {
 	t   *talk
 	n   int
 	rev string
-}
-
-// into writes a file beside the wanted one, and renames it.
-func (ex *tableExport) into(ctx context.Context, name string) error {
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("export to %s: %w", name, err)
-	}
-	err = ex.run(ctx, f)
-	if err == nil {
-		err = errors.Join(f.Chmod(0o640), f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 func (ex *tableExport) run(ctx context.Context, to io.Writer) error {

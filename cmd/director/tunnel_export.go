@@ -8,8 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 
 	"github.com/urfave/cli/v2"
 
@@ -48,22 +46,7 @@ func exportTunnels(ctx context.Context, t *talk) error {
 	if name == "-" {
 		return ex.run(ctx, t.Stdout, format)
 	}
-	// Beside the file, so that it can be put in place by renaming it.
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return fmt.Errorf("export to %s: %w", name, err)
-	}
-	err = ex.run(ctx, f, format)
-	if err == nil {
-		err = errors.Join(f.Chmod(0o640), f.Sync())
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return exportTo(name, 0o640, func(w io.Writer) error { return ex.run(ctx, w, format) })
 }
 
 // An exporter writes tunnels.

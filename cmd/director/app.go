@@ -43,6 +43,7 @@ func commands(env *console.Env) []*cli.Command {
 		traceCommand(env),
 		doctorCommand(env),
 		auditCommand(env),
+		blackBoxCommand(env),
 		drillCommand(env),
 		watchCommand(env),
 		eventsCommand(env),

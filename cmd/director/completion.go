@@ -18,7 +18,7 @@ import (
 func completionCommand(env *console.Env) *cli.Command {
 	return console.CompletionCommand(env, "director", `
 Prints a script for the shell. Commands, flags and, where a director is reachable, the names of real
-servers, services, tenants and tunnels are completed.`)
+servers, services, tenants, tunnels and recordings are completed.`)
 }
 
 func completeCommand(env *console.Env) *cli.Command {
@@ -99,6 +99,8 @@ func argumentOf(path string, n int) string {
 		return "realserver"
 	case (path == "drill run" || path == "drill show") && n == 0:
 		return "drill"
+	case (path == "blackbox show" || path == "blackbox export") && n == 0:
+		return "recording"
 	case noun == "service" && verb != "list":
 		return "service"
 	case noun == "tenant" && verb != "list":
@@ -112,6 +114,7 @@ func (k completer) values(ctx context.Context, before []string, name, word strin
 	fixed := map[string][]string{
 		"shell": {"bash", "zsh", "fish"}, "format": {formatNDJSON, formatCSV}, "state": {"down", "coming", "up", "unsaid"}, "placed": {"yes", "no", "contested"},
 		"kind":     api.EventKinds(),
+		"reason":   reasonNames(),
 		"seen":     {api.SeenRight, api.SeenWrong, api.SeenUnknown, api.SeenNot},
 		"fragment": {"first", "later"}, "role": {string(ca.RoleDirector), string(ca.RoleAgent)}, "side": {config.RoleBothSides, config.RoleTunnelSide, config.RoleSubnetSide}, "proto": {"esp", "ah", "gre", "l2tp", "ipip", "udp", "tcp", "icmp"},
 	}
@@ -184,6 +187,11 @@ func namesFrom(ctx context.Context, c *api.Client, kind, word string) []console.
 		list, _ := c.Tenants(ctx)
 		for _, n := range list {
 			out = append(out, console.Choice{Word: n.Name, Means: strings.Join(n.Covers, " ")})
+		}
+	case "recording":
+		list, _ := c.Recordings(ctx)
+		for _, r := range list.Recordings {
+			out = append(out, console.Choice{Word: r.ID, Means: r.Why})
 		}
 	case "director":
 		st, _ := c.Cluster(ctx)

@@ -17,7 +17,7 @@ import (
 
 // exitCodes are what the help says of them.
 const exitCodes = `0    done
-1    failed: the message says at what; audit: something differs; drill run: it did not pass
+1    failed: the message says at what; audit: something differs; drill run: it did not pass; trace --live: no packet came
 2    wrong usage: nothing was asked of the director
 3    refused by the director: each fault is told with field, value, problem and remedy; drill run: it did not begin, or was refused
 4    the director cannot be reached

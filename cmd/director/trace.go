@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,14 +19,19 @@ func traceCommand(env *console.Env) *cli.Command {
 Looks a packet up, in the table and in the data plane itself, and tells each step in words: which real
 server gets it, by which pin, since when and why, by which MAC address and interface, what agents see of
 the tunnel, and who would get it if that one died. Towards a virtual IP it is the tunnel side, towards an
-address behind a tunnel the subnet side. The packet is told by its addresses, or is in a file of tcpdump.`,
+address behind a tunnel the subnet side. The packet is told by its addresses, or is in a file of tcpdump.
+
+With --live it waits for packets as they come in at the director that is asked, tells of each what came
+and what the data plane did with it, and then looks it up. --from and --to may be prefixes there, and may
+be left out. It takes an operator, and one may watch at a time. If nothing comes the exit code is 1.`,
 			"director trace --from 203.0.113.5 --to 192.0.2.10 --proto esp",
 			"director trace --from 203.0.113.5:41641 --to 192.0.2.10:51820 --proto udp",
 			"director trace --from 192.0.2.200 --to 100.64.40.33 --tenant customer-a",
-			"director trace --pcap site.pcap --packet 7 --all"),
+			"director trace --pcap site.pcap --packet 7 --all",
+			"director trace --live --from 203.0.113.0/24 --to 192.0.2.10 --count 3 --for 2m"),
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "from", Usage: "source `ADDR`, or ADDR:PORT"},
-			&cli.StringFlag{Name: "to", Usage: "destination `ADDR`, or ADDR:PORT"},
+			&cli.StringFlag{Name: "from", Usage: "source `ADDR`, or ADDR:PORT; with --live a prefix, too"},
+			&cli.StringFlag{Name: "to", Usage: "destination `ADDR`, or ADDR:PORT; with --live a prefix, too"},
 			&cli.StringFlag{Name: "proto", Usage: "IP `PROTOCOL`: esp, ah, gre, l2tp, ipip, udp, tcp, icmp or a number; default: the first that the VIP balances"},
 			&cli.UintFlag{Name: "from-port", Usage: "source port `N`"},
 			&cli.UintFlag{Name: "to-port", Usage: "destination port `N`"},
@@ -34,27 +40,42 @@ address behind a tunnel the subnet side. The packet is told by its addresses, or
 			&cli.StringFlag{Name: "came-from", Usage: "real server by `NAME`, or MAC address, that the packet comes from: what a real server sends back is a loop"},
 			&cli.StringFlag{Name: "pcap", Usage: "take the packet from a `FILE`, pcap or pcapng"},
 			&cli.IntFlag{Name: "packet", Value: 1, Usage: "of the file packet `N`, from 1"},
+			&cli.BoolFlag{Name: "live", Usage: "wait for packets as they come in"},
+			&cli.IntFlag{Name: "count", Value: 1, Usage: "with --live: end after `N` packets, up to 10000"},
+			&cli.DurationFlag{Name: "for", Value: 30 * time.Second, Usage: "with --live: wait `DURATION`, up to 10m"},
 			&cli.BoolFlag{Name: "all", Usage: "ask every live director, not this one alone"},
 		},
-		Action: asks(env, console.Count{}, func(ctx context.Context, t *talk) error {
-			q, err := t.question()
-			if err != nil {
-				return err
+		Action: func(c *cli.Context) error {
+			if c.Bool("live") {
+				return streams(env, console.Count{}, traceLive)(c)
 			}
-			if t.Bool("all") {
-				all, err := t.client.LookupAll(ctx, q)
-				if err != nil {
-					return err
-				}
-				return t.Show(all, func(p *console.Page) { traceAllPage(p, &all) })
-			}
-			e, err := t.client.Lookup(ctx, q)
-			if err != nil {
-				return err
-			}
-			return t.Show(e, func(p *console.Page) { tracePage(p, &e) })
-		}),
+			return asks(env, console.Count{}, trace)(c)
+		},
 	}
+}
+
+func trace(ctx context.Context, t *talk) error {
+	for _, name := range []string{"count", "for"} {
+		if t.IsSet(name) {
+			return console.Usage("--%s: there is no --live", name)
+		}
+	}
+	q, err := t.question()
+	if err != nil {
+		return err
+	}
+	if t.Bool("all") {
+		all, err := t.client.LookupAll(ctx, q)
+		if err != nil {
+			return err
+		}
+		return t.Show(all, func(p *console.Page) { traceAllPage(p, &all) })
+	}
+	e, err := t.client.Lookup(ctx, q)
+	if err != nil {
+		return err
+	}
+	return t.Show(e, func(p *console.Page) { tracePage(p, &e) })
 }
 
 func (t *talk) question() (api.Question, error) {

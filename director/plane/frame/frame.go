@@ -1,4 +1,4 @@
-// Package frame turns a plane.Packet, an operator's description, into the Ethernet frame that a plane would see.
+// Package frame turns a plane.Packet, an operator's description, into the Ethernet frame that a plane would see, and back.
 //
 // It holds no state and knows no plane. What a description leaves open is filled in the same way each time: TOS 0xba, an
 // IPv6 flow label, payload bytes that count up, transport checksums that are right.

@@ -1,6 +1,8 @@
 package ruleset
 
 import (
+	"time"
+
 	"github.com/google/nftables"
 )
 
@@ -9,6 +11,11 @@ type Elements map[string]nftables.SetElement
 
 // Add adds a key, of concatenated fields.
 func (e Elements) Add(fields ...[]byte) { e.add(nftables.SetElement{Key: Key(fields...)}) }
+
+// AddFor adds a key to a timed set. Adding it again later does not give it more time: Make does.
+func (e Elements) AddFor(d time.Duration, fields ...[]byte) {
+	e.add(nftables.SetElement{Key: Key(fields...), Timeout: d})
+}
 
 // AddRange adds a range; both ends belong to it.
 func (e Elements) AddRange(first, last []byte) { e.add(nftables.SetElement{Key: first, KeyEnd: last}) }

@@ -93,6 +93,39 @@ func (k *Keeper) Keep(ctx context.Context, want map[string]Elements) (Changes, e
 	return ch, nil
 }
 
+// Declare has the Keeper keep t, a table of the same name, from now on.
+func (k *Keeper) Declare(t *Table) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.want = t
+}
+
+// Make makes t, a table of the same name as the Keeper's, in place of what there is by that name, in one transaction of the
+// kernel, its sets holding exactly what want says; and keeps t from then on. On an error nothing has changed.
+func (k *Keeper) Make(ctx context.Context, t *Table, want map[string]Elements) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	act := "make nftables table inet " + t.table.Name
+	if err := ctx.Err(); err != nil {
+		return failure(act, err)
+	}
+	there, err := k.find()
+	if err != nil {
+		return err
+	}
+	was := k.want
+	k.want = t
+	_, err = k.queue(&state{table: there}, want)
+	if err == nil {
+		err = k.conn.Flush()
+	}
+	if err != nil {
+		k.want = was
+		return failure(act, err)
+	}
+	return nil
+}
+
 // Holds reads the elements of one set; intact is false, and there are none, unless the whole table is as declared.
 func (k *Keeper) Holds(set string) (els Elements, intact bool, err error) {
 	k.mu.Lock()

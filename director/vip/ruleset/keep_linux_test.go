@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/netlink"
@@ -49,6 +50,8 @@ func trial(layout string) *Table {
 	t.Rule(c, Within("pairs", Src(4), Transport(2, 2)), Drop("dropped"))
 	t.Rule(in, Family(4), Within("covers", In(), Dst(4)), Jump(c))
 	t.Rule(in, Without("names", Out()), Accept())
+	t.Timed("moments", nftables.TypeInetService)
+	t.Rule(in, Within("moments", Transport(2, 2)), Limit(20), Log(7, 114, "word"))
 	return t
 }
 
@@ -157,6 +160,45 @@ func TestKeepAllOrNothing(t *testing.T) {
 	}
 	if ch, err := k.Keep(t.Context(), map[string]Elements{"covers": many(2)}); err != nil || ch.Added != 2 {
 		t.Errorf("afterwards: %+v (%v)", ch, err)
+	}
+}
+
+// Make puts another table in the place of what is there, gives what is timed its time anew, and keeps that table from then on.
+func TestMake(t *testing.T) {
+	namespace(t)
+	k := open(t, trial("a"))
+	_, err := k.Keep(t.Context(), map[string]Elements{"covers": many(3)})
+	must(t, err)
+	next := New("trial", "a") // of the same layout: it is not asked
+	next.Timed("moments", nftables.TypeIFName)
+	next.Rule(next.Hook("in", nftables.ChainHookPrerouting, 0), Within("moments", In()), Limit(1), Log(7, 20, "x"))
+	const lasts = 300 * time.Millisecond
+	for range 2 {
+		on := Elements{}
+		on.AddFor(time.Hour, Name("eth0"))
+		on.AddFor(lasts, Name("eth1"))
+		must(t, k.Make(t.Context(), next, map[string]Elements{"moments": on}))
+		have, intact, err := k.Holds("moments")
+		if err != nil || !intact || !have.Has(Name("eth0")) {
+			t.Fatalf("holds %v, intact %v (%v)", have, intact, err)
+		}
+		time.Sleep(lasts + 100*time.Millisecond) // the kernel counts in its own ticks
+		if have, _, err = k.Holds("moments"); err != nil || !have.Has(Name("eth0")) || have.Has(Name("eth1")) {
+			t.Errorf("after %v: holds %v (%v)", lasts, have, err)
+		}
+	}
+	bad := Elements{}
+	bad.Add([]byte("a key that is longer than the set's"))
+	if err := k.Make(t.Context(), trial("b"), map[string]Elements{"names": bad}); err == nil {
+		t.Error("a key of the wrong length was taken")
+	}
+	if _, intact, err := k.Holds("moments"); err != nil || !intact {
+		t.Errorf("after a refusal: intact %v (%v)", intact, err)
+	}
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := k.Make(cancelled, next, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled: %v", err)
 	}
 }
 

@@ -112,6 +112,17 @@ func Count(counter string) []expr.Any {
 // Drop counts into a named counter and drops.
 func Drop(counter string) []expr.Any { return append(Count(counter), verdict(expr.VerdictDrop, "")) }
 
+// Limit matches that many packets a second, and as many at once.
+func Limit(perSecond uint32) []expr.Any {
+	return []expr.Any{&expr.Limit{Type: expr.LimitTypePkts, Rate: uint64(perSecond), Unit: expr.LimitTimeSecond, Burst: perSecond}}
+}
+
+// Log shows the first bytes of a packet, from its IP header on, to who reads an NFLOG group: at once, and with a word. It matches.
+func Log(group uint16, bytes uint32, word string) []expr.Any {
+	return []expr.Any{&expr.Log{Group: group, Snaplen: bytes, QThreshold: 1, Data: []byte(word),
+		Key: 1<<unix.NFTA_LOG_GROUP | 1<<unix.NFTA_LOG_SNAPLEN | 1<<unix.NFTA_LOG_QTHRESHOLD | 1<<unix.NFTA_LOG_PREFIX}}
+}
+
 // Accept ends the hook's chain; chains of later priorities see the packet.
 func Accept() []expr.Any { return []expr.Any{verdict(expr.VerdictAccept, "")} }
 

@@ -56,7 +56,7 @@ func (k *Keeper) readSets(have *state) (bool, error) {
 	same := len(sets) == len(k.want.sets)
 	for _, w := range k.want.sets {
 		i := slices.IndexFunc(sets, func(s *nftables.Set) bool {
-			return s.Name == w.Name && s.KeyType.GetNFTMagic() == w.KeyType.GetNFTMagic() && s.Interval == w.Interval && !s.HasTimeout
+			return s.Name == w.Name && s.KeyType.GetNFTMagic() == w.KeyType.GetNFTMagic() && s.Interval == w.Interval && s.HasTimeout == w.HasTimeout
 		})
 		if i < 0 {
 			same = false

@@ -28,16 +28,22 @@ func New(name, layout string) *Table {
 // Set declares a set of keys of the given types, concatenated.
 func (t *Table) Set(name string, key ...nftables.SetDatatype) { t.set(name, false, key) }
 
+// Timed declares a set of keys that the kernel takes out after the time they were added for.
+func (t *Table) Timed(name string, key ...nftables.SetDatatype) {
+	t.set(name, false, key).HasTimeout = true
+}
+
 // Ranges declares a set of ranges over concatenated keys.
 func (t *Table) Ranges(name string, key ...nftables.SetDatatype) { t.set(name, true, key) }
 
-func (t *Table) set(name string, ranges bool, key []nftables.SetDatatype) {
+func (t *Table) set(name string, ranges bool, key []nftables.SetDatatype) *nftables.Set {
 	s := &nftables.Set{Table: t.table, Name: name, KeyType: key[0], Interval: ranges, Concatenation: len(key) > 1,
 		KeyByteOrder: binaryutil.BigEndian, ID: uint32(len(t.sets) + 1)}
 	if len(key) > 1 {
 		s.KeyType = nftables.MustConcatSetType(key...)
 	}
 	t.sets = append(t.sets, s)
+	return s
 }
 
 // Counter declares named counters.

@@ -34,7 +34,7 @@ var importRules = map[string][]string{
 	"director/plane/mem":       {"affinity", "director/plane"},
 	"director/plane/xdp":       {"affinity", "director/plane", "director/plane/frame", "director/vip/dump"},
 	// It asks mem what becomes of a packet that meets these few entries.
-	"director/plane/ipvs":         {"affinity", "director/plane", "director/vip/dump", "director/plane/mem", "director/plane/ipvs/conntab", "director/plane/ipvs/gate", "director/plane/ipvs/inject", "director/plane/ipvs/route"},
+	"director/plane/ipvs":         {"affinity", "director/plane", "director/vip/dump", "director/plane/mem", "director/plane/frame", "director/plane/ipvs/conntab", "director/plane/ipvs/gate", "director/plane/ipvs/inject", "director/plane/ipvs/route"},
 	"director/plane/ipvs/conntab": {},
 	"director/plane/ipvs/inject":  {"affinity", "director/plane"},
 	"director/plane/ipvs/route":   {"director/plane", "director/vip/sysctl"},
@@ -48,7 +48,7 @@ var importRules = map[string][]string{
 	"director/vip/dump":           {}, // lists of the kernel that change while they are read
 	// One table of the packet filter, kept as declared: two own one, the filter of the VIPs and the gate of plane ipvs.
 	"director/vip/ruleset":     {"director/plane"},
-	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/vip/ruleset", "director/vip/sysctl"},
+	"director/plane/ipvs/gate": {"affinity", "director/plane", "director/plane/frame", "director/vip/ruleset", "director/vip/sysctl"},
 	// How the kernel's settings are read and explained, wherever they matter.
 	"director/vip/sysctl": {},
 	"director/drill":      {"director/config/tree"},
@@ -101,7 +101,7 @@ var testsMay = map[string][]string{
 	"director/vip":               {"integration/spaces"},
 	"director/drill/fault":       {"integration/spaces"},
 	"director/plane/xdp":         {"director/plane/mem", "director/plane/planetest"},
-	"director/plane/ipvs":        {"director/plane/planetest", "director/plane/frame", "integration/spaces"},
+	"director/plane/ipvs":        {"director/plane/planetest", "integration/spaces"},
 	"director/plane/ipvs/gate":   {"integration/spaces"},
 	"director/plane/ipvs/inject": {"director/plane/ipvs/conntab"},
 	"director/plane/ipvs/route":  {"integration/spaces"},

@@ -22,5 +22,12 @@
 // Packets from 0.0.0.0, ::1, multicast and the node's own IPv4 addresses die before, in the kernel's own tests of sources, and
 // are not counted here.
 //
-// The package owns the table, in the network namespace of the thread that opened it. It must not know pins, nor set up IPVS.
+// Some of what is counted by a reason is shown, too: a Log reads the first bytes of at most 20 packets a second of each reason,
+// which the rules log to NFLOG group 29796 before they drop. The seal and redirects drop nothing of a tunnel, and are only
+// counted. While somebody watches there is a second table, inet tunneldirector-watch:
+//
+//	prerouting, -300   packets that fit what is watched, of both sides, before they are routed; at most 200 a second. The
+//	                   interfaces that it looks at are elements of a set that the kernel takes out when the time is over
+//
+// The package owns the tables, in the network namespace of the thread that opened it. It must not know pins, nor set up IPVS.
 package gate

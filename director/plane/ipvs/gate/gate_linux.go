@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
 	"tunneldirector/director/vip/ruleset"
@@ -12,15 +15,16 @@ import (
 // A Gate is the table in the network namespace of the thread that opened it. Its methods may be called from any goroutine.
 type Gate struct {
 	table *ruleset.Keeper
+	mute  atomic.Bool // the kernel cannot log packets, and the table is without rules that do
 }
 
 // Open connects to nftables. It changes nothing. Where the kernel has none the error wraps plane.ErrUnsupported.
 func Open() (*Gate, error) {
-	k, err := ruleset.Open(structure())
+	k, err := ruleset.Open(structure(layout, shown))
 	if err != nil {
 		return nil, fmt.Errorf("open the gate: %w", err)
 	}
-	return &Gate{k}, nil
+	return &Gate{table: k}, nil
 }
 
 // There tells whether the table is in the kernel, as it should be or not. A kernel without nftables has none.
@@ -45,7 +49,7 @@ func (g *Gate) Seal(ctx context.Context, ifname string) error {
 	if !validName(ifname) {
 		return fmt.Errorf("seal interface %q: not an interface name (1 to %d bytes)", ifname, maxInterfaceName)
 	}
-	if _, err := g.table.Keep(ctx, map[string]ruleset.Elements{setSealed: interfaces([]string{ifname})}); err != nil {
+	if _, err := g.keep(ctx, map[string]ruleset.Elements{setSealed: interfaces([]string{ifname})}); err != nil {
 		return fmt.Errorf("seal interface %s: %w", ifname, err)
 	}
 	return nil
@@ -60,6 +64,28 @@ func (g *Gate) Sealed(ifname string) (bool, error) {
 	return intact && have.Has(ruleset.Name(ifname)), nil
 }
 
+// keep keeps the table. Where the kernel cannot log packets it keeps one that shows none: to drop them matters more.
+func (g *Gate) keep(ctx context.Context, want map[string]ruleset.Elements) (ruleset.Changes, error) {
+	ch, err := g.table.Keep(ctx, want)
+	if errors.Is(err, unix.ENOENT) { // somebody may have taken the table out in this moment
+		ch, err = g.table.Keep(ctx, want)
+	}
+	if errors.Is(err, unix.ENOENT) && g.mute.CompareAndSwap(false, true) {
+		g.table.Declare(structure(layoutMute, nil))
+		ch, err = g.table.Keep(ctx, want)
+	}
+	return ch, err
+}
+
+// Shows tells whether what is dropped is shown to a Log: an error that wraps plane.ErrUnsupported if the kernel was found not to be
+// able to.
+func (g *Gate) Shows() error {
+	if g.mute.Load() {
+		return fmt.Errorf("%w: the kernel lacks nft_log, nft_limit or nfnetlink_log; packets that are dropped are counted, and not shown", plane.ErrUnsupported)
+	}
+	return nil
+}
+
 // Set makes the gate let through exactly w, in one transaction of the kernel: by difference if the table is as it should be,
 // else (absent, altered, of an older program) by making it anew; a seal that was there stays. changed tells whether there
 // was anything to do. On an error nothing has changed. It is idempotent and cheap, and so is the way to find out that
@@ -68,7 +94,7 @@ func (g *Gate) Set(ctx context.Context, w Wanted) (changed bool, err error) {
 	if err := w.validate(); err != nil {
 		return false, fmt.Errorf("set the gate: %w", err)
 	}
-	ch, err := g.table.Keep(ctx, w.elements())
+	ch, err := g.keep(ctx, w.elements())
 	if err != nil {
 		return false, fmt.Errorf("set the gate: %w", err)
 	}
@@ -77,20 +103,24 @@ func (g *Gate) Set(ctx context.Context, w Wanted) (changed bool, err error) {
 
 // Counters tells how many packets were dropped, by reason, and what was forwarded from subnet interfaces to real servers'
 // interfaces: since the table was made, so that both survive the daemon.
-func (g *Gate) Counters() (drops map[plane.Reason]uint64, subnet plane.Traffic, err error) {
+func (g *Gate) Counters() (dropped map[plane.Reason]uint64, subnet plane.Traffic, err error) {
 	c, err := g.table.Counters()
 	if err != nil {
 		return nil, plane.Traffic{}, fmt.Errorf("count at the gate: %w", err)
 	}
-	return map[plane.Reason]uint64{
-		plane.DropRole:      c[counterRole].Packets,
-		plane.DropSource:    c[counterSource].Packets,
-		plane.DropICMP:      c[counterICMP].Packets,
-		plane.DropNoService: c[counterService].Packets,
-		plane.DropNoPort:    c[counterPort].Packets,
-		plane.DropUnknown:   c[counterUnknown].Packets,
-	}, c[counterSubnet], nil
+	n := map[plane.Reason]uint64{}
+	for _, d := range drops {
+		n[d.reason] = c[d.counter].Packets
+	}
+	return n, c[counterSubnet], nil
 }
 
-// Remove deletes the table, the seal with it: for uninstalling, after IPVS's daemon has stopped. Absent is well.
-func (g *Gate) Remove() error { return g.table.Remove() }
+// Remove deletes the table, the seal with it, and that of a watch: for uninstalling, after IPVS's daemon has stopped. Absent is
+// well.
+func (g *Gate) Remove() error {
+	watch, err := openWatch()
+	if err != nil {
+		return errors.Join(err, g.table.Remove())
+	}
+	return errors.Join(watch.Remove(), watch.Close(), g.table.Remove())
+}

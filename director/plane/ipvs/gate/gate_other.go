@@ -5,6 +5,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"tunneldirector/director/plane"
 )
@@ -37,5 +38,26 @@ func (*Gate) Counters() (map[plane.Reason]uint64, plane.Traffic, error) {
 	return nil, plane.Traffic{}, errOther
 }
 
+// Shows fails here.
+func (*Gate) Shows() error { return errOther }
+
 // Remove fails here.
 func (*Gate) Remove() error { return errOther }
+
+// A Log exists on Linux only.
+type Log struct{}
+
+// OpenLog fails here.
+func OpenLog() (*Log, error) { return nil, errOther }
+
+// Close does nothing.
+func (*Log) Close() error { return nil }
+
+// Bind fails here.
+func (*Log) Bind() error { return errOther }
+
+// Read fails here.
+func (*Log) Read(context.Context, func(plane.Sample)) error { return errOther }
+
+// Watch fails here.
+func (*Log) Watch(plane.Watch, []string, time.Duration) error { return errOther }

@@ -8,8 +8,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
 
+	"tunneldirector/director/vip/ruleset"
 	"tunneldirector/integration/spaces"
 )
 
@@ -141,5 +143,29 @@ func TestSeal(t *testing.T) {
 	}
 	if err := g.Seal(t.Context(), "sixteen-bytes-xx"); err == nil {
 		t.Error("a name too long was sealed")
+	}
+}
+
+// The first layout of the table had no chains that show what is dropped. What it sealed is sealed in the next.
+func TestSealOutlivesLayout(t *testing.T) {
+	spaces.New(t, 1)
+	first := ruleset.New(TableName, "gate1")
+	first.Counter(counterSeal)
+	first.Set(setSealed, nftables.TypeIFName)
+	first.Rule(first.Hook("output", nftables.ChainHookOutput, 0), ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))
+	older, err := ruleset.Open(first)
+	must(t, err)
+	defer older.Close()
+	_, err = older.Keep(t.Context(), map[string]ruleset.Elements{setSealed: interfaces([]string{sync})})
+	must(t, err)
+	g := openGate(t)
+	if sealed, err := g.Sealed(sync); err != nil || sealed {
+		t.Fatalf("the older table is taken for this one's (%v): this test cannot fail", err)
+	}
+	if changed, err := g.Set(t.Context(), wanted); err != nil || !changed {
+		t.Errorf("changed %v (%v)", changed, err)
+	}
+	if sealed, err := g.Sealed(sync); err != nil || !sealed {
+		t.Errorf("sealed %v (%v) in the table made anew", sealed, err)
 	}
 }

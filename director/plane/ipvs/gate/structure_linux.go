@@ -7,14 +7,18 @@ import (
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 
+	"tunneldirector/director/plane"
 	"tunneldirector/director/vip/ruleset"
 )
 
 // TableName is the gate's table, family inet.
 const TableName = "tunneldirector-ipvs"
 
-// layout names the rules below.
-const layout = "gate1"
+// The layouts name the rules below, with those that show packets and without.
+const (
+	layout     = "gate2"
+	layoutMute = "gate2-mute"
+)
 
 // Priorities. IPVS has 98 and 99 of LOCAL_IN, the filter of the VIPs has 110 of LOCAL_IN and FORWARD.
 const (
@@ -40,6 +44,17 @@ const (
 	setRouted = "routed" // from a subnet interface, to a real servers' interface
 	setSealed = "sealed"
 )
+
+// drops are the reasons for which the gate drops packets of tunnels and of subnets.
+var drops = []drop{
+	{counterRole, plane.DropRole}, {counterSource, plane.DropSource}, {counterICMP, plane.DropICMP},
+	{counterService, plane.DropNoService}, {counterPort, plane.DropNoPort}, {counterUnknown, plane.DropUnknown},
+}
+
+type drop struct {
+	counter string
+	reason  plane.Reason
+}
 
 // The sets that each family has.
 func setVIPs(v int) string   { return name("vips", v) }
@@ -71,9 +86,23 @@ var sides = []side{
 		[]lie{{nil, make([]byte, 16)}}},
 }
 
-func structure() *ruleset.Table {
-	t := ruleset.New(TableName, layout)
-	t.Counter(counterRole, counterSource, counterICMP, counterService, counterPort, counterUnknown, counterSubnet, counterSeal, counterRedirect)
+// rules are those of the table, and drop the chains in which packets are shown, counted and dropped, by counter.
+type rules struct {
+	*ruleset.Table
+	drop map[string]*nftables.Chain
+}
+
+// because drops for a reason.
+func (t rules) because(counter string) []expr.Any { return ruleset.Jump(t.drop[counter]) }
+
+// shown shows some of the packets that are dropped for a reason.
+func shown(r plane.Reason) []expr.Any {
+	return append(ruleset.Limit(shownDrops), ruleset.Log(Group, snapshot, r.String())...)
+}
+
+func structure(layout string, show func(plane.Reason) []expr.Any) *ruleset.Table {
+	t := rules{ruleset.New(TableName, layout), map[string]*nftables.Chain{}}
+	t.Counter(counterSubnet, counterSeal, counterRedirect)
 	for _, name := range []string{setTunnel, setSubnet, setSealed} {
 		t.Set(name, nftables.TypeIFName)
 	}
@@ -83,6 +112,15 @@ func structure() *ruleset.Table {
 	forward := t.Hook("forward", nftables.ChainHookForward, afterFilter)
 	output := t.Hook("output", nftables.ChainHookOutput, 0)
 	routed := t.Chain("routed")
+	for _, d := range drops {
+		t.Counter(d.counter)
+		c := t.Chain("drop_" + d.counter)
+		if show != nil {
+			t.Rule(c, show(d.reason))
+		}
+		t.Rule(c, ruleset.Drop(d.counter))
+		t.drop[d.counter] = c
+	}
 
 	t.Rule(forward, ruleset.Within(setRouted, ruleset.In(), ruleset.Out()), ruleset.Jump(routed))
 	t.Rule(output, ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))
@@ -95,10 +133,10 @@ func structure() *ruleset.Table {
 		t.Rule(output, ruleset.Family(s.v), ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(s.told(t)))
 	}
 	t.Rule(routed, ruleset.Count(counterSubnet))
-	return t
+	return t.Table
 }
 
-func (s side) sets(t *ruleset.Table) {
+func (s side) sets(t rules) {
 	addr := nftables.TypeIPAddr
 	if s.v == 6 {
 		addr = nftables.TypeIP6Addr
@@ -115,11 +153,11 @@ func (s side) toVIP() []expr.Any {
 }
 
 // source drops what lies about where it comes from.
-func (s side) source(t *ruleset.Table) *nftables.Chain {
+func (s side) source(t rules) *nftables.Chain {
 	c := t.Chain(name("source", s.v))
-	t.Rule(c, ruleset.Within(setOurs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterSource))
+	t.Rule(c, ruleset.Within(setOurs(s.v), ruleset.Src(s.v)), t.because(counterSource))
 	for _, l := range s.lies {
-		t.Rule(c, ruleset.Is(ruleset.Masked(ruleset.Src(s.v), l.mask), l.value...), ruleset.Drop(counterSource))
+		t.Rule(c, ruleset.Is(ruleset.Masked(ruleset.Src(s.v), l.mask), l.value...), t.because(counterSource))
 	}
 	return c
 }
@@ -135,7 +173,7 @@ func (s side) honest() []expr.Any {
 
 // before is input that IPVS has not yet seen. Two rules let the packets of tunnels through, with as few lookups as can be; what
 // they leave is for nobody here, or is asked point by point why it is not to pass.
-func (s side) before(t *ruleset.Table, source *nftables.Chain) *nftables.Chain {
+func (s side) before(t rules, source *nftables.Chain) *nftables.Chain {
 	c, refuse, icmp := t.Chain(name("in", s.v)), t.Chain(name("refuse", s.v)), t.Chain(name("icmp", s.v))
 	portless := []ruleset.Field{ruleset.In(), ruleset.Dst(s.v), ruleset.Protocol()}
 	t.Rule(c, ruleset.Is(ruleset.Protocol(), protoUDP), ruleset.Within(setPorts(s.v), ruleset.In(), ruleset.Dst(s.v), ruleset.Transport(2, 2)),
@@ -144,33 +182,33 @@ func (s side) before(t *ruleset.Table, source *nftables.Chain) *nftables.Chain {
 		s.honest(), ruleset.Accept())
 	t.Rule(c, ruleset.Within(setVIPs(s.v), ruleset.Dst(s.v)), ruleset.Jump(refuse))
 
-	t.Rule(refuse, ruleset.Without(setTunnel, ruleset.In()), ruleset.Drop(counterRole))
+	t.Rule(refuse, ruleset.Without(setTunnel, ruleset.In()), t.because(counterRole))
 	t.Rule(refuse, ruleset.Jump(source))
 	t.Rule(refuse, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(icmp))
-	t.Rule(refuse, ruleset.Without(setProtos(s.v), portless...), ruleset.Drop(counterService))
-	t.Rule(refuse, ruleset.Drop(counterPort))
+	t.Rule(refuse, ruleset.Without(setProtos(s.v), portless...), t.because(counterService))
+	t.Rule(refuse, t.because(counterPort))
 
 	for _, kind := range slices.Concat(s.control, s.errors) {
 		t.Rule(icmp, ruleset.Is(ruleset.Transport(0, 1), kind), ruleset.Accept())
 	}
-	t.Rule(icmp, ruleset.Drop(counterICMP))
+	t.Rule(icmp, t.because(counterICMP))
 	return c
 }
 
 // after is what came to a VIP, and IPVS left.
-func (s side) after(t *ruleset.Table) *nftables.Chain {
+func (s side) after(t rules) *nftables.Chain {
 	c := t.Chain(name("left", s.v))
 	for _, kind := range s.control {
 		t.Rule(c, ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Is(ruleset.Transport(0, 1), kind), ruleset.Accept())
 	}
-	t.Rule(c, ruleset.Drop(counterUnknown))
+	t.Rule(c, t.because(counterUnknown))
 	return c
 }
 
 // told is what the kernel says about packets that were not forwarded, or not as they should have been sent.
-func (s side) told(t *ruleset.Table) *nftables.Chain {
+func (s side) told(t rules) *nftables.Chain {
 	c := t.Chain(name("told", s.v))
-	t.Rule(c, ruleset.Is(ruleset.Transport(0, 2), s.unreachable...), ruleset.Within(setVIPs(s.v), ruleset.Src(s.v)), ruleset.Drop(counterUnknown))
+	t.Rule(c, ruleset.Is(ruleset.Transport(0, 2), s.unreachable...), ruleset.Within(setVIPs(s.v), ruleset.Src(s.v)), t.because(counterUnknown))
 	t.Rule(c, ruleset.Is(ruleset.Transport(0, 1), s.redirect...), ruleset.Within(setSubnet, ruleset.Out()), ruleset.Drop(counterRedirect))
 	return c
 }

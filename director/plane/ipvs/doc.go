@@ -10,7 +10,7 @@
 //	route       a nexthop object per pair and family; a /32 or /128 route per pair address over it; a table per tenant: a
 //	            blackhole per covering prefix, and a route per subnet over its pair's nexthop object; rules that lead there
 //	gate        an nftables table: what IPVS has no notion of (roles of interfaces, sources that lie, protocols of no service),
-//	            the seal of inject, and counters by reason
+//	            the seal of inject, counters by reason, and samples of what is dropped; another one while packets are watched
 //
 // # Pairs
 //

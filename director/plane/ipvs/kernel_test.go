@@ -31,6 +31,9 @@ type kernel struct {
 	sent     int    // entries, in all
 	ensured  []bool // the tunnel devices that were asked for, IPv6's or not
 
+	shown   chan plane.Sample // what the gate shows
+	watched []string          // what it was told to show beside, in words, at each call
+
 	fail   func(what string) error // what is to go wrong; nil: nothing
 	astray bool                    // the way to real servers is another than theirs
 	hidden bool                    // an entry that is replaced lives on below the new one, as when a packet held it at that moment
@@ -57,7 +60,8 @@ type kernelConn struct {
 }
 
 func newKernel() *kernel {
-	return &kernel{now: time.Unix(1_000_000, 0), services: map[netip.AddrPort]*kernelService{}, trash: map[kernelTrash]*kernelDest{}, nexthops: map[uint32]route.Nexthop{}}
+	return &kernel{now: time.Unix(1_000_000, 0), services: map[netip.AddrPort]*kernelService{}, trash: map[kernelTrash]*kernelDest{}, nexthops: map[uint32]route.Nexthop{},
+		shown: make(chan plane.Sample, 10)}
 }
 
 func (k *kernel) failing(what string) error {
@@ -297,7 +301,38 @@ func (f filter) Counters() (map[plane.Reason]uint64, plane.Traffic, error) {
 	return nil, plane.Traffic{}, nil
 }
 
+func (f filter) Shows() error { return nil }
+
 func (f filter) Close() error { return nil }
+
+// A lens shows what comes by the gate of a kernel.
+type lens struct{ k *kernel }
+
+func (l lens) Bind() error { return l.k.failing("bind") }
+
+func (l lens) Read(ctx context.Context, f func(plane.Sample)) error {
+	for {
+		if err := l.k.failing("read"); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-l.k.shown:
+			f(s)
+		}
+	}
+}
+
+func (l lens) Watch(w plane.Watch, interfaces []string, lasts time.Duration) error {
+	if err := l.k.failing("watch"); err != nil {
+		return err
+	}
+	l.k.watched = append(l.k.watched, fmt.Sprint(w.Src, interfaces, lasts))
+	return nil
+}
+
+func (l lens) Close() error { return nil }
 
 // A hop is where a packet leaves to.
 type hop struct {

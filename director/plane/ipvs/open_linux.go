@@ -46,7 +46,9 @@ func Open(o Options) (*Plane, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open plane ipvs: %w", err)
 	}
-	return newPlane(o, k, time.Now), nil
+	p := newPlane(o, k, time.Now)
+	p.listen() // what is dropped from now on waits for who asks
+	return p, nil
 }
 
 func openParts(o Options) (k parts, err error) {
@@ -78,6 +80,11 @@ func openParts(o Options) (k parts, err error) {
 		return k, err
 	}
 	opened = append(opened, s)
+	w, err := gate.OpenLog()
+	if err != nil {
+		return k, err
+	}
+	opened = append(opened, w)
 	reopen := func() (injector, error) {
 		return inject.Open(inject.Options{Logger: o.Logger, Seal: func(name string) error { return g.Seal(context.Background(), name) }})
 	}
@@ -85,7 +92,7 @@ func openParts(o Options) (k parts, err error) {
 	if err != nil {
 		return k, err
 	}
-	return parts{inject: link, lvs: l, routes: t, gate: g, survey: s, conns: conntab.Read, reopen: reopen}, nil
+	return parts{inject: link, lvs: l, routes: t, gate: g, log: w, survey: s, conns: conntab.Read, reopen: reopen}, nil
 }
 
 // Uninstall takes everything of ours out of the kernel, in the network namespace of the calling thread: services, rules, routes, nexthop

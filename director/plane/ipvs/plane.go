@@ -47,6 +47,14 @@ type (
 		Seal(ctx context.Context, ifname string) error
 		Set(ctx context.Context, w gate.Wanted) (bool, error)
 		Counters() (map[plane.Reason]uint64, plane.Traffic, error)
+		Shows() error
+		Close() error
+	}
+	// A sampler shows what the gate drops, from when it is bound, and what a watch fits.
+	sampler interface {
+		Bind() error
+		Read(ctx context.Context, f func(plane.Sample)) error
+		Watch(w plane.Watch, interfaces []string, lasts time.Duration) error
 		Close() error
 	}
 	// A surveyor knows the way to real servers.
@@ -67,6 +75,7 @@ var (
 	_ plane.Checker = (*Plane)(nil)
 	_ plane.Auditor = (*Plane)(nil)
 	_ plane.Pairer  = (*Plane)(nil)
+	_ plane.Sampler = (*Plane)(nil)
 )
 
 // A Plane is what the kernel was told.
@@ -76,11 +85,13 @@ type Plane struct {
 	lvs    balancer
 	routes router
 	gate   gatekeeper
+	log    sampler
 	survey surveyor
 	conns  func() iter.Seq2[conntab.Entry, error]
 	reopen func() (injector, error)
 	clock  func() time.Time // monotonic or not: minutes matter
 	warned warned
+	watch  watch
 
 	mu       sync.Mutex // guards all below
 	config   plane.Config
@@ -109,18 +120,19 @@ type parts struct {
 	lvs    balancer
 	routes router
 	gate   gatekeeper
+	log    sampler
 	survey surveyor
 	conns  func() iter.Seq2[conntab.Entry, error]
 	reopen func() (injector, error) // makes a new link to IPVS; nil: cannot
 }
 
 func newPlane(o Options, k parts, clock func() time.Time) *Plane {
-	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, survey: k.survey, conns: k.conns, reopen: k.reopen, clock: clock,
+	return &Plane{o: o, inject: k.inject, lvs: k.lvs, routes: k.routes, gate: k.gate, log: k.log, survey: k.survey, conns: k.conns, reopen: k.reopen, clock: clock,
 		servers: servers{}, vips: map[netip.Addr]*vip{}, subnets: newSubnets(), book: newBook(o.Pairs4, o.Pairs6),
 		services: map[netip.AddrPort]*service{}, graves: map[netip.Addr]map[netip.AddrPort]struct{}{}, noport: map[gate.Source]struct{}{}, traffic: newTraffic(),
 		paths:  paths{nexthops: map[uint32]route.Nexthop{}, routes: map[netip.Addr]uint32{}, covers: map[route.Route]struct{}{}},
 		proof:  proof{short: map[netip.AddrPort]map[dest]bool{}, surplus: map[netip.AddrPort]map[dest]time.Time{}, renewed: map[netip.AddrPort]time.Time{}},
-		warned: warned{said: map[string]string{}},
+		warned: warned{said: map[string]string{}}, watch: watch{there: true},
 	}
 }
 
@@ -137,5 +149,5 @@ type warned struct {
 func (p *Plane) Close() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return errors.Join(p.inject.Close(), p.lvs.Close(), p.routes.Close(), p.gate.Close(), p.survey.Close())
+	return errors.Join(p.inject.Close(), p.lvs.Close(), p.routes.Close(), p.gate.Close(), p.log.Close(), p.survey.Close())
 }

@@ -41,7 +41,7 @@ func open(k *kernel) *Plane {
 	if err != nil {
 		panic(err)
 	}
-	return newPlane(o, parts{inject: k, lvs: k, routes: k, gate: filter{k}, survey: k, conns: k.table}, func() time.Time { return k.now })
+	return newPlane(o, parts{inject: k, lvs: k, routes: k, gate: filter{k}, log: lens{k}, survey: k, conns: k.table}, func() time.Time { return k.now })
 }
 
 // A witness answers Lookup only where the kernel does the same.

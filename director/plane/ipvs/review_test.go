@@ -176,7 +176,7 @@ func TestPairsUsedUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := newPlane(o, parts{inject: k, lvs: k, routes: k, gate: filter{k}, survey: k, conns: k.table}, func() time.Time { return k.now })
+	p := newPlane(o, parts{inject: k, lvs: k, routes: k, gate: filter{k}, log: lens{k}, survey: k, conns: k.table}, func() time.Time { return k.now })
 	if err := p.Replace(t.Context(), small(), slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
 		t.Fatal(err)
 	}

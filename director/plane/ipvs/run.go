@@ -21,6 +21,7 @@ func (p *Plane) Run(ctx context.Context) error {
 	g.Go(func() error { return p.runRefresh(ctx) })
 	g.Go(func() error { return p.every(ctx, proofPeriod, "prove the pins", p.prove) })
 	g.Go(func() error { return p.every(ctx, gatePeriod, "keep the gate", p.keepGate) })
+	g.Go(func() error { return p.every(ctx, gatePeriod, "end a watch of packets", p.endWatch) })
 	g.Go(func() error { return p.runLinks(ctx) })
 	return g.Wait()
 }
@@ -64,6 +65,7 @@ func (p *Plane) keepGate(ctx context.Context) error {
 	if p.guarded { // until then what an earlier run wanted is right
 		err = errors.Join(err, p.setGate(ctx))
 	}
+	p.warn("show dropped packets", p.gate.Shows())
 	return err
 }
 

@@ -52,6 +52,8 @@ func TestSamplesAreExplained(t *testing.T) {
 		q.Dst = netip.MustParseAddr(a)
 		return q
 	}
+	elsewhere := to("10.60.1.9")
+	elsewhere.Interface = "sub0"
 	other := natt(site1, 4500)
 	other.DstPort = 99
 	for _, tt := range []struct {
@@ -68,6 +70,8 @@ func TestSamplesAreExplained(t *testing.T) {
 			plane.Sample{Reason: plane.DropNoPort, Side: plane.TunnelSide}},
 		{"dropped, of a tenant", to("10.60.1.9"), plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide},
 			plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide, Tenant: 3}},
+		{"dropped, of the default tenant", elsewhere, plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide},
+			plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide}},
 		{"watched, and forwarded from a site", esp(site1), plane.Sample{Watched: true},
 			plane.Sample{Watched: true, Side: plane.TunnelSide, Service: 1, RealServer: 1}},
 		{"watched, and forwarded from a target", to("10.60.1.9"), plane.Sample{Watched: true},

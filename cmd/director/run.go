@@ -160,8 +160,14 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if err != nil {
 		return err
 	}
-	alarms := func() []string { return slices.Concat(agents.alarms(), events.Alarms(), others.alarms()) }
-	o := loop.Options{Agents: agents.book, Alarms: alarms, Journal: events, Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
+	drops, err := openBox(cfg, kernel.plane, events, log)
+	if err != nil {
+		return err
+	}
+	alarms := func() []string {
+		return slices.Concat(agents.alarms(), events.Alarms(), others.alarms(), drops.alarms())
+	}
+	o := loop.Options{Agents: agents.book, Alarms: alarms, Journal: journalOf(events, drops), Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}
 	if kernel.probes != nil {
 		o.NextHop = kernel.nextHop
@@ -196,7 +202,12 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if kernel.ear != nil && agents.book != nil {
 		kernel.ear(agents.book.Heard, agents.book.Flooded)
 	}
-	server := api.New(answering, api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam, Journal: events, Drills: drills, Certificates: certificates(cfg, agents, others)})
+	served := api.Options{Name: cfg.Name, Version: console.Version(), Tokens: tokens, Log: log, MaxDeletePercent: cfg.Limits.MaxDelete, Examiner: exam, Journal: events, Drills: drills, Certificates: certificates(cfg, agents, others)}
+	if drops != nil {
+		drops.table = d.Table
+		served.BlackBox = drops
+	}
+	server := api.New(answering, served)
 	listeners, err := listen(cfg.API)
 	if err != nil {
 		return err
@@ -212,6 +223,9 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	g.Go(func() error { return tidy(ctx, d) })
 	g.Go(func() error { return agents.serve(ctx, d, log) })
 	g.Go(func() error { return drills.run(ctx) })
+	if drops != nil {
+		g.Go(func() error { return drops.Run(ctx) })
+	}
 	making, unmake := context.WithCancel(ctx)
 	defer unmake()
 	unmade := make(chan struct{})

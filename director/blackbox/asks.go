@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"tunneldirector/director/api"
 )
@@ -55,19 +54,10 @@ func (r *Recorder) Record(ctx context.Context, by, why string) (api.Recording, e
 // Recordings tells what is on disk and in memory, and what is wrong.
 func (r *Recorder) Recordings() (api.RecordingList, error) {
 	return ask(context.Background(), r, func() (api.RecordingList, error) {
-		l := api.RecordingList{Director: r.o.Director, Recordings: append([]api.Recording{}, r.files.list...), MaxBytes: r.o.MaxSize, Kept: r.kept.kept()}
+		l := api.RecordingList{Director: r.o.Director, Recordings: append([]api.Recording{}, r.files.list...), MaxBytes: r.o.MaxSize, Kept: r.kept.kept(), Error: r.wrong()}
 		if r.open != nil {
 			l.Recordings = append(l.Recordings, r.open.listed)
 		}
-		var wrong []string
-		for _, x := range []struct{ what, why string }{
-			{"the last recording could not be written", r.unwritten}, {"samples cannot be taken", r.source.says()}, {"drops cannot be counted", r.uncounted},
-		} {
-			if x.why != "" {
-				wrong = append(wrong, x.what+": "+x.why)
-			}
-		}
-		l.Error = strings.Join(wrong, "; ")
 		return l, nil
 	})
 }

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -90,6 +92,9 @@ type Recorder struct {
 	rests map[thing]time.Time // until when a trigger is not heeded
 	// unwritten is why the last recording could not be written, uncounted why the counters could not be read; "" if they could.
 	unwritten, uncounted string
+
+	// said is what is wrong, of the last look.
+	said atomic.Pointer[string]
 }
 
 // Open makes the directory if need be, and reads what recordings there are. One that a crash has left is one that ends early.
@@ -207,6 +212,29 @@ func (r *Recorder) look() {
 	if r.open != nil {
 		r.check(r.open.settle(time.Now()))
 	}
+	wrong := r.wrong()
+	r.said.Store(&wrong)
+}
+
+// wrong is what is wrong now, in words.
+func (r *Recorder) wrong() string {
+	var list []string
+	for _, x := range []struct{ what, why string }{
+		{"the last recording could not be written", r.unwritten}, {"samples cannot be taken", r.source.says()}, {"drops cannot be counted", r.uncounted},
+	} {
+		if x.why != "" {
+			list = append(list, x.what+": "+x.why)
+		}
+	}
+	return strings.Join(list, "; ")
+}
+
+// Problem is what was wrong a second ago, in words; "": nothing. It never waits.
+func (r *Recorder) Problem() string {
+	if said := r.said.Load(); said != nil {
+		return *said
+	}
+	return ""
 }
 
 func told(err error) string {

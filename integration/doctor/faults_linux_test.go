@@ -1,9 +1,12 @@
 package doctor
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"tunneldirector/director/api"
+	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 )
 
@@ -50,6 +54,7 @@ func healthy(r *rig) {
 				e.NextHops[0].WireMAC == mac && e.NextHops[0].MAC == mac
 		})(all)
 	}, packet(r.at(rs))...)
+	live(r, r.at(rs), rs)
 }
 
 // wrongMAC: somebody wrote a neighbour entry by hand. Probes ask for themselves, and go on.
@@ -92,12 +97,74 @@ func loop(r *rig) {
 	r.explains([]string{"d2: it comes from real server " + rs.Name, "sending it there again would be a loop"},
 		each(func(e api.Explanation) bool { return e.Action == "drop" && e.Reason == "loop" }),
 		"--from", target.String(), "--to", site.Inside[0].String(), "--proto", "icmp", "--came-from", rs.Name)
+	recorded(r, r.d[1], target, site)
 	r.explains([]string{"because the real server that they are for had sent them back (loop)"}, anything, "--from", target.String(), "--to", site.Inside[0].String(), "--proto", "icmp")
 	_, err = ping.Stop()
 	r.must("ping", err)
 	r.inside(rs.NS, "take the route out", func(l netlink.Link) error {
 		return netlink.RouteReplace(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: ipNet(site.Subnets[0]), Scope: netlink.SCOPE_LINK})
 	}, "wg0")
+}
+
+// recorded: the black box of the director that drops them has written such packets down, and each can be traced afterwards.
+func recorded(r *rig, d *daemon.Daemon, from netip.Addr, to *lab.Site) {
+	r.Helper()
+	var id string
+	r.until(soon, "a recording of the loop", func() error {
+		var list api.RecordingList
+		out, err := d.Command("blackbox", "list", "--json")
+		if err == nil {
+			err = json.Unmarshal([]byte(out), &list)
+		}
+		i := slices.IndexFunc(list.Recordings, func(x api.Recording) bool { return x.Trigger == "loop" && !x.Open })
+		if i < 0 {
+			return errors.Join(err, fmt.Errorf("there is none: %s", out))
+		}
+		id = list.Recordings[i].ID
+		return err
+	})
+	out, err := d.Command("blackbox", "show", id)
+	r.must("show it", err)
+	r.Logf("%s", out)
+	for _, says := range []string{"dropped: loop", from.String(), to.Inside[0].String()} {
+		if !strings.Contains(out, says) {
+			r.Errorf("it does not say %q", says)
+		}
+	}
+	file := filepath.Join(r.dir, "loop.pcapng")
+	_, err = d.Command("blackbox", "export", id, "--out", file)
+	r.must("export it", err)
+	list, err := d.Command("blackbox", "show", file, "--reason", "loop", "--json")
+	r.must("read the file", err)
+	if n := strings.Count(list, "\n"); n == 0 {
+		r.Error("there is no such packet in the file")
+	}
+	out, err = d.Command("trace", "--pcap", file, "--packet", "1")
+	r.must("trace its first packet", err)
+	r.Logf("%s", out)
+}
+
+// live: a packet is traced as it comes in, and what the plane did is what the lookup says.
+func live(r *rig, site *lab.Site, rs *lab.RealServer) {
+	r.Helper()
+	ping, err := r.StartPing(r.ctx, site.NS, site.Inside[0], r.Target.Inner.Addrs[0], 50*time.Millisecond, 0)
+	r.must("ping", err)
+	out, err := r.d[0].Command("trace", "--live", "--from", site.Endpoint.String(), "--to", site.VIP.String(), "--proto", "udp", "--count", "2", "--json")
+	r.must("trace what comes", err)
+	_, err = ping.Stop()
+	r.must("ping", err)
+	r.Logf("%s", out)
+	for dec := json.NewDecoder(strings.NewReader(out)); dec.More(); {
+		var x struct {
+			Packet      api.SeenPacket
+			Explanation api.Explanation
+			Differs     string
+		}
+		r.must("read an answer", dec.Decode(&x))
+		if x.Packet.Action != "forward" || x.Packet.RealServer != rs.Name || x.Explanation.RealServer != rs.Name || x.Differs != "" {
+			r.Errorf("%+v, want it forwarded to %s", x, rs.Name)
+		}
+	}
 }
 
 // reversePath: a real server filters strictly, and replies to sites leave it by another interface than they come by. Probes are

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"strings"
+
+	"github.com/gopacket/gopacket"
+	"github.com/gopacket/gopacket/layers"
+
+	"tunneldirector/affinity"
+	"tunneldirector/cmd/console"
+	loop "tunneldirector/director"
+	"tunneldirector/director/api"
+	"tunneldirector/director/blackbox"
+	"tunneldirector/director/config"
+	"tunneldirector/director/journal"
+	"tunneldirector/director/plane"
+)
+
+// An ownBox is the black box of this daemon, in the names of its table. It makes an api.BlackBox.
+type ownBox struct {
+	*blackbox.Recorder
+	director string
+	table    func() *affinity.Table // set before the recorder runs
+}
+
+// openBox opens the black box of a plane; nil: the plane shows no packets.
+func openBox(cfg config.Config, p plane.Plane, events *journal.Journal, log *slog.Logger) (*ownBox, error) {
+	sampler, ok := p.(plane.Sampler)
+	if !ok {
+		return nil, nil
+	}
+	b := &ownBox{director: cfg.Name}
+	var err error
+	b.Recorder, err = blackbox.Open(blackbox.Options{
+		Dir: filepath.Join(cfg.DataDir, "blackbox"), MaxSize: int64(cfg.BlackBox.MaxSize), Director: cfg.Name, Version: console.Version(),
+		Plane: sampler, Words: b.words, RealServer: func(i affinity.Index) string { return b.table().NameAt(i) }, Note: func(object, why string) { events.Note("blackbox", object, why) }, Log: log,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the black box, in data_dir: %w; give the disk room, or move the directory blackbox away", err)
+	}
+	return b, nil
+}
+
+// alarms tell that the black box sees nothing, or writes nothing.
+func (b *ownBox) alarms() []string {
+	if b == nil || b.Problem() == "" {
+		return nil
+	}
+	return []string{"the black box: " + b.Problem()}
+}
+
+// A witness is a journal whose deaths of real servers the black box hears of.
+type witness struct {
+	*journal.Journal
+	box *ownBox
+}
+
+// Record takes events that have happened.
+func (w witness) Record(events []api.Event) {
+	w.Journal.Record(events)
+	for i := range events {
+		e := &events[i]
+		if dead(e) {
+			w.box.Trigger(blackbox.Trigger{Kind: "real-server", Object: e.Object, Why: "real server " + e.Object + " is " + deathWords(e)})
+		}
+	}
+}
+
+// dead tells whether an event is a real server's death, as this director acts on it.
+func dead(e *api.Event) bool {
+	return e.Kind == "real-server" && strings.HasPrefix(e.Why, "dead: ") || e.Kind == "provisional" && e.To == "dead"
+}
+
+func deathWords(e *api.Event) string {
+	if cause, ok := strings.CutPrefix(e.Why, "dead: "); ok {
+		return "dead: " + cause
+	}
+	return "dead: " + e.Why
+}
+
+// journalOf is the journal that the loop is told: the black box hears of deaths, if there is one.
+func journalOf(events *journal.Journal, b *ownBox) loop.Journal {
+	if b == nil {
+		return events
+	}
+	return witness{events, b}
+}
+
+// words are what became of a packet and why, as a recording has it.
+func (b *ownBox) words(s plane.Sample) string {
+	p := b.seen(s)
+	words := becameWords(&p)
+	if h, ok := holder(b.table(), s); ok {
+		words += ", tunnel " + h.Tunnel
+	}
+	return words
+}
+
+func serviceName(t *affinity.Table, num uint16) string {
+	for _, s := range t.Services() {
+		if s.Num == num {
+			return s.Name
+		}
+	}
+	return ""
+}
+
+func tenantName(t *affinity.Table, num uint16) string {
+	for _, x := range t.Tenants() {
+		if x.Num == num {
+			return x.Name
+		}
+	}
+	return ""
+}
+
+// holder is the tunnel that a packet towards a VIP is of.
+func holder(t *affinity.Table, s plane.Sample) (h affinity.Holding, ok bool) {
+	if s.Side != plane.TunnelSide {
+		return h, false
+	}
+	q, err := questionOf(gopacket.NewPacket(s.Head, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true}))
+	if err != nil {
+		return h, false
+	}
+	src, _ := netip.ParseAddr(q.Src) // questionOf wrote them
+	vip, _ := netip.ParseAddr(q.Dst)
+	k := plane.EndpointKey{VIP: vip, Addr: src, Port: q.SrcPort}
+	if h, ok = t.AtEndpoint(k); !ok && k.Port != 0 {
+		k.Port = 0
+		h, ok = t.AtEndpoint(k)
+	}
+	return h, ok
+}
+
+// Packets shows packets that fit as they come.
+func (b *ownBox) Packets(ctx context.Context, by string, w api.PacketFilter, f func(api.SeenPacket) error) error {
+	err := b.Watch(ctx, by, plane.Watch{Src: w.Src, Dst: w.Dst, Proto: w.Proto, SrcPort: w.SrcPort, DstPort: w.DstPort}, func(s plane.Sample) error {
+		return f(b.seen(s))
+	})
+	if taken := (blackbox.ErrWatched{}); errors.As(err, &taken) {
+		return &api.Problem{Type: "urn:tunneldirector:problem:watched", Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict,
+			Detail: err.Error()}
+	}
+	return err
+}
+
+// seen tells of a sample in names.
+func (b *ownBox) seen(s plane.Sample) api.SeenPacket {
+	t := b.table()
+	p := api.SeenPacket{At: s.At, Interface: s.Interface, Action: "forward", RealServer: t.NameAt(s.RealServer), Side: s.Side.String(),
+		Service: serviceName(t, s.Service), Length: s.Length, Head: s.Head}
+	switch {
+	case s.Reason.Drops():
+		p.Action, p.Reason = "drop", s.Reason.String()
+	case s.Reason != plane.None:
+		p.Action, p.Reason = "pass", s.Reason.String()
+	}
+	if s.Side == plane.SubnetSide {
+		p.Tenant = tenantName(t, s.Tenant)
+	}
+	return p
+}

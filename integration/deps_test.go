@@ -97,6 +97,7 @@ var owners = map[string][]string{
 var testsMay = map[string][]string{
 	"affinity/badgerstore":       {"integration/spaces"},
 	"director":                   {"director/plane/mem"},
+	"director/blackbox":          {"integration/spaces"},
 	"director/probe":             {"integration/spaces"},
 	"director/vip":               {"integration/spaces"},
 	"director/drill/fault":       {"integration/spaces"},

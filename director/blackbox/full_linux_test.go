@@ -1,8 +1,8 @@
 package blackbox
 
 import (
+	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,20 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/integration/spaces"
 )
-
-// fullEnv says that mounts are this test's own.
-const fullEnv = "BLACKBOX_FULL"
 
 // A disk that is full ends the recording with what it took, and nothing else; when there is room, recordings are written again.
 func TestFullDisk(t *testing.T) {
-	if os.Getenv(fullEnv) == "" {
-		inMountNamespace(t)
-		return
-	}
-	dir := t.TempDir()
-	check(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=256k"))
-	t.Cleanup(func() { check(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	disk, err := os.Open(spaces.Disk(t, 256<<10))
+	check(t, err)
+	defer disk.Close()
+	dir := fmt.Sprintf("/proc/self/fd/%d", disk.Fd()) // this goroutine's mount, for all
 	filler := filepath.Join(dir, "filler")
 	check(t, os.WriteFile(filler, make([]byte, 100<<10), 0o600))
 	synctest.Test(t, func(t *testing.T) {
@@ -54,22 +49,4 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("with room there is %+v", l)
 		}
 	})
-}
-
-// inMountNamespace runs this test again where mounts are its own.
-func inMountNamespace(t *testing.T) {
-	if os.Geteuid() != 0 {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("needs root to mount a small file system, and CI has to have it")
-		}
-		t.Skip("needs root to mount a small file system")
-	}
-	exe, err := os.Executable()
-	check(t, err)
-	cmd := exec.Command(exe, "-test.run=^"+t.Name()+"$", "-test.v")
-	cmd.Env = append(os.Environ(), fullEnv+"=1")
-	cmd.SysProcAttr = &unix.SysProcAttr{Unshareflags: unix.CLONE_NEWNS} // makes mounts private, too
-	out, err := cmd.CombinedOutput()
-	t.Logf("%s", out)
-	check(t, err)
 }

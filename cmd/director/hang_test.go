@@ -114,7 +114,7 @@ what: The only director hangs.
 needs: {directors: 1, real_servers: 1, tunnels: 1}
 sample: {tunnels: 1, every: 100ms}
 steps:
-  - {fault: director-hang, for: 3s}
+  - {fault: director-hang, for: 8s}
   - wait: 1m
 expect: {moved: none}
 `

@@ -50,7 +50,7 @@ type SeenPacket struct {
 	Interface  string    `json:"interface" doc:"that it came in by"`
 	Action     string    `json:"action" enum:"forward,drop,pass" doc:"pass: left to the director's own stack"`
 	Reason     string    `json:"reason,omitempty" doc:"why it was not forwarded"`
-	RealServer string    `json:"realserver,omitempty"`
+	RealServer string    `json:"real_server,omitempty"`
 	Side       string    `json:"side,omitempty" enum:"tunnel,subnet"`
 	Service    string    `json:"service,omitempty"`
 	Tenant     string    `json:"tenant,omitempty"`

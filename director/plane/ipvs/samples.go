@@ -15,9 +15,10 @@ const relisten = time.Second
 // Samples calls f for some of the packets that the gate drops, and for those that are watched, until ctx ends.
 //
 // Why a packet was dropped is the gate's own word. What became of one that is watched the kernel does not tell: its reason, side,
-// service and real server are what Lookup makes of the beginning of it, so that it is shown once more, with the true reason, if the
-// gate drops it. What IPVS, routes and the kernel itself drop without the gate (both dead, in no tunnel's subnet, too big) is not
-// shown but to a watch. Fragments to a VIP are whole again where the gate drops them.
+// service and real server are what Lookup makes of the beginning of it (malformed if it cannot be read), so that it is shown once
+// more, with the true reason, if the gate drops it. What IPVS, routes and the kernel itself drop without the gate (both dead, in no
+// tunnel's subnet, too big) is not shown but to a watch. Fragments to a VIP are whole again where the gate drops them, and what goes
+// to a subnet has one hop less.
 func (p *Plane) Samples(ctx context.Context, f func(plane.Sample)) error {
 	for ctx.Err() == nil {
 		if p.listen() {
@@ -47,28 +48,40 @@ func (p *Plane) listen() bool {
 
 // explain adds what the table knows of a packet.
 func (p *Plane) explain(s plane.Sample) plane.Sample {
-	pk, err := frame.Parse(s.Head)
-	if err != nil {
-		if s.Watched {
-			s.Reason = plane.DropMalformed
+	switch {
+	case s.Watched:
+		s = p.foretell(s)
+	case s.Reason == plane.DropUnknown, s.Reason == plane.DropNoPort: // what is dropped for another reason had no service yet
+		if d, err := p.decide(s); err == nil && d.Reason == s.Reason {
+			s.Service = d.Service
 		}
-		return s
-	}
-	pk.Interface = s.Interface
-	d, err := p.Lookup(pk)
-	if err != nil { // not by one of our interfaces, or by one that has gone
-		return s
-	}
-	if s.Watched {
-		s.Reason, s.Side, s.RealServer = d.Reason, d.Side, d.RealServer
-	}
-	if s.Reason == d.Reason {
-		s.Service = d.Service
 	}
 	if s.Side == plane.SubnetSide {
 		s.Tenant = p.tenantOf(s.Interface)
 	}
 	return s
+}
+
+// foretell adds what will become of a packet that is watched.
+func (p *Plane) foretell(s plane.Sample) plane.Sample {
+	d, err := p.decide(s)
+	if err != nil {
+		s.Reason = plane.DropMalformed
+		return s
+	}
+	s.Reason, s.Side, s.Service, s.RealServer = d.Reason, d.Side, d.Service, d.RealServer
+	return s
+}
+
+// decide asks the table about a packet by the beginning of it. It fails if that contradicts itself, or if the interface has
+// another name by now.
+func (p *Plane) decide(s plane.Sample) (plane.Decision, error) {
+	pk, err := frame.Parse(s.Head)
+	if err != nil {
+		return plane.Decision{}, err
+	}
+	pk.Interface = s.Interface
+	return p.Lookup(pk)
 }
 
 // tenantOf is the number of the tenant that an interface tells; 0 is the default one.

@@ -50,7 +50,7 @@ func From(c net.Conn) string {
 	}
 	a := from.Addr().Unmap()
 	if a.Is6() {
-		return netip.PrefixFrom(a.WithZone(""), 64).Masked().String()
+		return netip.PrefixFrom(a, 64).Masked().String()
 	}
 	return a.String()
 }

@@ -58,7 +58,7 @@ func TestParseFaults(t *testing.T) {
 		want       []string // parts of each fault
 	}{
 		{"nothing", "# nothing", []string{"is empty"}},
-		{"no YAML", "a: [", []string{"not YAML"}},
+		{"no YAML", "a: [", []string{"not YAML: sequence end token ']' not found (line 1)"}},
 		{"large", strings.Repeat("#", maxFile+1), []string{"has 65537 bytes"}},
 		{"two documents", "name: a\n---\nname: b", []string{"a second document begins here; a file holds one drill (line 3)"}},
 		{"a list", "- a", []string{"is a list, not a mapping"}},

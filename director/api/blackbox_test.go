@@ -25,6 +25,7 @@ type box struct {
 	refuse error
 	early  error           // that Packets returns before its context ends; nil: it does not
 	shown  chan SeenPacket // what comes in; nil: nothing does
+	linger time.Duration   // that the watch takes to end
 
 	mu       sync.Mutex // guards what follows
 	asked    []string
@@ -70,6 +71,7 @@ func (b *box) Packets(ctx context.Context, by string, w PacketFilter, f func(See
 	second := b.watchers > 1
 	b.mu.Unlock()
 	defer func() {
+		time.Sleep(b.linger)
 		b.mu.Lock()
 		b.watchers--
 		b.mu.Unlock()
@@ -350,7 +352,7 @@ func TestFaultyPacketQueries(t *testing.T) {
 
 // One watches: another is refused, and may when the first has read its last line.
 func TestOneWatchesPackets(t *testing.T) {
-	b := &box{shown: make(chan SeenPacket)}
+	b := &box{shown: make(chan SeenPacket), linger: 100 * time.Millisecond}
 	c, _ := serveUnix(t, furnished(), Options{BlackBox: b, Heartbeat: 5 * time.Millisecond})
 	beats, lengths := 0, 0
 	for l, err := range c.Packets(t.Context(), PacketQuery{Count: 1, For: MaxPacketsFor}) {

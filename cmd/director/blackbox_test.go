@@ -148,7 +148,7 @@ func TestGoldenBlackBox(t *testing.T) {
 		"blackbox-list":        func(p *console.Page) { recordingsPage(p, now, &list) },
 		"blackbox-none":        func(p *console.Page) { recordingsPage(p, now, &api.RecordingList{Director: "d1"}) },
 		"blackbox-show":        show(12, 50, ""),
-		"blackbox-show-some":   show(60, 3, "unknown-endpoint"),
+		"blackbox-show-some":   show(60, 4, "unknown-endpoint"),
 		"blackbox-show-nobody": show(0, 50, ""),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,6 +298,36 @@ func TestTornRecordings(t *testing.T) {
 			t.Fatalf("cut at %d it is no recording, and has %d packets", cut, n)
 		}
 		last = n
+	}
+}
+
+// A file of another program may hold packets without an Ethernet header.
+func TestRecordedWithoutEthernet(t *testing.T) {
+	var b bytes.Buffer
+	w, err := pcapgo.NewNgWriter(&b, layers.LinkTypeRaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ip := frames(t)[0][14:]
+	if err := w.WritePacket(gopacket.CaptureInfo{Timestamp: atFive, CaptureLength: len(ip), Length: len(ip)}, ip); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readRecording(&b, func(p *recordedPacket) {
+		if got := p.words(); got != "203.0.113.5:41641 > 192.0.2.10:51820  udp" {
+			t.Error(got)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a file says is no command to a terminal.
+func TestHarmless(t *testing.T) {
+	if got := harmless("a\x1b[2Jb\r\x9bc\u202ed\nü"); got != "a?[2Jb?\ufffdc?d; ü" {
+		t.Errorf("%q", got)
 	}
 }
 

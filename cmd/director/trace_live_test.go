@@ -148,6 +148,14 @@ func TestGoldenTraceLive(t *testing.T) {
 	consoletest.Golden(t, "trace-live", b.Bytes())
 }
 
+// A packet is looked up in its tenant.
+func TestTraceLiveOfATenant(t *testing.T) {
+	shown := cameIn(t)[:1]
+	shown[0].Tenant = "customer-z"
+	w := boxed(t, &box{shown: shown})
+	w.run("trace", "--live").Exits(console.ExitOK, "There is no more to look up: ", `tenant "customer-z": is not a tenant`)
+}
+
 // The lines of --json are one object a packet, with the packet as the director shows it.
 func TestLiveLines(t *testing.T) {
 	shown := cameIn(t)

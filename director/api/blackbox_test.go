@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"strings"
 	"sync"
@@ -441,6 +442,25 @@ func TestPacketsEndEarly(t *testing.T) {
 	}
 	if end != PacketsStopping {
 		t.Errorf("it ended with %q", end)
+	}
+}
+
+// An answer without its last line was cut off.
+func TestPacketsCutOff(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, `{"page":{"director":"d1","packets":0}}`)
+	}))
+	defer srv.Close()
+	c, err := NewClient(ClientOptions{URL: srv.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failed error
+	for _, err := range c.Packets(t.Context(), PacketQuery{}) {
+		failed = err
+	}
+	if !errors.Is(failed, errPacketsCut) {
+		t.Errorf("%v", failed)
 	}
 }
 

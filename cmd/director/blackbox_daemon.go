@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"path/filepath"
 	"strings"
@@ -146,8 +145,7 @@ func (b *ownBox) Packets(ctx context.Context, by string, w api.PacketFilter, f f
 		return f(b.seen(s))
 	})
 	if taken := (blackbox.ErrWatched{}); errors.As(err, &taken) {
-		return &api.Problem{Type: "urn:tunneldirector:problem:watched", Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict,
-			Detail: err.Error()}
+		return api.Conflict(err.Error())
 	}
 	return err
 }

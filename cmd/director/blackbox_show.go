@@ -144,11 +144,11 @@ func (v *recordingView) page(p *console.Page, ng *pcapgo.NgReader) {
 	facts := [][2]string{{"recording", filepath.Base(v.name)}, {"why", harmless(info.Comment)}, {"written by", harmless(info.Application)}, {"packets", v.span()}}
 	for i := range ng.NInterfaces() {
 		if dev, err := ng.Interface(i); err == nil && dev.Comment != "" {
-			says := dev.Comment
-			if dev.Description != "" {
-				says += " (" + dev.Description + ")"
+			of := "about" // the first one is what triggered
+			if i > 0 {
+				of = "interface " + harmless(dev.Name)
 			}
-			facts = append(facts, [2]string{"interface " + harmless(dev.Name), harmless(says)})
+			facts = append(facts, [2]string{of, harmless(dev.Comment)})
 		}
 	}
 	p.Facts(facts)

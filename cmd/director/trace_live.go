@@ -132,9 +132,6 @@ func (l *liveTrace) none(ctx context.Context) string {
 		return s // it is said already that nothing came
 	}
 	s += "\nDo they come in by an interface of the director, that has the role for them? Its data plane is " + st.Plane.Kind + after(": ", strings.Join(st.Plane.Detail, "; ")) + "."
-	if st.Plane.Kind == "ipvs" {
-		s += "\nPlane ipvs shows what comes to VIPs alone."
-	}
 	return s
 }
 

@@ -179,15 +179,16 @@ func TestWatchedDropsAreShownInAFlood(t *testing.T) {
 	}
 }
 
-// TestNoHalfOfAWatchCounts: the packet fits the source of one watch and the destination of the other.
+// TestNoHalfOfAWatchCounts: the packet fits the source of one watch and the destination of the other. It is one that is dropped,
+// since the program leaves such a frame as it is, for the next time.
 func TestNoHalfOfAWatchCounts(t *testing.T) {
 	p := examplePlane(t)
-	frame, err := buildFrame(known, macOf(p, "tun"), siteMAC)
+	frame, err := buildFrame(unknown, macOf(p, "tun"), siteMAC)
 	must(t, err)
 	done := make(chan error, 1)
 	go func() {
-		for i := range 5000 {
-			w := plane.Watch{Src: prefix("198.51.100.1/32"), Dst: prefix("192.0.2.3/32")}
+		for i := range 20_000 {
+			w := plane.Watch{Src: prefix("198.51.100.77/32"), Dst: prefix("192.0.2.3/32")}
 			if i%2 == 0 {
 				w = plane.Watch{Src: prefix("198.51.100.3/32"), Dst: prefix("192.0.2.1/32")}
 			}
@@ -207,8 +208,10 @@ func TestNoHalfOfAWatchCounts(t *testing.T) {
 		default:
 		}
 	}
-	if list := shown(t, p); len(list) != 0 {
-		t.Errorf("%d packets fitted what nobody asked for", len(list))
+	for _, s := range shown(t, p) {
+		if s.Watched {
+			t.Fatal("a packet fits what nobody asked for")
+		}
 	}
 }
 

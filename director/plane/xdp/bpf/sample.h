@@ -27,12 +27,13 @@ static __always_inline bool addr_fits(const struct addr *a, const struct addr *w
 		 ((a->word[2] ^ want->word[2]) & mask->word[2]) | ((a->word[3] ^ want->word[3]) & mask->word[3]));
 }
 
-/* A header that parse() did not get to, or not through, fits no filter. */
+/* A header that parse() did not get through may say anything, and fits no filter; one that it did not get to is all zero, and
+ * fits none either. */
 static __always_inline bool fits(const struct packet *p, __u32 reason, const struct watch *w)
 {
 	if (!(w->flags & WATCH_FILTER))
 		return true;
-	if (!p->l2 || reason == PASS_NOT_IP || reason == DROP_MALFORMED)
+	if (reason == DROP_MALFORMED)
 		return false;
 	if (w->flags & (p->ip.v6 ? WATCH_V4 : WATCH_V6))
 		return false;
@@ -77,6 +78,16 @@ static __always_inline bool watched_for(const struct packet *p, __u32 reason, __
 	return fit && w->until == until;
 }
 
+/* How much of a frame a sample has. No frame is empty, which the verifier has to be told in so many words: Linux 6.1 learns
+ * nothing from a comparison with 0. */
+static __always_inline __u64 captured(__u64 length)
+{
+	__u64 n = (length < SAMPLE_BYTES ? length : SAMPLE_BYTES) - 1;
+
+	asm volatile("%0 &= 0x7f" : "+r"(n));
+	return n + 1;
+}
+
 /* Shows the packet, if it is one to show. The frame is read and not changed. */
 SEPARATE int show(struct xdp_md *ctx, const struct packet *p, __u32 reason)
 {
@@ -97,7 +108,7 @@ SEPARATE int show(struct xdp_md *ctx, const struct packet *p, __u32 reason)
 		l->lost++;
 		return 0;
 	}
-	__u64 length = bpf_xdp_get_buff_len(ctx), n = length < SAMPLE_BYTES ? length : SAMPLE_BYTES;
+	__u64 length = bpf_xdp_get_buff_len(ctx), n = captured(length);
 	s->ktime = bpf_ktime_get_ns();
 	s->ifindex = p->ifindex;
 	s->length = length;
@@ -108,7 +119,7 @@ SEPARATE int show(struct xdp_md *ctx, const struct packet *p, __u32 reason)
 	s->side = p->side;
 	s->watched = watched;
 	__builtin_memset(s->_pad, 0, sizeof(s->_pad));
-	s->captured = n && !bpf_xdp_load_bytes(ctx, 0, s->head, n) ? n : 0;
+	s->captured = bpf_xdp_load_bytes(ctx, 0, s->head, n) ? 0 : n;
 	bpf_ringbuf_submit(s, 0);
 	return 0;
 }

@@ -90,7 +90,7 @@ func (r *rig) partition() {
 	r.clear()
 }
 
-// clear deletes all fillers.
+// clear deletes all fillers. What follows begins with tunnels that work: those that had nothing to do for minutes make new keys.
 func (r *rig) clear() {
 	r.Helper()
 	var items []api.BatchItem
@@ -101,6 +101,9 @@ func (r *rig) clear() {
 	}
 	r.must("delete the fillers", r.push(r.ctx, r.d[0], items))
 	r.until(time.Minute, "wait until all have it", func() error { return r.equal(r.d...) })
+	ctx, cancel := context.WithTimeout(r.ctx, 20*time.Second)
+	defer cancel()
+	r.must("have all tunnels work", r.Establish(ctx))
 }
 
 // fullDisk fills the third director's disk: it refuses pushes, takes none from the others either, and says so; the others go on.

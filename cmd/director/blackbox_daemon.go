@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"path/filepath"
 	"strings"
-
-	"github.com/gopacket/gopacket"
-	"github.com/gopacket/gopacket/layers"
 
 	"tunneldirector/affinity"
 	"tunneldirector/cmd/console"
@@ -20,6 +16,7 @@ import (
 	"tunneldirector/director/config"
 	"tunneldirector/director/journal"
 	"tunneldirector/director/plane"
+	"tunneldirector/director/plane/frame"
 )
 
 // An ownBox is the black box of this daemon, in the names of its table. It makes an api.BlackBox.
@@ -125,18 +122,19 @@ func holder(t *affinity.Table, s plane.Sample) (h affinity.Holding, ok bool) {
 	if s.Side != plane.TunnelSide {
 		return h, false
 	}
-	q, err := questionOf(gopacket.NewPacket(s.Head, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true}))
+	p, err := frame.Parse(s.Head)
 	if err != nil {
 		return h, false
 	}
-	src, _ := netip.ParseAddr(q.Src) // questionOf wrote them
-	vip, _ := netip.ParseAddr(q.Dst)
-	k := plane.EndpointKey{VIP: vip, Addr: src, Port: q.SrcPort}
+	k := plane.EndpointKey{VIP: p.Dst, Addr: p.Src, Port: p.SrcPort}
+	if p.Inner != nil { // an error is about what went to the endpoint
+		k.Addr, k.Port = p.Inner.Dst, p.Inner.DstPort
+	}
 	if h, ok = t.AtEndpoint(k); !ok && k.Port != 0 {
 		k.Port = 0
 		h, ok = t.AtEndpoint(k)
 	}
-	return h, ok
+	return h, ok && !h.PortsOnly // which of the tunnels there is not known
 }
 
 // Packets shows packets that fit as they come.

@@ -152,7 +152,7 @@ func (b *ownBox) Packets(ctx context.Context, by string, w api.PacketFilter, f f
 func (b *ownBox) seen(s plane.Sample) api.SeenPacket {
 	t := b.table()
 	p := api.SeenPacket{At: s.At, Interface: s.Interface, Action: "forward", RealServer: t.NameAt(s.RealServer), Side: s.Side.String(),
-		Service: serviceName(t, s.Service), Length: s.Length, Head: s.Head}
+		Service: serviceName(t, s.Service), Length: s.Length, Foretold: s.Foretold, Head: s.Head}
 	switch {
 	case s.Reason.Drops():
 		p.Action, p.Reason = "drop", s.Reason.String()

@@ -203,14 +203,22 @@ func differs(seen *api.SeenPacket, e *api.Explanation) string {
 	case "pass":
 		done = becamePassed + seen.Reason
 	}
-	return fmt.Sprintf("What was done with it is not what the lookup says now: it was %s, and now it would be %s. Either the table or a real server has changed in between, "+
+	did, was := "What was done with it is", "it was"
+	if seen.Foretold {
+		did, was = "What the data plane said as it came is", "it said"
+	}
+	return fmt.Sprintf(did+" not what the lookup says now: "+was+" %s, and now it would be %s. Either the table or a real server has changed in between, "+
 		"or it is for something that the lookup does not ask about: its size, its TTL, the interface, what an ICMP error is about.", done, verdictWords(e))
 }
 
 func livePage(p *console.Page, x *livePacket) {
 	s := x.Packet
 	p.Line("%s", packetLine(s.At, s.Interface, seenEnds(s), s.Length))
-	p.Line("it was %s\n", becameWords(s))
+	if s.Foretold {
+		p.Line("this data plane does not tell what it did with it; by its table: %s\n", becameWords(s))
+	} else {
+		p.Line("it was %s\n", becameWords(s))
+	}
 	switch {
 	case x.Unexplained != "":
 		p.Line("There is no more to look up: %s.", x.Unexplained)

@@ -130,6 +130,8 @@ func TestDiffers(t *testing.T) {
 			"it was forwarded to real server rs1, and now it would be forwarded to real server rs2"},
 		{"dropped for the same", api.SeenPacket{Action: "drop", Reason: "loop", RealServer: "rs1"}, api.Explanation{Action: "drop", Reason: "loop"}, ""},
 		{"dropped for another reason", api.SeenPacket{Action: "drop", Reason: "hop-limit"}, api.Explanation{Action: "drop", Reason: "loop"}, "it was dropped: hop-limit, and now it would be dropped: loop"},
+		{"foretold", api.SeenPacket{Action: "forward", RealServer: "rs1", Foretold: true}, api.Explanation{Action: "forward", RealServer: "rs2", Reason: "forwarded"},
+			"it said forwarded to real server rs1, and now it would be forwarded to real server rs2"},
 		{"left to the stack", api.SeenPacket{Action: "pass", Reason: "control"}, api.Explanation{Action: "drop", Reason: "icmp"}, "it was left to the director's own stack: control, and"},
 	} {
 		got := differs(&tt.seen, &tt.now)
@@ -154,6 +156,17 @@ func TestTraceLiveOfATenant(t *testing.T) {
 	shown[0].Tenant = "customer-z"
 	w := boxed(t, &box{shown: shown})
 	w.run("trace", "--live").Exits(console.ExitOK, "There is no more to look up: ", `tenant "customer-z": is not a tenant`)
+}
+
+// A plane that does not know what it did with a packet is not said to have done it.
+func TestForetold(t *testing.T) {
+	p := cameIn(t)[0]
+	p.Foretold = true
+	var b bytes.Buffer
+	livePage(&console.Page{W: &b}, &livePacket{Packet: &p, Unexplained: "x"})
+	if got := b.String(); !strings.Contains(got, "by its table: dropped: unknown-endpoint (") || strings.Contains(got, "it was") {
+		t.Errorf("%s", got)
+	}
 }
 
 // The lines of --json are one object a packet, with the packet as the director shows it.

@@ -55,6 +55,7 @@ type SeenPacket struct {
 	Service    string    `json:"service,omitempty"`
 	Tenant     string    `json:"tenant,omitempty"`
 	Length     int       `json:"length" doc:"of the frame, bytes"`
+	Foretold   bool      `json:"foretold,omitempty" doc:"the data plane cannot tell what it did with this packet: action, reason and real_server are what it would do by its table"`
 	Head       []byte    `json:"head" doc:"its first bytes, from the Ethernet header on, in base64"`
 }
 

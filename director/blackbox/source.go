@@ -73,13 +73,13 @@ func (r *Recorder) sample(ctx context.Context) error {
 	}
 }
 
-// shown gives a sample to who watches, and to the ring if the packet was dropped. It waits for the ring's goroutine: the plane keeps
+// shown gives a sample to who watches, and to the ring if the packet was dropped, and not only foretold to be. It waits for the ring's goroutine: the plane keeps
 // samples meanwhile, and counts those that it cannot keep.
 func (r *Recorder) shown(ctx context.Context, s plane.Sample) {
 	if s.Watched {
 		r.watching.shown(s)
 	}
-	if !s.Reason.Drops() {
+	if !s.Reason.Drops() || s.Foretold {
 		return
 	}
 	select {

@@ -33,6 +33,7 @@ func TestWatch(t *testing.T) {
 		w.show(plane.Sample{At: time.Now(), Length: 2, Head: []byte{0}, Reason: plane.DropDead})
 		w.show(plane.Sample{At: time.Now(), Length: 3, Head: []byte{0}, Reason: plane.DropDead, Watched: true})
 		w.show(plane.Sample{At: time.Now(), Length: 4, Head: []byte{0}, Reason: plane.PassMAC, Watched: true})
+		w.show(plane.Sample{At: time.Now(), Length: 5, Head: []byte{0}, Reason: plane.DropDead, Watched: true, Foretold: true}) // told, not recorded
 		time.Sleep(7 * time.Second)
 		var by ErrWatched
 		if err := w.Watch(t.Context(), "bob", plane.Watch{}, nil); !errors.As(err, &by) || by.By != "ann" || !strings.HasPrefix(by.Error(), "ann watches packets since 2000-01-01T00:00:00Z") || time.Since(by.Since) != 7*time.Second {
@@ -42,14 +43,14 @@ func TestWatch(t *testing.T) {
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		if d := cmp.Diff([]int{1, 3, 4}, got); d != "" {
+		if d := cmp.Diff([]int{1, 3, 4, 5}, got); d != "" {
 			t.Error(d)
 		}
 		want := []watched{{somewhere, watchFor}, {somewhere, watchFor}, {somewhere, watchFor}, {}}
 		if d := cmp.Diff(want, w.plane.watches, cmp.AllowUnexported(watched{}), cmpopts.EquateComparable(plane.Watch{})); d != "" {
 			t.Error(d)
 		}
-		w.show(plane.Sample{At: time.Now(), Length: 5, Head: []byte{0}, Watched: true}) // to nobody
+		w.show(plane.Sample{At: time.Now(), Length: 6, Head: []byte{0}, Watched: true}) // to nobody
 		rec, err := w.Record(t.Context(), "ann", "")
 		check(t, err)
 		if c := w.read(rec.ID); len(c.samples) != 2 || c.samples[1].Length != 3 || c.samples[1].Head[0] != 0 {

@@ -36,6 +36,8 @@ type Sample struct {
 	Length     int    // of the frame, bytes
 	Head       []byte // its first SampleBytes, from the Ethernet header on; the receiver owns it
 	Watched    bool   // it fits the watch
+	// Foretold: the plane does not know what became of the packet; what stands here is what its Lookup says.
+	Foretold bool
 }
 
 // A Watch says which packets are to be shown, by their outermost IP header. What is zero fits all.

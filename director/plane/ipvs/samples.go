@@ -15,7 +15,7 @@ const relisten = time.Second
 // Samples calls f for some of the packets that the gate drops, and for those that are watched, until ctx ends.
 //
 // Why a packet was dropped is the gate's own word. What became of one that is watched the kernel does not tell: its reason, side,
-// service and real server are what Lookup makes of the beginning of it (malformed if it cannot be read), so that it is shown once
+// service and real server are Foretold: what Lookup makes of the beginning of it (malformed if it cannot be read). It is shown once
 // more, with the true reason, if the gate drops it. What IPVS, routes and the kernel itself drop without the gate (both dead, in no
 // tunnel's subnet, too big) is not shown but to a watch. Fragments to a VIP are whole again where the gate drops them, and what goes
 // to a subnet has one hop less.
@@ -51,6 +51,7 @@ func (p *Plane) explain(s plane.Sample) plane.Sample {
 	switch {
 	case s.Watched:
 		s = p.foretell(s)
+		s.Foretold = true
 	case s.Reason == plane.DropUnknown, s.Reason == plane.DropNoPort: // what is dropped for another reason had no service yet
 		if d, err := p.decide(s); err == nil && d.Reason == s.Reason {
 			s.Service = d.Service

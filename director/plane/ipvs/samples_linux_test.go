@@ -42,16 +42,16 @@ func TestSamplesOfTheKernel(t *testing.T) {
 		put(pk)
 	}
 	want := []string{
-		fmt.Sprint(plane.DropUnknown, "tun0", 1, 0, false), // left by IPVS
-		fmt.Sprint(plane.DropUnknown, "", 1, 0, false),     // refused by it
-		fmt.Sprint(plane.None, "tun0", 1, 1, true),
-		fmt.Sprint(plane.None, "tun0", 1, 1, true),
+		fmt.Sprint(plane.DropUnknown, "tun0", 1, 0, false, false), // left by IPVS
+		fmt.Sprint(plane.DropUnknown, "", 1, 0, false, false),     // refused by it
+		fmt.Sprint(plane.None, "tun0", 1, 1, true, true),
+		fmt.Sprint(plane.None, "tun0", 1, 1, true, true),
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	var got []string
 	must(t, p.Samples(ctx, func(s plane.Sample) {
-		got = append(got, fmt.Sprint(s.Reason, s.Interface, s.Service, s.RealServer, s.Watched))
+		got = append(got, fmt.Sprint(s.Reason, s.Interface, s.Service, s.RealServer, s.Watched, s.Foretold))
 		if len(got) == len(want) {
 			cancel()
 		}

@@ -73,15 +73,15 @@ func TestSamplesAreExplained(t *testing.T) {
 		{"dropped, of the default tenant", elsewhere, plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide},
 			plane.Sample{Reason: plane.DropSource, Side: plane.SubnetSide}},
 		{"watched, and forwarded from a site", esp(site1), plane.Sample{Watched: true},
-			plane.Sample{Watched: true, Side: plane.TunnelSide, Service: 1, RealServer: 1}},
+			plane.Sample{Watched: true, Foretold: true, Side: plane.TunnelSide, Service: 1, RealServer: 1}},
 		{"watched, and forwarded from a target", to("10.60.1.9"), plane.Sample{Watched: true},
-			plane.Sample{Watched: true, Side: plane.SubnetSide, Tenant: 3, RealServer: 2}},
+			plane.Sample{Watched: true, Foretold: true, Side: plane.SubnetSide, Tenant: 3, RealServer: 2}},
 		{"watched, in a tenant's cover", to("10.60.2.9"), plane.Sample{Watched: true},
-			plane.Sample{Watched: true, Side: plane.SubnetSide, Tenant: 3, Reason: plane.DropCover}},
+			plane.Sample{Watched: true, Foretold: true, Side: plane.SubnetSide, Tenant: 3, Reason: plane.DropCover}},
 		{"watched, and unknown", natt(site2, 4500), plane.Sample{Watched: true},
-			plane.Sample{Watched: true, Side: plane.TunnelSide, Service: 1, Reason: plane.DropUnknown}},
+			plane.Sample{Watched: true, Foretold: true, Side: plane.TunnelSide, Service: 1, Reason: plane.DropUnknown}},
 		{"watched, and not for the plane", to("192.0.2.200"), plane.Sample{Watched: true},
-			plane.Sample{Watched: true, Reason: plane.PassLocal}},
+			plane.Sample{Watched: true, Foretold: true, Reason: plane.PassLocal}},
 	} {
 		var err error
 		tt.shown.Head, err = frame.Build(tt.packet, frame.MACs{Src: net.HardwareAddr{2, 0, 0, 0, 0, 9}, Dst: net.HardwareAddr{2, 0, 0, 0, 0, 1}})
@@ -96,7 +96,7 @@ func TestSamplesAreExplained(t *testing.T) {
 		}
 	}
 	k.shown <- plane.Sample{Watched: true, Head: make([]byte, 13)}
-	if got := <-shown; got.Reason != plane.DropMalformed {
+	if got := <-shown; got.Reason != plane.DropMalformed || !got.Foretold {
 		t.Errorf("watched, and half a header: %v", got.Reason)
 	}
 }

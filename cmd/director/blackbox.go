@@ -49,7 +49,7 @@ memory, by reason. Each director has its own.`,
 func withoutBlackBox(err error) error {
 	var p *api.Problem
 	if errors.As(err, &p) && p.Status == http.StatusNotFound && strings.HasPrefix(p.Detail, "no such path") {
-		return fmt.Errorf("%w\nthis director has no black box: it is of an older version, or its data plane shows no packets", err)
+		return fmt.Errorf("%w\nthis director has no black box: it is of an older version, its data plane shows no packets, or director status says why", err)
 	}
 	return err
 }

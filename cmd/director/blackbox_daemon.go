@@ -26,20 +26,22 @@ type ownBox struct {
 	table    func() *affinity.Table // set before the recorder runs
 }
 
-// openBox opens the black box of a plane; nil: the plane shows no packets.
-func openBox(cfg config.Config, p plane.Plane, events *journal.Journal, log *slog.Logger) (*ownBox, error) {
+// openBox opens the black box of a plane; nil: the plane shows no packets, or its directory cannot be had, which lacks says for an alarm: a
+// director forwards without it, too.
+func openBox(cfg config.Config, p plane.Plane, events *journal.Journal, log *slog.Logger) (b *ownBox, lacks []string) {
 	sampler, ok := p.(plane.Sampler)
 	if !ok {
 		return nil, nil
 	}
-	b := &ownBox{director: cfg.Name}
+	b = &ownBox{director: cfg.Name}
 	var err error
 	b.Recorder, err = blackbox.Open(blackbox.Options{
 		Dir: filepath.Join(cfg.DataDir, "blackbox"), MaxSize: int64(cfg.BlackBox.MaxSize), Director: cfg.Name, Version: console.Version(),
 		Plane: sampler, Words: b.words, RealServer: func(i affinity.Index) string { return b.table().NameAt(i) }, Note: func(object, why string) { events.Note("blackbox", object, why) }, Log: log,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("open the black box, in data_dir: %w; give the disk room, or move the directory blackbox away", err)
+		log.Error("the director runs without a black box", "error", err)
+		return nil, []string{fmt.Sprintf("there is no black box: %v; give the disk room, or move the directory blackbox in data_dir away, and restart the director", err)}
 	}
 	return b, nil
 }

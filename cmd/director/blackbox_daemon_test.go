@@ -1,11 +1,16 @@
 package main
 
 import (
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"tunneldirector/cmd/console"
+	"tunneldirector/director/config"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/frame"
 )
@@ -51,5 +56,27 @@ func TestWordsNameTheTunnel(t *testing.T) {
 	}
 	if got := b.words(plane.Sample{Reason: plane.DropNoPort, Side: plane.TunnelSide, Head: []byte{1}}); got != dropped {
 		t.Errorf("of one byte: %q", got)
+	}
+}
+
+// A disk that refuses the black box its directory does not keep a director from running.
+func TestWithoutBlackBox(t *testing.T) {
+	dir := t.TempDir()
+	shows := struct {
+		plane.Plane
+		plane.Sampler
+	}{}
+	if b, lacks := openBox(config.Config{DataDir: dir}, shows, nil, slog.New(slog.DiscardHandler)); b == nil || lacks != nil || b.alarms() != nil {
+		t.Errorf("of an empty disk: %v, alarms %q and %q", b, lacks, b.alarms())
+	}
+	if err := os.Remove(filepath.Join(dir, "blackbox")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "blackbox"), nil, 0o600); err != nil { // as good as a disk that is full
+		t.Fatal(err)
+	}
+	b, lacks := openBox(config.Config{DataDir: dir}, shows, nil, slog.New(slog.DiscardHandler))
+	if b != nil || len(lacks) != 1 || !strings.Contains(lacks[0], "there is no black box: open the black box: mkdir") || b.alarms() != nil {
+		t.Errorf("%v, alarms %q and %q", b, lacks, b.alarms())
 	}
 }

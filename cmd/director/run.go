@@ -160,12 +160,9 @@ func runOnce(asked context.Context, cfg config.Config, tokens api.Tokens, log *s
 	if err != nil {
 		return err
 	}
-	drops, err := openBox(cfg, kernel.plane, events, log)
-	if err != nil {
-		return err
-	}
+	drops, dropsLack := openBox(cfg, kernel.plane, events, log)
 	alarms := func() []string {
-		return slices.Concat(agents.alarms(), events.Alarms(), others.alarms(), drops.alarms())
+		return slices.Concat(agents.alarms(), events.Alarms(), others.alarms(), drops.alarms(), dropsLack)
 	}
 	o := loop.Options{Agents: agents.book, Alarms: alarms, Journal: journalOf(events, drops), Name: cfg.Name, Version: console.Version(), Plane: kernel.plane, PlaneKind: kernel.choice.kind,
 		PlaneBy: kernel.choice.by, PlaneWhy: kernel.choice.why, Supplant: kernel.supplant, PlaneDetail: kernel.detail, PlaneWarnings: kernel.warns, Host: kernel.host, Prober: kernel.prober, MaxEndpoints: int(cfg.Limits.MaxPins), MaxSubnets: int(cfg.Limits.MaxSubnets), Log: log}

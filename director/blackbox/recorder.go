@@ -93,8 +93,13 @@ type Recorder struct {
 	// unwritten is why the last recording could not be written, uncounted why the counters could not be read; "" if they could.
 	unwritten, uncounted string
 
-	// said is what is wrong, of the last look.
-	said atomic.Pointer[string]
+	said atomic.Pointer[said] // of the last look
+}
+
+// A said is what was wrong at that time.
+type said struct {
+	at    time.Time
+	wrong string
 }
 
 // Open makes the directory if need be, and reads what recordings there are. One that a crash has left is one that ends early.
@@ -139,6 +144,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (r *Recorder) record(ctx context.Context) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	r.said.Store(&said{at: time.Now()})
 	for {
 		var over <-chan time.Time
 		if r.open != nil {
@@ -212,8 +218,7 @@ func (r *Recorder) look() {
 	if r.open != nil {
 		r.check(r.open.settle(time.Now()))
 	}
-	wrong := r.wrong()
-	r.said.Store(&wrong)
+	r.said.Store(&said{time.Now(), r.wrong()})
 }
 
 // wrong is what is wrong now, in words.
@@ -229,12 +234,16 @@ func (r *Recorder) wrong() string {
 	return strings.Join(list, "; ")
 }
 
-// Problem is what was wrong a second ago, in words; "": nothing. It never waits.
+// Problem is what was wrong a second ago, or that nobody has looked for long, in words; "": nothing. It never waits.
 func (r *Recorder) Problem() string {
-	if said := r.said.Load(); said != nil {
-		return *said
+	switch s := r.said.Load(); {
+	case s == nil:
+		return ""
+	case time.Since(s.at) > answersIn:
+		return errBusy.Error()
+	default:
+		return s.wrong
 	}
-	return ""
 }
 
 func told(err error) string {

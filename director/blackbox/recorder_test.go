@@ -397,7 +397,13 @@ func TestBusy(t *testing.T) {
 		if _, err := w.Record(ctx, "ann", ""); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
+		if got := w.Problem(); got != errBusy.Error() {
+			t.Errorf("an alarm is made of %q", got)
+		}
 		time.Sleep(time.Hour)
+		if got := w.Problem(); got != "" {
+			t.Errorf("later an alarm is made of %q", got)
+		}
 		if len(w.ids()) != 0 {
 			t.Errorf("it did later what was given up: %q", w.ids())
 		}

@@ -83,6 +83,7 @@ type Recorder struct {
 	ended    chan struct{}
 	source   source
 	watching watching
+	full     bool // the ring's goroutine hangs, as whoever takes samples knows
 
 	// What follows belongs to Run's goroutine.
 	kept  ring

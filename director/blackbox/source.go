@@ -17,6 +17,8 @@ const (
 	retryMost = 30 * time.Second
 	// settled is how long a plane has not failed when it works.
 	settled = 10 * time.Second
+	// ringWaits is how long a sample waits for the ring's goroutine.
+	ringWaits = time.Second
 )
 
 // A source is whether samples come from the plane.
@@ -74,7 +76,8 @@ func (r *Recorder) sample(ctx context.Context) error {
 }
 
 // shown gives a sample to who watches, and to the ring if the packet was dropped, and not only foretold to be. It waits for the ring's goroutine: the plane keeps
-// samples meanwhile, and counts those that it cannot keep.
+// samples meanwhile, and counts those that it cannot keep. But where that goroutine hangs, who watches must go on seeing what comes: then
+// what is for the ring is lost.
 func (r *Recorder) shown(ctx context.Context, s plane.Sample) {
 	if s.Watched {
 		r.watching.shown(s)
@@ -84,6 +87,19 @@ func (r *Recorder) shown(ctx context.Context, s plane.Sample) {
 	}
 	select {
 	case r.samples <- s:
+		r.full = false
+		return
+	default:
+		if r.full {
+			return
+		}
+	}
+	wait := time.NewTimer(ringWaits)
+	defer wait.Stop()
+	select {
+	case r.samples <- s:
+	case <-wait.C:
+		r.full = true
 	case <-ctx.Done():
 	}
 }

@@ -59,6 +59,40 @@ func TestWatch(t *testing.T) {
 	})
 }
 
+// Who watches goes on seeing packets when the goroutine that owns the ring hangs with its disk; and the ring goes on after that.
+func TestWatchWhileTheDiskHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := run(t, Options{Dir: t.TempDir()})
+		ctx, cancel := context.WithCancel(t.Context())
+		n := 0
+		ended := make(chan error, 1)
+		go func() {
+			ended <- w.Watch(ctx, "ann", somewhere, func(plane.Sample) error { n++; return nil })
+		}()
+		synctest.Wait()
+		w.asks <- func() { time.Sleep(time.Hour) }
+		const all = 3000
+		began := time.Now()
+		for range all {
+			w.show(plane.Sample{At: time.Now(), Length: 1, Head: []byte{0}, Reason: plane.DropDead, Watched: true})
+			synctest.Wait()
+		}
+		if n < all-1 || time.Since(began) > 2*ringWaits {
+			t.Errorf("after %v %d packets of %d were seen", time.Since(began), n, all)
+		}
+		time.Sleep(time.Hour)
+		w.drop(plane.DropLoop, 1)
+		synctest.Wait()
+		if l := w.list(); len(l.Kept) != 2 {
+			t.Errorf("in memory are %+v", l.Kept)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Who takes a packet slowly loses some, and holds nobody up: not the ring, nor who asks.
 func TestSlowWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -26,6 +26,8 @@ const (
 	stamp  = "20060102T150405Z"
 	// mostFiles is how many recordings there are at most, however small.
 	mostFiles = 1000
+	// future is how far ahead of the clock a recording was made by a wrong clock.
+	future = 24 * time.Hour
 )
 
 // idRE are ids: when, the kind of the trigger, and a number if that is not the first one of the second.
@@ -161,12 +163,19 @@ func (f *files) taken(id string) bool {
 // makeRoom deletes the oldest until one more file, of that many bytes, is within what there may be.
 func (f *files) makeRoom(more int64) error {
 	for len(f.list) > 0 && (f.size()+more > f.most || len(f.list) >= mostFiles) {
-		if err := os.Remove(f.path(f.list[0].ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		i := f.oldest(time.Now())
+		if err := os.Remove(f.path(f.list[i].ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("make room for a recording: %w", err)
 		}
-		f.list = slices.Delete(f.list, 0, 1)
+		f.list = slices.Delete(f.list, i, i+1)
 	}
 	return nil
+}
+
+// oldest is the one that goes first: of those that a wrong clock has put into the future, if there are any, since they would outlive all others.
+func (f *files) oldest(now time.Time) int {
+	i := slices.IndexFunc(f.list, func(r api.Recording) bool { return r.At.After(now.Add(future)) })
+	return max(i, 0)
 }
 
 // open opens a complete one.

@@ -167,6 +167,25 @@ func TestManySmallOnes(t *testing.T) {
 	})
 }
 
+// What a clock that was wrong has put into the future goes before what is new.
+func TestFuture(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := Options{Dir: t.TempDir(), MaxSize: leastSize}
+		for _, id := range []string{"20990101T000000Z-loop", "20990101T000001Z-loop"} {
+			check(t, os.WriteFile(filepath.Join(o.Dir, id+ending), make([]byte, leastSize/2), 0o600))
+		}
+		w := run(t, o)
+		for range 2 {
+			_, err := w.Record(t.Context(), "ann", "")
+			check(t, err)
+			time.Sleep(after + time.Second)
+		}
+		if d := cmp.Diff([]string{"20000101T000000Z-operator", "20000101T000006Z-operator"}, w.ids()); d != "" {
+			t.Error(d)
+		}
+	})
+}
+
 // A file that is full ends the recording, which says so; the bytes of its packets are what a reader gets.
 func TestFileIsFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

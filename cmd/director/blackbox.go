@@ -64,7 +64,7 @@ func recordingsPage(p *console.Page, now time.Time, l *api.RecordingList) {
 		if r.Open {
 			size += ", being written"
 		}
-		rows = append(rows, []string{r.ID, moment(now, r.At), r.Trigger + after(" ", r.Object), r.Why, size})
+		rows = append(rows, []string{r.ID, moment(now, r.At), harmless(r.Trigger + after(" ", r.Object)), harmless(r.Why), size})
 	}
 	if len(rows) == 0 {
 		p.Line("director %s has no recordings yet", l.Director)

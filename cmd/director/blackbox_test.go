@@ -383,3 +383,12 @@ func TestBecame(t *testing.T) {
 		}
 	}
 }
+
+// Why somebody had something recorded is his word, and others read it.
+func TestListIsHarmless(t *testing.T) {
+	var b bytes.Buffer
+	recordingsPage(&console.Page{W: &b}, atFive, &api.RecordingList{Recordings: []api.Recording{{ID: operatorsID, Trigger: "operator", Object: "ann\u202e", Why: "no\u202ething\x1b[2J"}}})
+	if got := b.String(); !strings.Contains(got, "operator ann?") || !strings.Contains(got, "no?thing?[2J") {
+		t.Errorf("%q", got)
+	}
+}

@@ -213,7 +213,7 @@ func differs(seen *api.SeenPacket, e *api.Explanation) string {
 
 func livePage(p *console.Page, x *livePacket) {
 	s := x.Packet
-	p.Line("%s", packetLine(s.At, s.Interface, seenEnds(s), s.Length))
+	p.Line("%s", harmless(packetLine(s.At, s.Interface, seenEnds(s), s.Length)))
 	if s.Foretold {
 		p.Line("this data plane does not tell what it did with it; by its table: %s\n", becameWords(s))
 	} else {

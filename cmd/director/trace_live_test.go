@@ -158,13 +158,13 @@ func TestTraceLiveOfATenant(t *testing.T) {
 	w.run("trace", "--live").Exits(console.ExitOK, "There is no more to look up: ", `tenant "customer-z": is not a tenant`)
 }
 
-// A plane that does not know what it did with a packet is not said to have done it.
+// A plane that does not know what it did with a packet is not said to have done it; and no name is a command to a terminal.
 func TestForetold(t *testing.T) {
 	p := cameIn(t)[0]
-	p.Foretold = true
+	p.Foretold, p.Interface = true, "eth\x1b[2J"
 	var b bytes.Buffer
 	livePage(&console.Page{W: &b}, &livePacket{Packet: &p, Unexplained: "x"})
-	if got := b.String(); !strings.Contains(got, "by its table: dropped: unknown-endpoint (") || strings.Contains(got, "it was") {
+	if got := b.String(); !strings.Contains(got, "by its table: dropped: unknown-endpoint (") || strings.Contains(got, "it was") || !strings.Contains(got, "  eth?[2J  ") {
 		t.Errorf("%s", got)
 	}
 }

@@ -12,8 +12,8 @@
 //	operator     somebody asked
 //
 // What triggers while a recording goes on becomes a part of it. One trigger about one thing makes a recording at most once a
-// minute, and all recordings are as large as configured at most, and a thousand at most: the oldest go first, and before them
-// those that a wrong clock has put into the future. A disk that is full ends a recording, and nothing else.
+// minute, and all recordings are as large as configured at most, those of drops, which anybody outside can cause, half of that,
+// and a thousand at most: the oldest go first, and before them those that a wrong clock has put into the future. A disk that is full ends a recording, and nothing else.
 //
 // A file is <id>.pcapng, and <id>.pcapng.part as long as it is written: one that a crash has left ends early, maybe within a
 // packet. The comment of its section is why it began. The first interface stands for the director: no packet came in by it,

@@ -85,7 +85,7 @@ func (f *files) read() (torn []string, err error) {
 		f.list = append(f.list, f.describe(id, info.Size()))
 	}
 	f.sort()
-	return torn, f.makeRoom(0)
+	return torn, f.makeRoom("", 0, f.most)
 }
 
 // describe reads what a file says of itself.
@@ -137,13 +137,6 @@ func number(id string) int {
 	return n
 }
 
-func (f *files) size() (sum int64) {
-	for i := range f.list {
-		sum += f.list[i].Bytes
-	}
-	return sum
-}
-
 // room deletes the oldest until there is room for one more, and gives its id.
 func (f *files) room(kind string, now time.Time, size int64) (string, error) {
 	first := now.UTC().Format(stamp) + "-" + kind
@@ -151,7 +144,12 @@ func (f *files) room(kind string, now time.Time, size int64) (string, error) {
 	for n := 2; f.taken(id); n++ {
 		id = fmt.Sprintf("%s-%d", first, n)
 	}
-	return id, f.makeRoom(size)
+	if kind == kindDrops { // which anybody outside can cause, and is not to push out what nobody else can
+		if err := f.makeRoom(kind, size, f.most/2); err != nil {
+			return id, err
+		}
+	}
+	return id, f.makeRoom("", size, f.most)
 }
 
 func (f *files) taken(id string) bool {
@@ -160,22 +158,31 @@ func (f *files) taken(id string) bool {
 	return complete == nil || torn == nil
 }
 
-// makeRoom deletes the oldest until one more file, of that many bytes, is within what there may be.
-func (f *files) makeRoom(more int64) error {
-	for len(f.list) > 0 && (f.size()+more > f.most || len(f.list) >= mostFiles) {
-		i := f.oldest(time.Now())
+// makeRoom deletes the oldest, of a kind or ("") of all, until one more file, of that many bytes, is within most.
+func (f *files) makeRoom(kind string, more, most int64) error {
+	for {
+		var of []int // by time
+		size := more
+		for i := range f.list {
+			if kind == "" || f.list[i].Trigger == kind {
+				of, size = append(of, i), size+f.list[i].Bytes
+			}
+		}
+		if len(of) == 0 || size <= most && len(f.list) < mostFiles {
+			return nil
+		}
+		i := f.oldest(of, time.Now())
 		if err := os.Remove(f.path(f.list[i].ID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("make room for a recording: %w", err)
 		}
 		f.list = slices.Delete(f.list, i, i+1)
 	}
-	return nil
 }
 
 // oldest is the one that goes first: of those that a wrong clock has put into the future, if there are any, since they would outlive all others.
-func (f *files) oldest(now time.Time) int {
-	i := slices.IndexFunc(f.list, func(r api.Recording) bool { return r.At.After(now.Add(future)) })
-	return max(i, 0)
+func (f *files) oldest(of []int, now time.Time) int {
+	i := slices.IndexFunc(of, func(i int) bool { return f.list[i].At.After(now.Add(future)) })
+	return of[max(i, 0)]
 }
 
 // open opens a complete one.

@@ -133,6 +133,33 @@ func TestSize(t *testing.T) {
 	})
 }
 
+// Jumps of drops, which anybody outside can cause, push out one another, and no recording of anything else.
+func TestDropsPushOutDrops(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const most = 1 << 20
+		w := run(t, Options{Dir: t.TempDir(), MaxSize: most})
+		first, err := w.Record(t.Context(), "ann", "")
+		check(t, err)
+		time.Sleep(after + time.Second)
+		for i := range 20 {
+			for j := range 2000 {
+				w.drop(quiet[j%len(quiet)], 1500)
+			}
+			w.trigger("drops", fmt.Sprint(i), "drops have jumped")
+			time.Sleep(after + time.Second)
+		}
+		ids, size := w.ids(), int64(0)
+		for _, r := range w.list().Recordings {
+			if r.Trigger == "drops" {
+				size += r.Bytes
+			}
+		}
+		if ids[0] != first.ID || len(ids) < 2 || len(ids) > 20 || size > most/2 {
+			t.Errorf("%d bytes of drops are left, of %q", size, ids)
+		}
+	})
+}
+
 // The list is by time, and within a second by number.
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -205,31 +205,32 @@ type forwardWatch struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	forwardMapTdCovers     = "td_covers"
-	forwardMapTdDevices    = "td_devices"
-	forwardMapTdIfaces     = "td_ifaces"
-	forwardMapTdLengths4   = "td_lengths4"
-	forwardMapTdLengths6   = "td_lengths6"
-	forwardMapTdLimits     = "td_limits"
-	forwardMapTdLinks      = "td_links"
-	forwardMapTdLocals     = "td_locals"
-	forwardMapTdN_reason   = "td_n_reason"
-	forwardMapTdN_server   = "td_n_server"
-	forwardMapTdN_service  = "td_n_service"
-	forwardMapTdPins4      = "td_pins4"
-	forwardMapTdPins6      = "td_pins6"
-	forwardMapTdRate       = "td_rate"
-	forwardMapTdRings      = "td_rings"
-	forwardMapTdSamples    = "td_samples"
-	forwardMapTdServerVlan = "td_server_vlan"
-	forwardMapTdServers    = "td_servers"
-	forwardMapTdSubnets4   = "td_subnets4"
-	forwardMapTdSubnets6   = "td_subnets6"
-	forwardMapTdVips       = "td_vips"
-	forwardMapTdVlans      = "td_vlans"
-	forwardMapTdWatch      = "td_watch"
-	forwardProgTdExplain   = "td_explain"
-	forwardProgTdForward   = "td_forward"
+	forwardMapTdCovers       = "td_covers"
+	forwardMapTdDevices      = "td_devices"
+	forwardMapTdIfaces       = "td_ifaces"
+	forwardMapTdLengths4     = "td_lengths4"
+	forwardMapTdLengths6     = "td_lengths6"
+	forwardMapTdLimits       = "td_limits"
+	forwardMapTdLinks        = "td_links"
+	forwardMapTdLocals       = "td_locals"
+	forwardMapTdN_reason     = "td_n_reason"
+	forwardMapTdN_server     = "td_n_server"
+	forwardMapTdN_service    = "td_n_service"
+	forwardMapTdPins4        = "td_pins4"
+	forwardMapTdPins6        = "td_pins6"
+	forwardMapTdRate         = "td_rate"
+	forwardMapTdRings        = "td_rings"
+	forwardMapTdSamples      = "td_samples"
+	forwardMapTdServerVlan   = "td_server_vlan"
+	forwardMapTdServers      = "td_servers"
+	forwardMapTdSubnets4     = "td_subnets4"
+	forwardMapTdSubnets6     = "td_subnets6"
+	forwardMapTdVips         = "td_vips"
+	forwardMapTdVlans        = "td_vlans"
+	forwardMapTdWatch        = "td_watch"
+	forwardProgTdExplain     = "td_explain"
+	forwardProgTdForward     = "td_forward"
+	forwardVarShownPerWindow = "shown_per_window"
 )
 
 // loadForward returns the embedded CollectionSpec for forward.
@@ -311,6 +312,7 @@ type forwardMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type forwardVariableSpecs struct {
+	ShownPerWindow *ebpf.VariableSpec `ebpf:"shown_per_window"`
 }
 
 // forwardObjects contains all objects after they have been loaded into the kernel.
@@ -390,6 +392,7 @@ func (m *forwardMaps) Close() error {
 //
 // It can be passed to loadForwardObjects or ebpf.CollectionSpec.LoadAndAssign.
 type forwardVariables struct {
+	ShownPerWindow *ebpf.Variable `ebpf:"shown_per_window"`
 }
 
 // forwardPrograms contains all programs after they have been loaded into the kernel.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"github.com/cilium/ebpf"
@@ -93,6 +94,10 @@ func (p *Plane) findInterfaces() (err error) {
 	return nil
 }
 
+// shownPerWindow is how many packets of one reason each of so many CPUs shows in a window of 2^27 ns (shown_per_window of sample.h): all
+// together about 480 a second, however many they are, and no CPU more than 120.
+func shownPerWindow(cpus int) uint32 { return uint32(min(16, max(1, 64/cpus))) }
+
 // load makes the maps that are not pinned yet, and the programs over them: all of p.o, or the part of it that is given.
 func (p *Plane) load(dir string, part any) error {
 	spec, err := loadForward()
@@ -100,6 +105,9 @@ func (p *Plane) load(dir string, part any) error {
 		return fmt.Errorf("read the program: %w", err)
 	}
 	bigMaps(spec, p.options)
+	if err := spec.Variables[forwardVarShownPerWindow].Set(shownPerWindow(runtime.NumCPU())); err != nil {
+		return fmt.Errorf("say how many packets to show: %w", err)
+	}
 	for _, m := range spec.Maps {
 		if !strings.HasPrefix(m.Name, ".") {
 			m.Pinning = ebpf.PinByName

@@ -5,7 +5,8 @@
 #include "maps.h"
 #include "parse.h"
 
-#define SHOWN_PER_WINDOW 16 /* a window is 2^27 ns: about 120 a second, reason and CPU */
+/* Of each reason on each CPU in a window of 2^27 ns: 16 are about 120 a second. Set as the program is loaded, by the number of CPUs. */
+volatile const __u32 shown_per_window = 16;
 
 static __always_inline bool drops(__u32 reason)
 {
@@ -58,7 +59,7 @@ static __always_inline struct limit *may_show(__u32 reason, __u64 window)
 		l->window = window;
 		l->shown = 0;
 	}
-	if (l->shown >= SHOWN_PER_WINDOW)
+	if (l->shown >= shown_per_window)
 		return 0;
 	l->shown++;
 	return l;

@@ -39,6 +39,7 @@ func inBubble(t *testing.T, names []string, f func(s *set)) {
 		for _, n := range s.nodes {
 			n.Say(cluster.Beat{Ready: true})
 		}
+		synctest.Wait() // none is between the two paths of a beat when it learns of the others
 		s.meet()
 		s.after(time.Second)
 		s.pokes()

@@ -108,7 +108,7 @@ func (e *exam) drops(context.Context) error {
 		c, more := causes[i], n-min(n, e.before.status.Plane.Dropped[reason])
 		switch {
 		case more > 0:
-			e.find(c.severity, reason, time.Time{}, fmt.Sprintf("%d packets were dropped in the last second (%s), %d in all", more, reason, n), c.causes, c.mend)
+			e.find(c.severity, reason, time.Time{}, fmt.Sprintf("%d packets were dropped in the last second (%s), %d in all", more, reason, n), c.causes, c.mend+"; the packets themselves: director blackbox list")
 		case reason == "loop":
 			e.find(api.Notes, reason, time.Time{}, fmt.Sprintf("%d packets were dropped once (%s), none in the last second", n, reason), c.causes, c.mend)
 		}

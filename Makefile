@@ -55,12 +55,13 @@ bench-cluster: build ## several directors against one: pushes, a healed partitio
 	$(GO) run ./integration/bench -director $(BIN) -only cluster -out build/bench-cluster.json
 	CLUSTER_BENCH=1 $(GO) test -v -count=1 -timeout 30m -run TestTakeOver ./integration/cluster
 
-soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop, 10,000 of several directors; all drills, three times
+soak: ## long runs: 10,000 random histories of the data plane, 2,000 of the table and the loop, 10,000 of several directors; all drills, three times, and against programs as an operator runs them
 	PLANETEST_HISTORIES=10000 $(GO) test -timeout 4h -run 'TestHistories|TestMem' ./director/plane/xdp ./director/plane/planetest
 	HISTORIES=2000 $(GO) test -timeout 1h -run Histories ./director
 	SIM_SEEDS=10000 $(GO) test -timeout 4h -run TestSimulation ./director/sim
 	SOAK=1 $(GO) test -v -count=1 -timeout 1h ./integration/cluster
 	SOAK=1 $(GO) test -v -count=1 -timeout 1h ./integration/drills
+	SOAK=1 $(GO) test -v -count=1 -timeout 1h -run TestDrillsLive ./cmd/director
 	SOAK=1 $(GO) test -v -count=1 -timeout 4h -run '^TestInVM' ./integration/vm
 
 fuzz: ## a minute of each fuzz test

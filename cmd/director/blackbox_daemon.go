@@ -22,8 +22,7 @@ import (
 // An ownBox is the black box of this daemon, in the names of its table. It makes an api.BlackBox.
 type ownBox struct {
 	*blackbox.Recorder
-	director string
-	table    func() *affinity.Table // set before the recorder runs
+	table func() *affinity.Table // set before the recorder runs
 }
 
 // openBox opens the black box of a plane; nil: the plane shows no packets, or its directory cannot be had, which lacks says for an alarm: a
@@ -33,7 +32,7 @@ func openBox(cfg config.Config, p plane.Plane, events *journal.Journal, log *slo
 	if !ok {
 		return nil, nil
 	}
-	b = &ownBox{director: cfg.Name}
+	b = &ownBox{}
 	var err error
 	b.Recorder, err = blackbox.Open(blackbox.Options{
 		Dir: filepath.Join(cfg.DataDir, "blackbox"), MaxSize: int64(cfg.BlackBox.MaxSize), Director: cfg.Name, Version: console.Version(),
@@ -64,23 +63,19 @@ type witness struct {
 func (w witness) Record(events []api.Event) {
 	w.Journal.Record(events)
 	for i := range events {
-		e := &events[i]
-		if dead(e) {
-			w.box.Trigger(blackbox.Trigger{Kind: "real-server", Object: e.Object, Why: "real server " + e.Object + " is " + deathWords(e)})
+		if cause, dead := deathOf(&events[i]); dead {
+			w.box.Trigger(blackbox.Trigger{Kind: "real-server", Object: events[i].Object, Why: "real server " + events[i].Object + " is dead: " + cause})
 		}
 	}
 }
 
-// dead tells whether an event is a real server's death, as this director acts on it.
-func dead(e *api.Event) bool {
-	return e.Kind == "real-server" && strings.HasPrefix(e.Why, "dead: ") || e.Kind == "provisional" && e.To == "dead"
-}
-
-func deathWords(e *api.Event) string {
-	if cause, ok := strings.CutPrefix(e.Why, "dead: "); ok {
-		return "dead: " + cause
+// deathOf is why a real server is dead, if an event is that, as this director acts on it.
+func deathOf(e *api.Event) (cause string, dead bool) {
+	if e.Kind == "provisional" {
+		return e.Why, e.To == "dead"
 	}
-	return "dead: " + e.Why
+	cause, dead = strings.CutPrefix(e.Why, "dead: ")
+	return cause, dead && e.Kind == "real-server"
 }
 
 // journalOf is the journal that the loop is told: the black box hears of deaths, if there is one.

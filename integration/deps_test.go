@@ -93,19 +93,15 @@ var owners = map[string][]string{
 	"golang.zx2c4.com/wireguard":      {"realserver/terminator", "integration/lab"},
 }
 
-// testsMay are what test files import beyond the rule of their package.
+// anyTestMay is what test files of any package import.
+var anyTestMay = []string{"integration/spaces"}
+
+// testsMay are what test files import beyond that and the rule of their package.
 var testsMay = map[string][]string{
-	"affinity/badgerstore":       {"integration/spaces"},
 	"director":                   {"director/plane/mem"},
-	"director/blackbox":          {"integration/spaces"},
-	"director/probe":             {"integration/spaces"},
-	"director/vip":               {"integration/spaces"},
-	"director/drill/fault":       {"integration/spaces"},
 	"director/plane/xdp":         {"director/plane/mem", "director/plane/planetest"},
-	"director/plane/ipvs":        {"director/plane/planetest", "integration/spaces"},
-	"director/plane/ipvs/gate":   {"integration/spaces"},
+	"director/plane/ipvs":        {"director/plane/planetest"},
 	"director/plane/ipvs/inject": {"director/plane/ipvs/conntab"},
-	"director/plane/ipvs/route":  {"integration/spaces"},
 	// The drivers that ask their software over a unix socket.
 	"realserver/terminator/fastd":      {"realserver/terminator/terminatortest"},
 	"realserver/terminator/strongswan": {"realserver/terminator/terminatortest"},
@@ -175,7 +171,7 @@ func refused(dir, imported string, isTest bool) string {
 	}
 	may, known := ruleOf(dir)
 	if isTest {
-		may = append(slices.Clone(may), testsMay[dir]...)
+		may = slices.Concat(may, anyTestMay, testsMay[dir])
 	}
 	switch {
 	case !known:

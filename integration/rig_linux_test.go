@@ -11,6 +11,7 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // TestMain builds the programs under test.
@@ -27,7 +28,7 @@ type rig struct {
 // newRig builds all and brings the tunnels up. Data is the data directory; "": one of the test's.
 func newRig(t *testing.T, o lab.Options, data string) *rig {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))

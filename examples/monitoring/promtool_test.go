@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
+	"tunneldirector/integration/spaces"
 )
 
 // told is /metrics of a director that has something to say of everything.
@@ -20,7 +20,7 @@ func promtool(t *testing.T, input []byte, args ...string) {
 	t.Helper()
 	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.DiscardHandler), []string{"prometheus"}, "usr/bin/promtool")
 	if err != nil {
-		programs.Absent(t, "promtool: "+err.Error())
+		spaces.Absent(t, "promtool: "+err.Error())
 	}
 	cmd := exec.CommandContext(t.Context(), paths[0], args...)
 	cmd.Env, cmd.Stdin = env, bytes.NewReader(input)

@@ -14,8 +14,8 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/guest/strongswan"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
+	"tunneldirector/integration/spaces"
 )
 
 // A kind is tunnel software.
@@ -63,7 +63,7 @@ func newCharon(t *testing.T) *charon {
 	t.Helper()
 	s, err := software.StrongSwan(t.Context(), cache, logger(t))
 	if err != nil {
-		programs.Absent(t, "strongSwan: "+err.Error())
+		spaces.Absent(t, "strongSwan: "+err.Error())
 	}
 	return &charon{Software: s, servers: map[*lab.RealServer]*strongswan.Daemon{}}
 }
@@ -135,7 +135,7 @@ func newFastd(t *testing.T) *fastd {
 	t.Helper()
 	f, err := software.NewFastd(t.Context(), cache, t.TempDir(), kept(t, "fastd"))
 	if err != nil {
-		programs.Absent(t, "fastd: "+err.Error())
+		spaces.Absent(t, "fastd: "+err.Error())
 	}
 	f.Clear = t.TempDir()
 	return &fastd{f, map[*lab.RealServer]*lab.Process{}}
@@ -183,7 +183,7 @@ func newTinc(t *testing.T) *tinc {
 	t.Helper()
 	s, err := software.NewTinc(t.Context(), cache, filepath.Join("..", "..", "examples", "agent", "tinc"), t.TempDir(), kept(t, "tinc"))
 	if err != nil {
-		programs.Absent(t, "tinc: "+err.Error())
+		spaces.Absent(t, "tinc: "+err.Error())
 	}
 	return &tinc{s, map[*lab.RealServer]*lab.Process{}}
 }

@@ -11,6 +11,7 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // patience is how long a test may take.
@@ -50,7 +51,7 @@ func newRig(t *testing.T, k kind, o lab.Options) *rig {
 // newLab builds the lab. Its real servers are made right by their agents' program, and so hold the virtual IPs.
 func newLab(t *testing.T, k kind, o lab.Options) *rig {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	r := &rig{T: t, kind: k, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}

@@ -14,12 +14,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // TestBenchQuick: the quick run measures every row. How fast it was is not asked.
 func TestBenchQuick(t *testing.T) {
-	programs.Root(t)
+	spaces.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	director := filepath.Join(t.TempDir(), "director")

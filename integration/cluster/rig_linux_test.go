@@ -12,6 +12,7 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // patience is how long a test may take, one of SOAK apart.
@@ -47,7 +48,7 @@ func (r *rig) with(t *testing.T) *rig {
 // newRig prepares a rig; newLab is next.
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	limit := patience
 	if long() {
 		limit = time.Hour

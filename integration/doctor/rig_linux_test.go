@@ -19,6 +19,7 @@ import (
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
 	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // patience is how long a test may take.
@@ -40,7 +41,7 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	r := &rig{T: t, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}

@@ -9,6 +9,7 @@ import (
 
 	"tunneldirector/director/drill"
 	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // long tells whether tests are to run in full length.
@@ -20,7 +21,7 @@ func TestMain(m *testing.M) { programs.Main(m, programs.Options{Plain: true, Par
 // open builds a lab for a test.
 func open(t *testing.T, o Options) *World {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	o.Director, o.RealServer = programs.Director(), programs.RealServer()
 	o.Dir, o.Log, o.Logger = t.TempDir(), t.Output(), slog.New(slog.NewTextHandler(t.Output(), nil))
 	began := time.Now()

@@ -19,12 +19,12 @@ import (
 
 	"tunneldirector/integration/daemon"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 )
 
 // Two directors at work, and WireGuard through both: one is stopped, and the router leaves it out while packets flow on.
 func TestDirectors(t *testing.T) {
-	programs.Root(t)
+	spaces.Root(t)
 	program, env := bird(t) // it and the director may take minutes to get: before there is a lab that waits
 	binary := filepath.Join(t.TempDir(), "director")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../../cmd/director").CombinedOutput(); err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"tunneldirector/integration/guest/strongswan"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/programs"
+	"tunneldirector/integration/spaces"
 	"tunneldirector/integration/vm"
 	"tunneldirector/integration/vm/debs"
 	driver "tunneldirector/realserver/terminator/strongswan"
@@ -52,9 +52,7 @@ type rig struct {
 // software finds strongSwan: the guest's, or Debian's packages unpacked.
 func software(t *testing.T) strongswan.Software {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root, for network namespaces")
-	}
+	spaces.Root(t)
 	if inGuest() {
 		return strongswan.Software{}
 	}
@@ -70,7 +68,7 @@ func software(t *testing.T) strongswan.Software {
 	defer unlock()
 	all, err := debs.New(filepath.Join(dir, "debs"), slog.New(slog.DiscardHandler)).Get(t.Context(), vm.Software...)
 	if err != nil {
-		programs.Absent(t, "strongSwan: "+err.Error())
+		spaces.Absent(t, "strongSwan: "+err.Error())
 	}
 	s := strongswan.Software{Userspace: true}
 	for _, p := range all {
@@ -79,7 +77,7 @@ func software(t *testing.T) strongswan.Software {
 		}
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		programs.Absent(t, "TUN: "+err.Error())
+		spaces.Absent(t, "TUN: "+err.Error())
 	}
 	return s
 }

@@ -3,26 +3,16 @@ package lab
 import (
 	"context"
 	"log/slog"
-	"os"
 	"testing"
 	"time"
-)
 
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("a lab of network namespaces needs root")
-	}
-	t.Skip("a lab of network namespaces needs root")
-}
+	"tunneldirector/integration/spaces"
+)
 
 // newLab builds a lab for a test.
 func newLab(t *testing.T, o Options) *Lab {
 	t.Helper()
-	requireRoot(t)
+	spaces.Root(t)
 	o.Logger = slog.New(slog.NewTextHandler(t.Output(), nil))
 	l, err := New(t.Context(), o)
 	if err != nil {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"tunneldirector/integration/spaces"
 )
 
 func TestProcessLivesOnItsMachine(t *testing.T) {
@@ -90,7 +92,7 @@ func TestNothingIsLeft(t *testing.T) {
 		{"by the context", func(l *Lab) error { cancel(); <-l.Done(); return nil }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			requireRoot(t)
+			spaces.Root(t)
 			l, err := New(ctx, Options{Sites: 1, RealServers: 1})
 			if err != nil {
 				t.Fatal(err)

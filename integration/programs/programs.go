@@ -1,5 +1,4 @@
-// Package programs is for tests of the programs director and realserver: it builds them for a test binary, and says what a machine
-// lacks for a test.
+// Package programs is for tests of the programs director and realserver: it builds them for a test binary.
 package programs
 
 import (
@@ -56,20 +55,3 @@ func run(m *testing.M, o Options) (code int) {
 // Director and RealServer are the programs' paths.
 func Director() string   { return filepath.Join(*dir, "director") }
 func RealServer() string { return filepath.Join(*dir, "realserver") }
-
-// Root is what a test calls first that needs namespaces and a kernel of its own.
-func Root(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		Absent(t, "root, for network namespaces")
-	}
-}
-
-// Absent skips a test for what the machine lacks. Where all is meant to be there that is a failure.
-func Absent(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal("missing here: " + what)
-	}
-	t.Skip("missing here: " + what)
-}

@@ -2,7 +2,6 @@ package spaces
 
 import (
 	"fmt"
-	"os"
 	"runtime"
 	"testing"
 
@@ -13,7 +12,7 @@ import (
 // processes that it starts see it alone, as they do what Mount mounts. It skips where nothing can be mounted; in CI that is a failure.
 func Disk(t testing.TB, size int) (dir string) {
 	t.Helper()
-	needRoot(t, "mounts")
+	Root(t)
 	dir = t.TempDir()
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	must(t, unix.Unshare(unix.CLONE_FS|unix.CLONE_NEWNS))
@@ -27,15 +26,4 @@ func Mount(t testing.TB, what, dir, kind string, flags uintptr, options string) 
 	t.Helper()
 	must(t, unix.Mount(what, dir, kind, flags, options))
 	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
-}
-
-func needRoot(t testing.TB, what string) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI has to have it")
-	}
-	t.Skipf("needs root (%s)", what)
 }

@@ -22,7 +22,7 @@ type Space struct {
 // the test ends. It skips where namespaces cannot be made; in CI that is a failure.
 func New(t testing.TB, n int) []Space {
 	t.Helper()
-	needRoot(t, "network namespaces")
+	Root(t)
 	runtime.LockOSThread() // never unlocked: the thread ends with the test
 	var out []Space
 	for range n {

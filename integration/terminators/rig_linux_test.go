@@ -16,8 +16,8 @@ import (
 
 	"tunneldirector/director/agent"
 	"tunneldirector/integration/lab"
-	"tunneldirector/integration/programs"
 	"tunneldirector/integration/software"
+	"tunneldirector/integration/spaces"
 	"tunneldirector/realserver/terminator"
 )
 
@@ -30,7 +30,7 @@ type rig struct {
 
 func newRig(t *testing.T, o lab.Options) *rig {
 	t.Helper()
-	programs.Root(t)
+	spaces.Root(t)
 	o.Bare, o.RealServers = true, 2
 	r := &rig{T: t}
 	var err error
@@ -54,7 +54,7 @@ func userspace(t *testing.T) {
 		t.Skip("software in user space is tested on the host")
 	}
 	if _, err := os.Stat("/dev/net/tun"); err != nil {
-		programs.Absent(t, "TUN: "+err.Error())
+		spaces.Absent(t, "TUN: "+err.Error())
 	}
 }
 
@@ -64,7 +64,7 @@ func unpacked(t *testing.T, packages []string, names ...string) (paths []string,
 	userspace(t)
 	paths, env, err := software.Unpack(t.Context(), filepath.Join("..", "..", "build", "vm"), slog.New(slog.NewTextHandler(t.Output(), nil)), packages, names...)
 	if err != nil {
-		programs.Absent(t, err.Error())
+		spaces.Absent(t, err.Error())
 	}
 	return paths, env
 }

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/integration/spaces"
 	"tunneldirector/realserver/space"
 )
 
@@ -29,20 +30,9 @@ type host struct {
 	link *netlink.Handle
 }
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	switch {
-	case os.Getuid() == 0:
-	case os.Getenv("CI") == "true":
-		t.Fatal("this test needs root, and CI has to have it")
-	default:
-		t.Skip("needs root (network namespaces)")
-	}
-}
-
 func newHost(t testing.TB) *host {
 	t.Helper()
-	needRoot(t)
+	spaces.Root(t)
 	h := &host{t: t}
 	apart(t, func() error {
 		var err error

@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/integration/spaces"
 	"tunneldirector/realserver/space"
 )
 
@@ -119,7 +120,7 @@ func TestFlaps(t *testing.T) {
 
 // A named namespace is deleted and made anew.
 func TestNamespaceMadeAnew(t *testing.T) {
-	needRoot(t)
+	spaces.Root(t)
 	name := fmt.Sprintf("answer-test-%d", os.Getpid())
 	dir := newHost(t)
 	var r *Responder

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/agent"
+	"tunneldirector/integration/spaces"
 	"tunneldirector/realserver/space"
 	"tunneldirector/realserver/terminator"
 )
@@ -68,20 +69,9 @@ func child(what string) {
 	os.Exit(0)
 }
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Getuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("this test needs root, and CI has to have it")
-	}
-	t.Skip("needs root (network namespaces)")
-}
-
 // newSpace makes a network namespace that is reached by a path, as a real server's.
 func newSpace(t testing.TB) space.Space {
-	needRoot(t)
+	spaces.Root(t)
 	made := make(chan space.Space)
 	done := make(chan struct{})
 	go func() { // its thread is the namespace's, and is not used again

@@ -14,6 +14,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
+	"tunneldirector/integration/spaces"
 )
 
 //go:generate go tool bpf2go -target bpfel -tags linux bench bpf/bench.c -- -O2 -g -Wall -Wextra -Wno-address-of-packed-member -Werror -Ibpf
@@ -157,7 +158,7 @@ func BenchmarkFloor(b *testing.B) {
 	for _, n := range benchSizes {
 		for _, kind := range []string{"swap", "line"} {
 			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
-				needRoot(b)
+				spaces.Root(b)
 				o := feeders(b, n, [6]byte{2})
 				prog := o.BenchSwap
 				if kind == "line" {

@@ -18,24 +18,13 @@ import (
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
 	"tunneldirector/director/plane/frame"
+	"tunneldirector/integration/spaces"
 )
-
-// needRoot skips without root, but not in CI.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if os.Getenv("CI") == "true" {
-		t.Fatal("needs root, and CI=true allows no skip")
-	}
-	t.Skip("needs root")
-}
 
 // inNamespace puts the test into a network namespace of its own.
 func inNamespace(t testing.TB) netns.NsHandle {
 	t.Helper()
-	needRoot(t)
+	spaces.Root(t)
 	runtime.LockOSThread() // never unlocked: the thread ends with the test's goroutine
 	ns, err := netns.New()
 	if err != nil {

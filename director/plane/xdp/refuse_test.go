@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"tunneldirector/director/plane"
+	"tunneldirector/integration/spaces"
 )
 
 // TestReasonsAreOneList holds types.h against package plane.
@@ -64,7 +65,7 @@ func TestGenericModeIsSaid(t *testing.T) {
 
 // TestMissingCapabilityIsNamed opens with a thread that has given capabilities up.
 func TestMissingCapabilityIsNamed(t *testing.T) {
-	needRoot(t)
+	spaces.Root(t)
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // the thread ends with the goroutine

@@ -25,6 +25,7 @@ import (
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/plane"
+	"tunneldirector/integration/spaces"
 )
 
 // A lab is sites, a director and two real servers, each in a namespace, on real (virtual) wires:
@@ -143,7 +144,7 @@ func newLab(t *testing.T) *lab { return newLabWith(t, func(*Options) {}) }
 
 func newLabWith(t *testing.T, change func(*Options)) *lab {
 	t.Helper()
-	needRoot(t)
+	spaces.Root(t)
 	l := &lab{site: newNS(t), director: newNS(t), rsA: newNS(t), rsB: newNS(t)}
 	in(t, l.director, func() error {
 		return errors.Join(sysctl("ipv4/ip_forward", "1"), sysctl("ipv6/conf/all/forwarding", "1"), sysctl("ipv4/conf/all/rp_filter", "0"), sysctl("ipv4/conf/default/rp_filter", "0"))

@@ -17,15 +17,14 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"tunneldirector/integration/spaces"
 	"tunneldirector/realserver/space"
 )
 
 // namespace is one of the test's own, which has no name but that of an open file.
 func namespace(t testing.TB) space.Space {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("it takes root, for a network namespace")
-	}
+	spaces.Root(t)
 	var h netns.NsHandle
 	done := make(chan error)
 	go func() {

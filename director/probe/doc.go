@@ -12,6 +12,9 @@
 //	      port 500 and 4500 are asked in IKE (a header of major version 3, answered by INVALID_MAJOR_VERSION,
 //	      RFC 7296 2.5); others get an empty datagram
 //
+// An answer that comes after Timeout counts for the round in which it comes: delay is no death. A real server that is starved,
+// or behind a link that is, answers late rather than never; State.Slow says so. Its death is found so much later.
+//
 // Missed and closed are fast evidence (DeadAfter rounds); silent is slow (SilentAfter), since a terminator in a storm of
 // handshakes may not get round to answering while it still carries tunnels.
 //
@@ -42,7 +45,7 @@
 //	    never answered       the check without an agent counts alone, and Trouble tells: a filter that never let probes through moves no tunnel
 //	port unreachable         as one whose stream is down: the data path is there, the agent is not
 //
-// An answer counts up to eight rounds after its question: delay is no death. The round trip of answers, or without an agent of what
+// An agent's answer counts up to eight rounds after its question. The round trip of answers, or without an agent of what
 // else answers, against its lowest of the last ten minutes tells State.Slow (delay): to be taken for full, never for dead.
 //
 // Everything goes through one AF_PACKET socket per interface, around the director's own stack, which holds the VIP itself and

@@ -127,7 +127,7 @@ func (l *loop) send(t *target, now time.Time) {
 	t.started, t.waiting, t.graced, t.void = now, true, false, false
 	t.due = now.Add(l.cfg.Timeout)
 	for _, q := range t.questions {
-		asked := q.answered || q.sent.IsZero()
+		asked := q.lives() || q.sent.IsZero()
 		q.sent, q.answered, q.failed = time.Time{}, false, ""
 		if q.problem != "" || q.udp != nil && q.udp.resting {
 			continue
@@ -240,6 +240,9 @@ func (l *loop) judge(t *target, now time.Time) {
 		t.hearken(l.cfg, now)
 		r = judge(t.questions, now)
 		t.time(r, now)
+	}
+	for _, q := range t.questions {
+		q.late = false // an answer proves life once
 	}
 	if t.machine.verdict == dead && r.outcome == answered && r.question.word == nil && now.Sub(t.accused) < wordHold {
 		r = result{question: r.question, problem: "its agent has just found it dead"}
@@ -358,7 +361,7 @@ func (t *target) replan(v view) {
 		for _, o := range t.questions {
 			if q.kind == o.kind && q.dst == o.dst && q.port == o.port {
 				q.word = o.word
-				q.sent, q.failed, q.answered, q.rtt = o.sent, o.failed, o.answered, o.rtt
+				q.sent, q.failed, q.answered, q.late, q.rtt = o.sent, o.failed, o.answered, o.late, o.rtt
 				q.ever, q.closedAt, q.udp = o.ever, o.closedAt, o.udp
 			}
 		}

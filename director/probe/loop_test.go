@@ -233,8 +233,26 @@ func TestLoopLateAnswersAndOwnFaults(t *testing.T) {
 			t.Fatalf("our own fault counted: %+v", e)
 		default:
 		}
-		s.now(func() { s.delay = 150 * time.Millisecond }) // more than Timeout
-		expect(t, p, false, 1200*time.Millisecond, "no answer")
+		for _, delay := range []time.Duration{150, 250, 320, 500} { // more than Timeout, and than Interval
+			s.now(func() { s.delay = delay * time.Millisecond })
+			select {
+			case e := <-p.Events():
+				t.Fatalf("answers that come after %d ms are no death: %+v", delay, e)
+			case <-time.After(5 * time.Second):
+			}
+			if at, _ := p.StateOf("rs1"); !at.Alive || !at.Slow {
+				t.Errorf("answers come after %d ms, and it is said to be %+v, want alive and slow", delay, at)
+			}
+			s.now(func() { s.delay = time.Millisecond })
+			time.Sleep(20 * time.Second)
+			if at, _ := p.StateOf("rs1"); at.Slow {
+				t.Errorf("it is fast again, and said to be %+v", at)
+			}
+		}
+		s.now(func() { s.delay = 150 * time.Millisecond })
+		time.Sleep(2 * time.Second)
+		s.now(func() { s.arp = false })
+		expect(t, p, false, 960*time.Millisecond+150*time.Millisecond, "no answer")
 	})
 }
 

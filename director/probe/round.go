@@ -40,6 +40,7 @@ type question struct {
 	sent     time.Time // zero: not sent, for want of the neighbour's MAC
 	failed   string    // why it could not be sent
 	answered bool
+	late     bool // an answer came after Timeout: of the round before, perhaps
 	rtt      time.Duration
 	// Of all rounds.
 	ever     bool      // it was answered once
@@ -69,10 +70,15 @@ func (q *question) answer(now time.Time, timeout time.Duration) {
 	if q.udp != nil {
 		q.udp.answer()
 	}
-	if rtt := now.Sub(q.sent); !q.answered && rtt <= timeout {
-		q.answered, q.rtt = true, rtt
+	if q.answered || q.sent.IsZero() {
+		return
 	}
+	q.rtt = now.Sub(q.sent)
+	q.answered, q.late = q.rtt <= timeout, q.rtt > timeout
 }
+
+// lives tells whether an answer came since the last judgement, be it late.
+func (q *question) lives() bool { return q.answered || q.late }
 
 // refuse notes that nobody listens, as the host said at a time.
 func (q *question) refuse(at time.Time) {
@@ -110,7 +116,7 @@ func judge(questions []*question, now time.Time) result {
 			case accused:
 				worse(told, q, q.word.problem)
 			}
-		case q.answered:
+		case q.lives():
 			if r.outcome == answered {
 				r.question, r.rtt = q, q.rtt
 			}

@@ -22,7 +22,7 @@ const closedHold = 3 * time.Second
 type Config struct {
 	Interfaces  []string      // of all roles: their carrier is watched; real servers on one of their segments are probed there
 	Interval    time.Duration // between rounds; 200 ms
-	Timeout     time.Duration // an answer after it is too late; 100 ms, at most Interval
+	Timeout     time.Duration // until a round is judged; what comes later counts for the next one; 100 ms, at most Interval
 	DeadAfter   int           // rounds missed or closed in a row; 4: dead after at most 960 ms
 	SilentAfter int           // rounds without a proof of life in a row, silent ones too; 10
 	AliveAfter  int           // rounds answered in a row; 3

@@ -37,7 +37,7 @@ func TestStaticTunnelsSurviveDeath(t *testing.T) {
 		since := r.w.mark() // until the verdict the switch floods what is for the dead one
 		r.rest(300 * time.Millisecond)
 		r.lossless(others, "while another real server died")
-		settings := fmt.Sprintf("plane=%s probe=150msx4+120ms dpd=none ping=%s tunnels=%d", plane, interval, len(hit))
+		settings := fmt.Sprintf("plane=%s %s dpd=none ping=%s tunnels=%d", plane, probes, interval, len(hit))
 		r.cost("death_restored", settings, event, hit...)
 		for _, s := range sites {
 			at := r.placed(s)

@@ -15,6 +15,10 @@ import (
 // planes are what each test runs on.
 var planes = []string{"xdp", "ipvs"}
 
+// probes are how the director finds a dead real server: more patiently than by default, as an emulated machine that has much
+// to do answers nobody for half a second.
+const probes = "probe: {interval: 300ms, timeout: 240ms, dead_after: 4, alive_after: 3}"
+
 // onPlanes runs a test on each plane.
 func onPlanes(t *testing.T, test func(t *testing.T, plane string)) {
 	t.Helper()
@@ -91,7 +95,7 @@ func newRig(t *testing.T, s setup) *rig {
 		r.must("certify the director", err)
 	}
 	r.d, err = daemon.New(l, daemon.Options{
-		Binary: os.Getenv("DIRECTOR"), Dir: r.files, Log: t.Output(), Plane: s.plane, Service: s.service, Settings: s.settings,
+		Binary: os.Getenv("DIRECTOR"), Dir: r.files, Log: t.Output(), Plane: s.plane, Service: s.service, Settings: s.settings + "\n" + probes,
 	})
 	r.must("configure the director", err)
 	ctx, cancel := context.WithTimeout(r.ctx, 2*time.Minute)

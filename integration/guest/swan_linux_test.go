@@ -20,7 +20,7 @@ func ipsec(method string) daemon.VirtualService {
 // Settings of the terminators, short so that tests are: a site notices a dead peer, a real server leaves that to the sites.
 var (
 	retransmits    = strongswan.Retransmits{Timeout: time.Second, Base: 1.5, Tries: 2}
-	siteLiveness   = time.Second
+	siteLiveness   = 2 * time.Second
 	serverLiveness = 30 * time.Second
 )
 

@@ -39,7 +39,9 @@ package plane
 //	13 primary, if alive; else backup, if there is one and it is alive; else DropDead. An index that Config does not know is
 //	   dead.
 //	14 TTL or hop limit is 0 or 1: DropHops.
-//	15 the frame's source MAC is the real server's: DropLoop.
+//	15 the frame's source MAC is the real server's: DropLoop. Under tunnel a real server behind a router has none here: the
+//	   router's says nothing, because sites' packets may come by it, too, and what comes back by it is ended by rule 14. Under
+//	   dr the MAC that packets would go to counts, whosever it is. (mem knows no router.)
 //	16 the real server's MAC is not known: DropNoNeighbour. (mem knows no MAC: its real servers always have one.)
 //	   Under tunnel a real server without an address of the packet's family: DropNoNeighbour too.
 //	17 IP length (plus 20 or 40 under tunnel) is over the path's MTU: DropTooBig, and the sender is told by an ICMP error

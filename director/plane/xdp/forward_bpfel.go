@@ -54,16 +54,17 @@ type forwardLimit struct {
 }
 
 type forwardLink struct {
-	_       structs.HostLayout
-	Mac     [6]uint8
-	Known   uint16
-	Smac    [6]uint8
-	Pad     uint16
-	Ifindex uint32
-	Mtu     uint32
-	Tag     uint32
-	Source  forwardAddr
-	Pad2    uint32
+	_         structs.HostLayout
+	Mac       [6]uint8
+	Known     uint16
+	Smac      [6]uint8
+	Neighbour uint8
+	Pad       uint8
+	Ifindex   uint32
+	Mtu       uint32
+	Tag       uint32
+	Source    forwardAddr
+	Pad2      uint32
 }
 
 type forwardLocal struct {

@@ -122,7 +122,7 @@ func fakeLinks(t testing.TB, p *Plane, list []plane.RealServer, out string) {
 			if v6 {
 				source = netip.MustParseAddr("2001:db8:9::1")
 			}
-			l := forwardLink{Mac: rsMAC(a), Known: 1, Smac: i.mac, Ifindex: uint32(i.index), Mtu: 1500, Tag: linkTag(a), Source: encodeAddr(source)}
+			l := forwardLink{Mac: rsMAC(a), Known: 1, Smac: i.mac, Neighbour: 1, Ifindex: uint32(i.index), Mtu: 1500, Tag: linkTag(a), Source: encodeAddr(source)}
 			k := linkIndex(rs.Index, v6)
 			must(t, p.o.TdLinks.Put(&k, &l))
 		}

@@ -281,8 +281,9 @@ func (k *keeper) reach(a netip.Addr, n *network) (w way, err error) {
 	if route.MTU > 0 {
 		w.mtu = min(w.mtu, route.MTU)
 	}
-	if gw, ok := netip.AddrFromSlice(route.Gw); ok {
-		w.via.addr = gw.Unmap()
+	neighbour := uint8(1)
+	if gw, ok := netip.AddrFromSlice(route.Gw); ok && gw.Unmap() != a {
+		w.via.addr, neighbour = gw.Unmap(), 0
 	}
 	neigh := n.neighbours[w.via]
 	if err := k.manage(w.via, neigh); err != nil {
@@ -291,7 +292,7 @@ func (k *keeper) reach(a netip.Addr, n *network) (w way, err error) {
 	if len(neigh.HardwareAddr) != 6 || neigh.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 || neigh.State == netlink.NUD_NONE {
 		return w, nil
 	}
-	w.link = forwardLink{Mac: [6]uint8(neigh.HardwareAddr), Known: 1, Smac: w.iface.mac, Ifindex: uint32(w.iface.index), Mtu: uint32(w.mtu), Tag: linkTag(a)}
+	w.link = forwardLink{Mac: [6]uint8(neigh.HardwareAddr), Known: 1, Smac: w.iface.mac, Neighbour: neighbour, Ifindex: uint32(w.iface.index), Mtu: uint32(w.mtu), Tag: linkTag(a)}
 	if src, ok := netip.AddrFromSlice(route.Src); ok {
 		w.link.Source = encodeAddr(src.Unmap())
 	}

@@ -19,7 +19,7 @@ import (
 
 // layout is the version of the maps' contents. Raise it with every change of what a map holds that there is already: what is
 // pinned under another one is never read, only replaced. A map that is new changes nothing that is pinned, and is made beside
-// it.
+// it. Nor does a field in what was padding, where 0 is safe until Run has written another value (neighbour of td_links).
 const layout = "v2"
 
 // Open loads the program, adopts or makes its maps, and attaches it to the interfaces, which go on forwarding what they

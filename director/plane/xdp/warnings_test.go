@@ -165,7 +165,7 @@ func TestInterfaceMadeAnew(t *testing.T) {
 		}
 		wire(t, l.director, ns, c.name, c.net4, c.net6)
 		eventually(t, "that all is well but for the MTU", func() bool { return len(l.p.Warnings()) == 1 && says(l.p, "method tunnel needs") })
-		l.waitForNeighbours(t)
+		l.waitForNeighbours(t, 1, 2, 3)
 		if now := portOf(l.p, c.name); now.index == index || now.away || l.p.Modes()[c.name] != "native" {
 			t.Errorf("%s has index %d, had %d; mode %q", c.name, now.index, index, l.p.Modes()[c.name])
 		}
@@ -200,7 +200,7 @@ func TestInterfaceOnLeave(t *testing.T) {
 	move(elsewhere, l.director)
 	in(t, l.director, func() error { return upWith("ra", "10.9.1.254/24", "2001:db8:91::fe/64") })
 	eventually(t, "that all is well but for the MTU", func() bool { return len(l.p.Warnings()) == 1 && says(l.p, "method tunnel needs") })
-	l.waitForNeighbours(t)
+	l.waitForNeighbours(t, 1, 2, 3)
 	if got := l.ask(t, "192.0.2.1:4500", 200); got != "A 200" {
 		t.Errorf("after: %q", got)
 	}

@@ -160,7 +160,45 @@ func newLabWith(t *testing.T, change func(*Options)) *lab {
 	l.open(t)
 	t.Cleanup(func() { l.close(t) })
 	l.configure(t)
-	l.waitForNeighbours(t)
+	l.waitForNeighbours(t, 1, 2, 3)
+	return l
+}
+
+// newRoutedLab is a lab with one interface, and a router behind it, by which both the site and the real server are reached:
+//
+//	[director] arm ── router ── site
+//	                         └─ rsA
+func newRoutedLab(t *testing.T) *lab {
+	t.Helper()
+	spaces.Root(t)
+	l := &lab{site: newNS(t), director: newNS(t), rsA: newNS(t)}
+	router := newNS(t)
+	in(t, router, func() error {
+		return errors.Join(sysctl("ipv4/ip_forward", "1"), sysctl("ipv6/conf/all/forwarding", "1"), sysctl("ipv4/conf/all/rp_filter", "0"), sysctl("ipv4/conf/default/rp_filter", "0"))
+	})
+	wire(t, l.director, router, "arm", "10.9.3", "2001:db8:93")
+	wire(t, router, l.site, "site", "198.51.100", "2001:db8:51")
+	wire(t, router, l.rsA, "rs", "10.9.1", "2001:db8:91")
+	in(t, l.director, func() error {
+		for to, via := range map[string]string{"10.9.1.0/24": "10.9.3.1", "2001:db8:91::/64": "2001:db8:93::1"} {
+			dst, err := netlink.ParseIPNet(to)
+			if err != nil {
+				return err
+			}
+			if err := netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP(via)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	l.options = Options{Interfaces: []plane.Interface{{Name: "arm", Roles: plane.RoleTunnel | plane.RoleRealServers}}, PinPath: pinPath(t), MaxPins: 4096, MaxSubnets: 4096}
+	l.open(t)
+	t.Cleanup(func() { l.close(t) })
+	c := labConfig()
+	c.RealServers = []plane.RealServer{c.RealServers[0], c.RealServers[2]} // of one address
+	replaceAll(t, l.p, c, endpoint("192.0.2.3", "198.51.100.1", 0, 3, 0), endpoint("2001:db8::3", "2001:db8:51::1", 0, 3, 0),
+		endpoint("192.0.2.1", "198.51.100.1", 0, 1, 0), endpoint("2001:db8::1", "2001:db8:51::1", 0, 1, 0))
+	l.waitForNeighbours(t, 1, 3)
 	return l
 }
 
@@ -204,13 +242,13 @@ func (l *lab) configure(t *testing.T) {
 		endpoint("192.0.2.3", "198.51.100.1", 0, 3, 0), endpoint("2001:db8::3", "2001:db8:51::1", 0, 3, 0))
 }
 
-// waitForNeighbours waits until Run has found all real servers.
-func (l *lab) waitForNeighbours(t *testing.T) {
+// waitForNeighbours waits until Run has found these real servers.
+func (l *lab) waitForNeighbours(t *testing.T, servers ...affinity.Index) {
 	t.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		missing := 0
-		for _, i := range []affinity.Index{1, 2, 3} {
+		for _, i := range servers {
 			for _, v6 := range []bool{false, true} {
 				_, known, err := l.p.macOf(i, v6)
 				must(t, err)

@@ -215,6 +215,12 @@ static __always_inline struct server *server_choose(struct packet *p, const stru
 	return s;
 }
 
+/* Rule 15. A router that the server stands behind may send what comes from sites, too; but under dr it would get the same packet back. */
+static __always_inline bool loops(const struct packet *p, const struct server *s, const struct link *l)
+{
+	return (l->neighbour || s->method != METHOD_IPIP) && mac_equal(p->smac, l->mac);
+}
+
 /* Rules 14 to 17. *mtu: the longest packet that the sender may send. */
 static __always_inline int check(const struct packet *p, const struct server *s, const struct link *l, __u32 *mtu)
 {
@@ -223,7 +229,7 @@ static __always_inline int check(const struct packet *p, const struct server *s,
 
 	if (p->ip.hops <= 1)
 		return DROP_HOPS;
-	if (known && mac_equal(p->smac, l->mac))
+	if (known && loops(p, s, l))
 		return DROP_LOOP;
 	if (!known)
 		return DROP_NO_NEIGHBOUR;

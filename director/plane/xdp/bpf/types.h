@@ -175,7 +175,8 @@ struct link {
 	__u8 mac[6];
 	__u16 known;
 	__u8 smac[6];
-	__u16 _pad;
+	__u8 neighbour; /* mac is the server's own: no router stands before it */
+	__u8 _pad;
 	__u32 ifindex;
 	__u32 mtu;
 	__u32 tag; /* of the server address that this is about */

@@ -53,6 +53,27 @@ func Transport(offset, size uint32) Field {
 	return payload(expr.PayloadBaseTransportHeader, offset, size)
 }
 
+// Sender is the source MAC address of the frame that a packet came in by. A rule that looks at it matches no packet of the node's own.
+func Sender() Field { return payload(expr.PayloadBaseLLHeader, 6, 6) }
+
+// SenderEnd are the last 4 bytes of Sender.
+func SenderEnd() Field { return payload(expr.PayloadBaseLLHeader, 8, 4) }
+
+// NextHop is the address of the neighbour that a packet which has been routed leaves to. The rule must have matched the Family before.
+func NextHop(v int) Field {
+	f := Field{4, func(r uint32) []expr.Any { return []expr.Any{&expr.Rt{Register: r, Key: expr.RtNexthop4}} }}
+	if v == 6 {
+		f = Field{16, func(r uint32) []expr.Any { return []expr.Any{&expr.Rt{Register: r, Key: expr.RtNexthop6}} }}
+	}
+	return f
+}
+
+// Priority is the kernel's own note on a packet, 4 bytes that stay with it while it is in the node.
+func Priority() Field { return meta(expr.MetaKeyPRIORITY, 4) }
+
+// OutKind is the kind of the interface that a packet leaves by (ARPHRD_...), in the node's byte order.
+func OutKind() Field { return meta(expr.MetaKeyOIFTYPE, 2) }
+
 // Protocol is the protocol above IP, behind IPv6 extension headers (AH is one by itself).
 func Protocol() Field { return meta(expr.MetaKeyL4PROTO, 1) }
 
@@ -102,6 +123,18 @@ func Within(set string, fields ...Field) []expr.Any {
 // Without matches fields that are no element of a set.
 func Without(set string, fields ...Field) []expr.Any {
 	return append(load(fields), &expr.Lookup{SourceRegister: firstRegister, SetName: set, Invert: true})
+}
+
+// Note makes a field of 4 bytes the packet's Priority.
+func Note(f Field) []expr.Any { return append(load([]Field{f}), note()) }
+
+// NoteNothing makes the packet's Priority 0, which is that of most.
+func NoteNothing() []expr.Any {
+	return []expr.Any{&expr.Immediate{Register: firstRegister, Data: make([]byte, 4)}, note()}
+}
+
+func note() expr.Any {
+	return &expr.Meta{Key: expr.MetaKeyPRIORITY, SourceRegister: true, Register: firstRegister}
 }
 
 // Count counts into a named counter.

@@ -9,11 +9,21 @@
 //	input, 105     to a VIP and not taken by IPVS: dropped, as of an unknown endpoint; ICMP echo and neighbour discovery
 //	               excepted. The filter of package director/vip, at 110, does the same again, whatever the plane
 //	forward, 120   from subnet interfaces to real servers' interfaces: the source (rule 12), and a count of what was forwarded
+//	postrouting    -300: what goes back to the real server that has sent it (rule 15)
 //	output, 0      the seal: nothing leaves by the interface through which entries are sent to IPVS. What a local process
 //	               sends to a multicast group there would be looped back to IPVS's daemon, which believes everyone.
 //	               IPVS's "port unreachable" about unknown endpoints is dropped: the plane is silent to those. So are
 //	               redirects on the subnet side: a target host that has learned to send past the director would not
 //	               follow it from a dead real server to its backup (IPv6 has no setting against them)
+//
+// Who sent a packet is told by the MAC address of its frame, and who would get it by the next hop of its route: a set holds the pairs that
+// go together, of real servers that are neighbours. Where both are wanted, behind IPVS and behind a tunnel device, the outer header
+// stands in the frame's place. So the last 4 bytes of the MAC address are noted as the packet's priority (skb->priority), before IPVS and in
+// forward, on packets of these senders alone; behind IPVS they are compared, and the priority is 0 again when the packet leaves by Ethernet.
+// Neighbours that have these 4 bytes in common, or such as others use for priorities, are not in the set, nor is one whose MAC address is
+// not known: nothing of theirs is cut, and the TTL ends the loop. The set is compared with the neighbour table every 2 seconds, and
+// when the kernel tells of another MAC address. Who sorts packets by priority before routing, or marks them so, hides them from this rule.
+// What is cut was counted as forwarded before.
 //
 // At priority 90 of input IPv4 fragments are whole again; IPv6 ones are since IPVS asks for that with its first IPv6 service.
 //

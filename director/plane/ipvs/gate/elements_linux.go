@@ -9,9 +9,9 @@ import (
 
 // elements are w's members of each set, by the set's name. The sealed interfaces are not among them: Seal's.
 func (w Wanted) elements() map[string]ruleset.Elements {
-	m := map[string]ruleset.Elements{setTunnel: interfaces(w.Tunnel), setSubnet: interfaces(w.Subnet), setRouted: {}}
+	m := map[string]ruleset.Elements{setTunnel: interfaces(w.Tunnel), setSubnet: interfaces(w.Subnet), setRouted: {}, setMACs: {}, setMarks: {}}
 	for _, s := range sides {
-		for _, set := range []string{setVIPs(s.v), setOurs(s.v), setPorts(s.v), setProtos(s.v), setNoPort(s.v)} {
+		for _, set := range []string{setVIPs(s.v), setOurs(s.v), setPorts(s.v), setProtos(s.v), setNoPort(s.v), setLoops(s.v)} {
 			m[set] = ruleset.Elements{}
 		}
 	}
@@ -34,6 +34,11 @@ func (w Wanted) elements() map[string]ruleset.Elements {
 	}
 	for _, s := range w.NoPort {
 		m[setNoPort(family(s.VIP))].Add(s.VIP.AsSlice(), s.Addr.AsSlice())
+	}
+	for _, n := range Told(w.Neighbours) {
+		m[setMACs].Add(n.MAC[:])
+		m[setMarks].Add(n.mark())
+		m[setLoops(family(n.Addr))].Add(n.Addr.AsSlice(), n.mark())
 	}
 	return m
 }

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -23,6 +24,7 @@ type Wanted struct {
 	RealServers []string     // interfaces by which packets to real servers leave
 	Services    []Allowed
 	NoPort      []Source // ESP and AH of these are dropped: the endpoints have pins by port only
+	Neighbours  []Neighbour
 }
 
 // Allowed is what a service takes at a VIP: UDP with destination ports Lo to Hi, or ESP or AH, without ports. Each port is an
@@ -35,6 +37,40 @@ type Allowed struct {
 
 // A Source is an address that sends to a VIP.
 type Source struct{ VIP, Addr netip.Addr }
+
+// A Neighbour is a real server on a segment of the director's own: what its MAC address sent does not go back to its address. Of an
+// address behind a router there may be one all the same; it is never the next hop.
+type Neighbour struct {
+	Addr netip.Addr
+	MAC  [6]byte
+}
+
+// mark is by what a packet is known to come from n: the end of its MAC address.
+func (n Neighbour) mark() []byte { return slices.Clone(n.MAC[2:]) }
+
+// commonPriorities are values that the kernel (by a packet's TOS) and programs (SO_PRIORITY) give to packets, and classes of the
+// first few queueing disciplines.
+const commonPriorities = 1 << 16
+
+// Told are those of list whose MAC addresses the rules can tell by their marks, which are shorter: of two neighbours with the same mark
+// neither is among them, and nothing is cut.
+func Told(list []Neighbour) (out []Neighbour) {
+	macs := map[string][6]byte{}
+	same := map[string]bool{}
+	for _, n := range list {
+		mark := string(n.mark())
+		if mac, taken := macs[mark]; taken && mac != n.MAC || binary.NativeEndian.Uint32(n.mark()) < commonPriorities {
+			same[mark] = true
+		}
+		macs[mark] = n.MAC
+	}
+	for _, n := range list {
+		if !same[string(n.mark())] {
+			out = append(out, n)
+		}
+	}
+	return out
+}
 
 const maxInterfaceName = 15 // IFNAMSIZ less its zero byte
 
@@ -68,6 +104,11 @@ func (w Wanted) validate() error {
 	for _, s := range w.NoPort {
 		if !vips[s.VIP] || s.VIP.Is4() != s.Addr.Is4() || s.Addr.Is4In6() {
 			errs = append(errs, fmt.Errorf("source %v: does not send to VIP %v", s.Addr, s.VIP))
+		}
+	}
+	for _, n := range w.Neighbours {
+		if !n.Addr.IsValid() || n.Addr.Is4In6() || n.Addr.Zone() != "" || n.MAC == [6]byte{} {
+			errs = append(errs, fmt.Errorf("neighbour %v at %x: want a plain IPv4 or IPv6 address, and a MAC address", n.Addr, n.MAC))
 		}
 	}
 	return errors.Join(errs...)

@@ -199,7 +199,7 @@ func TestTunnelSide(t *testing.T) {
 		t.Errorf("4 without the role: %q", got)
 	}
 	reasons, _, err := l.gate.Counters()
-	want := map[plane.Reason]uint64{plane.DropRole: 3, plane.DropSource: 8, plane.DropICMP: 6, plane.DropNoService: 14, plane.DropNoPort: 2, plane.DropUnknown: 6}
+	want := map[plane.Reason]uint64{plane.DropRole: 3, plane.DropSource: 8, plane.DropICMP: 6, plane.DropNoService: 14, plane.DropNoPort: 2, plane.DropUnknown: 6, plane.DropLoop: 0}
 	if d := cmp.Diff(want, reasons); d != "" || err != nil {
 		t.Errorf("counters (%v):\n%s", err, d)
 	}

@@ -122,7 +122,8 @@ func (l *Log) bind() error {
 
 // Read calls f for each packet, until ctx ends, which is no error. A sample has no service, tenant or real server: the rules know
 // none. One that fits a watch has neither side nor reason. One of an unknown endpoint that IPVS itself refused is known by the
-// kernel's answer alone, so that it has neither an interface nor MAC addresses.
+// kernel's answer alone, so that it has neither an interface nor MAC addresses. One that would go back where it came from is shown as it
+// would leave, with one hop less and, under tunnel, behind the outer header and that of a frame which is none; which side it is of is not said.
 func (l *Log) Read(ctx context.Context, f func(plane.Sample)) error {
 	ended := make(chan struct{})
 	var deadline error

@@ -95,6 +95,8 @@ func (l *Log) sample(data []byte) (s plane.Sample, ok bool) {
 	switch p.hook {
 	case unix.NF_INET_FORWARD:
 		s.Side = plane.SubnetSide
+	case unix.NF_INET_POST_ROUTING:
+		s.Side = plane.NoSide
 	case unix.NF_INET_LOCAL_OUT:
 		if p.payload = quoted(p.payload); len(p.payload) == 0 {
 			return s, false

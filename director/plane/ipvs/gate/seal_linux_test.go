@@ -146,10 +146,17 @@ func TestSeal(t *testing.T) {
 	}
 }
 
-// The first layout of the table had no chains that show what is dropped. What it sealed is sealed in the next.
+// The first layout of the table had no chains that show what is dropped, the second none that cuts loops. What they sealed is sealed in
+// this one.
 func TestSealOutlivesLayout(t *testing.T) {
+	for _, before := range []string{"gate1", "gate2"} {
+		t.Run(before, func(t *testing.T) { sealOutlives(t, before) })
+	}
+}
+
+func sealOutlives(t *testing.T, layout string) {
 	spaces.New(t, 1)
-	first := ruleset.New(TableName, "gate1")
+	first := ruleset.New(TableName, layout)
 	first.Counter(counterSeal)
 	first.Set(setSealed, nftables.TypeIFName)
 	first.Rule(first.Hook("output", nftables.ChainHookOutput, 0), ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/google/nftables"
@@ -16,8 +17,8 @@ const TableName = "tunneldirector-ipvs"
 
 // The layouts name the rules below, with those that show packets and without.
 const (
-	layout     = "gate2"
-	layoutMute = "gate2-mute"
+	layout     = "gate3"
+	layoutMute = "gate3-mute"
 )
 
 // Priorities. IPVS has 98 and 99 of LOCAL_IN, the filter of the VIPs has 110 of LOCAL_IN and FORWARD.
@@ -25,6 +26,7 @@ const (
 	beforeIPVS  nftables.ChainPriority = 90
 	afterIPVS   nftables.ChainPriority = 105
 	afterFilter nftables.ChainPriority = 120
+	beforeAll   nftables.ChainPriority = -300 // before anybody who sorts packets by their priority
 )
 
 // Names inside the table. People see them in `nft list table inet tunneldirector-ipvs`.
@@ -35,6 +37,7 @@ const (
 	counterService  = "no_service"
 	counterPort     = "no_port"
 	counterUnknown  = "unknown_endpoint"
+	counterLoop     = "loop"
 	counterSubnet   = "subnet"
 	counterSeal     = "sealed"
 	counterRedirect = "redirect"
@@ -43,12 +46,15 @@ const (
 	setSubnet = "subnet"
 	setRouted = "routed" // from a subnet interface, to a real servers' interface
 	setSealed = "sealed"
+	setMACs   = "macs"  // of neighbours
+	setMarks  = "marks" // of the same
 )
 
 // drops are the reasons for which the gate drops packets of tunnels and of subnets.
 var drops = []drop{
 	{counterRole, plane.DropRole}, {counterSource, plane.DropSource}, {counterICMP, plane.DropICMP},
 	{counterService, plane.DropNoService}, {counterPort, plane.DropNoPort}, {counterUnknown, plane.DropUnknown},
+	{counterLoop, plane.DropLoop},
 }
 
 type drop struct {
@@ -62,6 +68,8 @@ func setOurs(v int) string   { return name("ours", v) }      // addresses that n
 func setPorts(v int) string  { return name("udp", v) }       // what UDP gets in: by which interface, to which VIP and port
 func setProtos(v int) string { return name("protocols", v) } // the same for protocols without ports
 func setNoPort(v int) string { return name("noport", v) }
+
+func setLoops(v int) string { return name("loops", v) } // the next hop, and the mark of its MAC address
 
 func name(what string, v int) string { return what + string(rune('0'+v)) }
 
@@ -107,11 +115,14 @@ func structure(layout string, show func(plane.Reason) []expr.Any) *ruleset.Table
 		t.Set(name, nftables.TypeIFName)
 	}
 	t.Set(setRouted, nftables.TypeIFName, nftables.TypeIFName)
+	t.Set(setMACs, nftables.TypeEtherAddr)
+	t.Set(setMarks, nftables.TypeMark)
 	before := t.Hook("before_ipvs", nftables.ChainHookInput, beforeIPVS)
 	after := t.Hook("after_ipvs", nftables.ChainHookInput, afterIPVS)
 	forward := t.Hook("forward", nftables.ChainHookForward, afterFilter)
 	output := t.Hook("output", nftables.ChainHookOutput, 0)
-	routed := t.Chain("routed")
+	leave := t.Hook("leave", nftables.ChainHookPostrouting, beforeAll)
+	routed, back := t.Chain("routed"), t.Chain("back")
 	for _, d := range drops {
 		t.Counter(d.counter)
 		c := t.Chain("drop_" + d.counter)
@@ -122,6 +133,10 @@ func structure(layout string, show func(plane.Reason) []expr.Any) *ruleset.Table
 		t.drop[d.counter] = c
 	}
 
+	// Under tunnel a packet leaves twice, and has lost its frame's header when it leaves by Ethernet: so its sender is noted.
+	t.Rule(before, ruleset.Within(setMACs, ruleset.Sender()), ruleset.Note(ruleset.SenderEnd()))
+	t.Rule(routed, ruleset.Within(setMACs, ruleset.Sender()), ruleset.Note(ruleset.SenderEnd()))
+	t.Rule(leave, ruleset.Within(setMarks, ruleset.Priority()), ruleset.Is(ruleset.OutKind(), etherKind()...), ruleset.Jump(back))
 	t.Rule(forward, ruleset.Within(setRouted, ruleset.In(), ruleset.Out()), ruleset.Jump(routed))
 	t.Rule(output, ruleset.Within(setSealed, ruleset.Out()), ruleset.Drop(counterSeal))
 	for _, s := range sides {
@@ -131,7 +146,9 @@ func structure(layout string, show func(plane.Reason) []expr.Any) *ruleset.Table
 		t.Rule(after, s.toVIP(), ruleset.Jump(s.after(t)))
 		t.Rule(routed, ruleset.Family(s.v), ruleset.Jump(source))
 		t.Rule(output, ruleset.Family(s.v), ruleset.Is(ruleset.Protocol(), s.icmp), ruleset.Jump(s.told(t)))
+		t.Rule(back, ruleset.Family(s.v), ruleset.Within(setLoops(s.v), ruleset.NextHop(s.v), ruleset.Priority()), t.because(counterLoop))
 	}
+	t.Rule(back, ruleset.NoteNothing())
 	t.Rule(routed, ruleset.Count(counterSubnet))
 	return t.Table
 }
@@ -146,7 +163,11 @@ func (s side) sets(t rules) {
 	t.Set(setPorts(s.v), nftables.TypeIFName, addr, nftables.TypeInetService)
 	t.Set(setProtos(s.v), nftables.TypeIFName, addr, nftables.TypeInetProto)
 	t.Set(setNoPort(s.v), addr, addr)
+	t.Set(setLoops(s.v), addr, nftables.TypeMark)
 }
+
+// etherKind is Ethernet as the kind of an interface.
+func etherKind() []byte { return binary.NativeEndian.AppendUint16(nil, unix.ARPHRD_ETHER) }
 
 func (s side) toVIP() []expr.Any {
 	return slices.Concat(ruleset.Family(s.v), ruleset.Within(setVIPs(s.v), ruleset.Dst(s.v)))

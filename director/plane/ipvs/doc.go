@@ -9,7 +9,8 @@
 //	inject      how entries get there: IPVS synchronisation messages, through a sealed veth, to the kernel's backup daemon
 //	route       a nexthop object per pair and family; a /32 or /128 route per pair address over it; a table per tenant: a
 //	            blackhole per covering prefix, and a route per subnet over its pair's nexthop object; rules that lead there
-//	gate        an nftables table: what IPVS has no notion of (roles of interfaces, sources that lie, protocols of no service),
+//	gate        an nftables table: what IPVS has no notion of (roles of interfaces, sources that lie, protocols of no service,
+//	            what goes back where it came from),
 //	            the seal of inject, counters by reason, and samples of what is dropped; another one while packets are watched
 //
 // # Pairs
@@ -35,7 +36,8 @@
 // # What it does not do
 //
 // No protocol but UDP, ESP and AH, the last in IPv4 only; no 802.1Q tags (a VLAN device is an interface like any other); no packets
-// seen per pin. Loops are ended by the TTL. Fragments are reassembled before they are looked up, so that a first one alone goes
+// seen per pin. What a real server sends back is cut by the gate if the kernel knows its MAC address; behind a router, and under masq,
+// the TTL ends it. Fragments are reassembled before they are looked up, so that a first one alone goes
 // nowhere. Under tunnel the outer header's TTL and DF are the kernel's choice, and what is too big and may be fragmented is. Unknown endpoints are
 // dropped, or scheduled packet by packet (mh, one-packet), so that nothing learned beats a later pin; unknown ESP is always
 // dropped. Under masq a pin needs the endpoint's port: the first packet would write one into an entry for any.

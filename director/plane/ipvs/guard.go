@@ -91,9 +91,14 @@ func (p *Plane) setGate(ctx context.Context) error {
 		}
 	}
 	w.Own, w.NoPort = p.config.Own, slices.Collect(maps.Keys(p.noport))
+	w.Neighbours = p.neighbours()
 	if _, err := p.gate.Set(ctx, w); err != nil {
 		return fmt.Errorf("set the gate before IPVS: %w", err)
 	}
 	p.guarded = true
+	p.macs = map[netip.Addr][6]byte{}
+	for _, n := range w.Neighbours {
+		p.macs[n.Addr] = n.MAC
+	}
 	return nil
 }

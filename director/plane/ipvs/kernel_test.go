@@ -15,6 +15,7 @@ import (
 	"tunneldirector/director/plane/ipvs/gate"
 	"tunneldirector/director/plane/ipvs/inject"
 	"tunneldirector/director/plane/ipvs/route"
+	"tunneldirector/director/plane/planetest"
 )
 
 // A kernel is a slow and plain twin of what the plane uses: IPVS's services and connection table with what
@@ -31,8 +32,9 @@ type kernel struct {
 	sent     int    // entries, in all
 	ensured  []bool // the tunnel devices that were asked for, IPv6's or not
 
-	shown   chan plane.Sample // what the gate shows
-	watched []string          // what it was told to show beside, in words, at each call
+	shown   chan plane.Sample      // what the gate shows
+	moved   map[netip.Addr][6]byte // neighbours with another MAC address than theirs; zero: none is known
+	watched []string               // what it was told to show beside, in words, at each call
 
 	fail   func(what string) error // what is to go wrong; nil: nothing
 	astray bool                    // the way to real servers is another than theirs
@@ -267,6 +269,27 @@ func (k *kernel) Survey() error { return nil }
 func (k *kernel) Connected(netip.Addr) (string, bool) { return "rs0", true }
 
 func (k *kernel) Leaves(netip.Addr) bool { return !k.astray }
+
+// Neighbours are planetest's machines, and all that the test moved.
+func (k *kernel) Neighbours() (map[netip.Addr][6]byte, error) {
+	out := map[netip.Addr][6]byte{}
+	for _, h := range planetest.DefaultHosts() {
+		for _, a := range h.Addrs {
+			out[a] = [6]byte(h.MAC)
+		}
+	}
+	for a, mac := range k.moved {
+		if out[a] = mac; mac == [6]byte{} {
+			delete(out, a)
+		}
+	}
+	return out, k.failing("neighbours")
+}
+
+// returns tells whether the gate cuts what comes from a MAC address and leaves to an address.
+func (k *kernel) returns(mac [6]byte, to netip.Addr) bool {
+	return slices.Contains(k.gate.Neighbours, gate.Neighbour{Addr: to, MAC: mac})
+}
 
 func (k *kernel) Watch(ctx context.Context, _ func()) error {
 	<-ctx.Done()

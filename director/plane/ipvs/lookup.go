@@ -14,9 +14,20 @@ import (
 // oracle about the few entries that p can meet. Where IPVS differs from the packet's way of package plane, Lookup tells what IPVS does:
 // unknown endpoints are hashed by the kernel (RealServer is 0 then: it alone knows), and only those of UDP; ESP and AH of an endpoint that has a pin by
 // port 500 which is not its pin for any port are dropped; so is what has a pin for any port under masq, and what goes to a real server without a connected address of its family.
+// What a real server sends back is dropped where the gate knows its MAC address, and never under masq.
 func (p *Plane) Lookup(pk plane.Packet) (plane.Decision, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	from := pk.From
+	pk.From = 0 // the oracle knows no MAC addresses, nor what the gate does not cut
+	d, err := p.lookup(pk)
+	if from != 0 && d.RealServer != 0 && p.loops(from, d.RealServer, pk.Dst.Is6()) {
+		d.RealServer, d.Backup, d.Reason = 0, false, plane.DropLoop
+	}
+	return d, err
+}
+
+func (p *Plane) lookup(pk plane.Packet) (plane.Decision, error) {
 	m := mem.New(p.o.Interfaces)
 	if err := m.Apply(context.Background(), plane.Update{Config: p.alive(), Entries: p.meets(pk)}); err != nil {
 		return plane.Decision{}, err

@@ -64,6 +64,8 @@ type (
 		Connected(a netip.Addr) (link string, ok bool)
 		// Leaves tells whether packets to an address leave by an interface towards real servers.
 		Leaves(a netip.Addr) bool
+		// Neighbours are the MAC addresses of those on the interfaces towards real servers, where they are known.
+		Neighbours() (map[netip.Addr][6]byte, error)
 		Watch(ctx context.Context, changed func()) error
 		Close() error
 	}
@@ -104,8 +106,9 @@ type Plane struct {
 	label    label                                      // the last that was given out
 	paths    paths
 	noport   map[gate.Source]struct{}
-	due      bool // all is to be programmed anew: something failed half-way, or somebody took out what is ours
-	guarded  bool // the gate was set once
+	macs     map[netip.Addr][6]byte // of real servers, as the gate was told
+	due      bool                   // all is to be programmed anew: something failed half-way, or somebody took out what is ours
+	guarded  bool                   // the gate was set once
 	proof    proof
 	traffic  traffic
 

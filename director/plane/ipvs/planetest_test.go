@@ -27,7 +27,7 @@ func testCaps(m affinity.Method) planetest.Caps {
 	if m == affinity.Masq {
 		protocols = protocols[:1]
 	}
-	return planetest.Caps{Methods: []affinity.Method{m}, NoVLANs: true, NoRing: true, NoFragments: true, NoICMP: true, NoLoops: true, NoSizes: true,
+	return planetest.Caps{Methods: []affinity.Method{m}, NoVLANs: true, NoRing: true, NoFragments: true, NoICMP: true, NoLoops: m == affinity.Masq, NoSizes: true,
 		NoPort500: true, Protocols: protocols, MaxPorts: 4, RestartForgets: true, PortsOnly: m == affinity.Masq}
 }
 
@@ -102,6 +102,10 @@ func (w witness) Lookup(p plane.Packet) (plane.Decision, error) {
 		h, out = w.k.tunnel(p)
 	} else {
 		h, out = w.k.lookup(p.Interface, p.Dst)
+	}
+	if sender, ok := address(w.Plane.servers[p.From], p.Dst.Is6()); ok && out && !h.hashed {
+		macs, _ := w.k.Neighbours()
+		out = !w.k.returns(macs[sender], h.to)
 	}
 	rs := w.Plane.servers[d.RealServer]
 	switch {

@@ -113,7 +113,7 @@ func (p *Plane) heal(ctx context.Context) error {
 		return err
 	}
 	p.paths = now
-	err := errors.Join(p.point(ctx), p.guardRoutes(ctx))
+	err := errors.Join(p.point(ctx), p.guardRoutes(ctx), p.setGate(ctx)) // a neighbour may have another MAC address
 	if p.looks++; p.looks%subnetLooks == 0 {
 		p.ensureTunnels(maps.Values(p.paths.nexthops)) // somebody may have taken out their guard, or a way have another MTU
 		err = errors.Join(err, p.healSubnets(ctx))

@@ -56,6 +56,8 @@ func (p *Plane) explain(s plane.Sample) plane.Sample {
 		if d, err := p.decide(s); err == nil && d.Reason == s.Reason {
 			s.Service = d.Service
 		}
+	case s.Reason == plane.DropLoop:
+		s = p.returned(s)
 	}
 	if s.Side == plane.SubnetSide {
 		s.Tenant = p.tenantOf(s.Interface)
@@ -81,7 +83,7 @@ func (p *Plane) decide(s plane.Sample) (plane.Decision, error) {
 	if err != nil {
 		return plane.Decision{}, err
 	}
-	pk.Interface = s.Interface
+	pk.Interface, pk.From = s.Interface, p.senderOf(s.Head)
 	return p.Lookup(pk)
 }
 

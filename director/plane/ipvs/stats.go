@@ -43,8 +43,7 @@ func (p *Plane) Stats() (plane.Stats, error) {
 	}
 	return plane.Stats{
 		RealServers: maps.Clone(p.traffic.servers), Services: maps.Clone(p.traffic.services), Subnet: subnet, Reasons: reasons,
-		ServiceDrop: map[uint16]map[plane.Reason]uint64{},
-		Capacity:    map[string]plane.Usage{"endpoints": {Entries: uint64(endpoints)}, "subnets": {Entries: uint64(len(p.subnets.targets))}},
+		Capacity: map[string]plane.Usage{"endpoints": {Entries: uint64(endpoints)}, "subnets": {Entries: uint64(len(p.subnets.targets))}},
 	}, nil
 }
 

@@ -97,7 +97,42 @@ func (l *land) lookup(a netip.Addr) bool {
 	return err == nil && slices.Contains(l.links, link.Attrs().Name)
 }
 
-// Watch calls changed whenever a link or an address of the interfaces towards real servers may have changed.
+// Neighbours are the MAC addresses that the kernel knows of those on the interfaces towards real servers.
+func (l *land) Neighbours() (map[netip.Addr][6]byte, error) {
+	out := map[netip.Addr][6]byte{}
+	for _, name := range l.links {
+		link, err := l.h.LinkByName(name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read interface %s: %w", name, err)
+		}
+		for _, f := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+			list, err := dump.Whole(func() ([]netlink.Neigh, error) { return l.h.NeighList(link.Attrs().Index, f) })
+			if err != nil {
+				return nil, fmt.Errorf("read the neighbours on interface %s: %w", name, err)
+			}
+			for _, n := range list {
+				if a, mac, ok := known(n); ok {
+					out[a] = mac
+				}
+			}
+		}
+	}
+	return out, nil
+}
+
+// known is the neighbour of an entry; ok is false if the kernel does not know its MAC address (now).
+func known(n netlink.Neigh) (a netip.Addr, mac [6]byte, ok bool) {
+	a, ok = netip.AddrFromSlice(n.IP)
+	if !ok || n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 || n.State == netlink.NUD_NONE || len(n.HardwareAddr) != 6 {
+		return a.Unmap(), mac, false
+	}
+	return a.Unmap(), [6]byte(n.HardwareAddr), true
+}
+
+// Watch calls changed whenever a link or an address of the interfaces towards real servers may have changed, or a neighbour's MAC address.
 func (l *land) Watch(ctx context.Context, changed func()) error {
 	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
 	if err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{Namespace: &l.ns}); err != nil {
@@ -105,6 +140,10 @@ func (l *land) Watch(ctx context.Context, changed func()) error {
 	}
 	if err := netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{Namespace: &l.ns}); err != nil {
 		return fmt.Errorf("watch addresses: %w", err)
+	}
+	neighbours, macs := make(chan netlink.NeighUpdate), map[netip.Addr][6]byte{}
+	if err := netlink.NeighSubscribeWithOptions(neighbours, ctx.Done(), netlink.NeighSubscribeOptions{Namespace: &l.ns}); err != nil {
+		return fmt.Errorf("watch neighbours: %w", err)
 	}
 	for {
 		select {
@@ -120,6 +159,18 @@ func (l *land) Watch(ctx context.Context, changed func()) error {
 				return ended(ctx, "addresses")
 			}
 			changed()
+		case u, ok := <-neighbours:
+			if !ok {
+				return ended(ctx, "neighbours")
+			}
+			a, mac, is := known(u.Neigh)
+			if u.Type == unix.RTM_DELNEIGH || !is {
+				mac = [6]byte{}
+			}
+			if macs[a] != mac { // most events are of the kernel asking whether all is as before
+				macs[a] = mac
+				changed()
+			}
 		}
 	}
 }

@@ -143,7 +143,7 @@ func (x *explainer) loops() {
 		return // the counters are told elsewhere
 	}
 	n := stats.Reasons[plane.DropLoop]
-	if x.dec.Side == plane.TunnelSide {
+	if x.dec.Side == plane.TunnelSide && stats.ServiceDrop != nil {
 		n = stats.ServiceDrop[x.dec.Service][plane.DropLoop]
 	}
 	if n > 0 {

@@ -121,11 +121,11 @@ type Entry struct {
 // Stats are counters since the maps were made, so that they survive the daemon.
 type Stats struct {
 	RealServers map[affinity.Index]Traffic
-	Services    map[uint16]Traffic // forwarded, tunnel side
-	Subnet      Traffic            // forwarded, subnet side
-	Reasons     map[Reason]uint64  // packets dropped or passed up
-	ServiceDrop map[uint16]map[Reason]uint64
-	Capacity    map[string]Usage // of kernel maps, by name
+	Services    map[uint16]Traffic           // forwarded, tunnel side
+	Subnet      Traffic                      // forwarded, subnet side
+	Reasons     map[Reason]uint64            // packets dropped or passed up
+	ServiceDrop map[uint16]map[Reason]uint64 // nil: not known by service
+	Capacity    map[string]Usage             // of kernel maps, by name
 }
 
 // Traffic counts packets and bytes of IP (without Ethernet).

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,12 +23,23 @@ import (
 
 // TestPlantedFaults plants one fault after the other: with real packets, under two directors.
 func TestPlantedFaults(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, "xdp")
 	healthy(r)
 	wrongMAC(r)
 	loop(r)
 	reversePath(r)
 	deadDataPath(r)
+}
+
+// TestPlantedLoopOnIPVS plants the loop where the kernel's own IPVS forwards.
+func TestPlantedLoopOnIPVS(t *testing.T) {
+	if os.Getenv("TUNNELDIRECTOR_VM") == "" {
+		t.Skip("it takes a kernel with IPVS: run by make test-vm")
+	}
+	if out, err := exec.Command("modprobe", "tun").CombinedOutput(); err != nil { // of the sites; without a device file the kernel loads none by itself
+		t.Fatalf("modprobe tun: %v: %s", err, out)
+	}
+	loop(newRig(t, "ipvs"))
 }
 
 // soon is how long a fault may take to show. Each look of the doctor takes more than a second.

@@ -35,16 +35,17 @@ type rig struct {
 	d         []*daemon.Daemon
 	agents    map[*lab.RealServer]*daemon.Agent
 	authority *daemon.Authority
+	plane     string
 	dir       string
 	ctx       context.Context
 }
 
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T, plane string) *rig {
 	t.Helper()
 	spaces.Root(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	r := &rig{T: t, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
+	r := &rig{T: t, plane: plane, dir: t.TempDir(), ctx: ctx, agents: map[*lab.RealServer]*daemon.Agent{}}
 	var err error
 	r.authority, err = daemon.NewAuthority(r.dir)
 	r.must("make an authority", err)
@@ -95,14 +96,14 @@ func (r *rig) director(on *lab.Director) {
 	r.must("make a directory", os.MkdirAll(dir, 0o755))
 	d, err := daemon.New(r.Lab, daemon.Options{On: on, Binary: programs.Director(), Dir: dir, Log: r.Output(), NodeFile: fmt.Sprintf(`name: %s
 data_dir: %s
-plane: xdp
+plane: %s
 interfaces:
   - {name: %s, roles: [realservers, subnet]}
   - {name: %s, roles: [tunnel]}
   - {name: %s, roles: [subnet]}
 api:
   socket: {path: /run/tunneldirector/api.sock}
-%s`, on.Title, filepath.Join(dir, "data"), on.RS.Name, on.Sites.Name, on.Inner.Name, settings)})
+%s`, on.Title, filepath.Join(dir, "data"), r.plane, on.RS.Name, on.Sites.Name, on.Inner.Name, settings)})
 	r.must("configure a director", err)
 	r.must("start a director", d.Launch())
 	r.d = append(r.d, d)

@@ -73,6 +73,12 @@ var guestBoots = []guestBoot{
 		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels + "|" + agents, Timeout: 7 * time.Minute}},
 	},
 	{
+		name:     "doctor",
+		memory:   1536,
+		director: true,
+		tests:    []Tests{{Package: "./integration/doctor", Run: "^TestPlantedLoopOnIPVS$", Timeout: 4 * time.Minute}},
+	},
+	{
 		name:     "clock", // which is the guest's own
 		soak:     true,
 		memory:   1536,

@@ -126,7 +126,7 @@ func (l *land) Neighbours() (map[netip.Addr][6]byte, error) {
 // known is the neighbour of an entry; ok is false if the kernel does not know its MAC address (now).
 func known(n netlink.Neigh) (a netip.Addr, mac [6]byte, ok bool) {
 	a, ok = netip.AddrFromSlice(n.IP)
-	if !ok || n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED) != 0 || n.State == netlink.NUD_NONE || len(n.HardwareAddr) != 6 {
+	if !ok || n.State&(netlink.NUD_INCOMPLETE|netlink.NUD_FAILED|netlink.NUD_NOARP) != 0 || n.State == netlink.NUD_NONE || len(n.HardwareAddr) != 6 {
 		return a.Unmap(), mac, false
 	}
 	return a.Unmap(), [6]byte(n.HardwareAddr), true

@@ -128,7 +128,10 @@ func (d *Director) owns(v cluster.View, a netip.Addr) bool {
 // holdNow sees to VIPs, gateways, filter and covers, and notes where that fails; it is called again every second.
 func (d *Director) holdNow(ctx context.Context) {
 	h, said := d.owned(), ""
-	if err := d.o.Host.Hold(ctx, h); err != nil {
+	switch err := d.o.Host.Hold(ctx, h); {
+	case err != nil && ctx.Err() != nil:
+		return // told to stop meanwhile, which is no fault: what is held stays as it is
+	case err != nil:
 		said = err.Error()
 	}
 	if was := d.health.Load().holdErr; said != was {

@@ -50,7 +50,10 @@ func (d *Director) program(ctx context.Context, dirty affinity.Dirty) {
 	if u.Config == nil && len(u.Entries) == 0 {
 		return
 	}
-	if err := d.o.Plane.Apply(ctx, u); err != nil {
+	switch err := d.o.Plane.Apply(ctx, u); {
+	case err != nil && ctx.Err() != nil:
+		d.planeLacks(err) // told to stop meanwhile, which is no fault: the next start makes up for it
+	case err != nil:
 		d.planeFailed(fmt.Errorf("program %d entries: %w", len(u.Entries), err))
 	}
 }
@@ -114,7 +117,10 @@ func (d *Director) supplant(ctx context.Context) {
 	}
 	was, err := d.o.Supplant(ctx)
 	said := ""
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return // told to stop meanwhile: the next start does it
+	case err != nil:
 		said = err.Error()
 	}
 	if said != "" && said != h.otherErr {
@@ -155,6 +161,11 @@ func (d *Director) entries() iter.Seq[plane.Entry] {
 func (d *Director) planeFailed(err error) {
 	d.o.Log.Error("the data plane refused; it is programmed whole again", "error", err, "in_seconds", replaceRest.Seconds())
 	d.tell(api.Event{Kind: "plane", Object: d.o.PlaneKind, Why: "refused, and is programmed whole again: " + err.Error()})
+	d.planeLacks(err)
+}
+
+// planeLacks has the plane replaced whole, after a rest.
+func (d *Director) planeLacks(err error) {
 	d.planeErr = err
 	d.replaceAt = d.o.Now().Add(replaceRest)
 	d.note(func(h *health) { h.planeErr = err.Error() })

@@ -62,7 +62,7 @@ func (s *sweep) due(now time.Time, t *affinity.Table) bool {
 // background does a slice of what is not urgent.
 func (d *Director) background(ctx context.Context) {
 	if d.planeErr != nil && d.o.Now().After(d.replaceAt) {
-		if err := d.replacePlane(ctx); err != nil {
+		if err := d.replacePlane(ctx); err != nil && ctx.Err() == nil { // else told to stop meanwhile
 			d.planeFailed(err)
 		}
 		d.hand(nil) // what waited for it

@@ -1,6 +1,7 @@
 package director
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -84,15 +85,20 @@ type machine struct {
 	targets   []Target
 	verdicts  map[string]Verdict
 	held      Held
+	hold      func(context.Context) error // nil: nothing fails
 }
 
 func (m *machine) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) {
 	return []netip.Addr{netip.MustParseAddr("198.51.100.254")}, []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24")}, nil
 }
-func (m *machine) Hold(_ context.Context, h Held) error {
+func (m *machine) Hold(ctx context.Context, h Held) error {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	m.held = h
+	fails := m.hold
+	m.mu.Unlock()
+	if fails != nil {
+		return fails(ctx)
+	}
 	return nil
 }
 func (m *machine) LinksUp() bool {
@@ -137,6 +143,7 @@ type world struct {
 	agents   *observe.Book
 	skew     atomic.Int64 // of the director's clock, nanoseconds
 	kept     diary
+	log      *slog.Logger // nil: nobody reads it
 	stop     func()
 }
 
@@ -174,8 +181,9 @@ func (w *world) open(ctx context.Context) {
 	if over == nil {
 		over = w.plane
 	}
+	log := cmp.Or(w.log, slog.New(slog.DiscardHandler))
 	d, err := Open(ctx, load(w.t, w.disk), Options{Name: "d1", Plane: over, PlaneKind: "mem", Supplant: w.supplant, Host: w.host, Prober: w.host, Agents: w.agents, Journal: &w.kept,
-		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: slog.New(slog.DiscardHandler)})
+		Now: func() time.Time { return time.Now().Add(time.Duration(w.skew.Load())) }, Log: log})
 	if err != nil {
 		w.t.Fatal(err)
 	}

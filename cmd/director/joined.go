@@ -271,6 +271,8 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 		who, err = ca.Peer(conn.ConnectionState())
 	}
 	switch {
+	case err != nil && ctx.Err() != nil:
+		return
 	case err != nil:
 		if j.door.says("handshake", time.Now()) {
 			j.log.Warn("a director was not let in", "address", conn.RemoteAddr().String(), "error", err)
@@ -282,7 +284,7 @@ func (j *joined) serve(ctx context.Context, conn *tls.Conn) {
 		}
 		return
 	case conn.ConnectionState().NegotiatedProtocol == ca.RenewProtocol:
-		if err := serveRenewal(ctx, conn, j.cfg.Cluster.Authority, j.log); !errors.Is(err, observe.ErrServed) {
+		if err := serveRenewal(ctx, conn, j.cfg.Cluster.Authority, j.log); !errors.Is(err, observe.ErrServed) && ctx.Err() == nil {
 			j.log.Warn("renew a certificate", "of", who.String(), "error", err)
 		}
 		return

@@ -81,7 +81,7 @@ func (b *Book) Serve(ctx context.Context, l net.Listener, o Options) error {
 				err = fmt.Errorf("%d agents are connected, or %d of host %s", maxLines, maxHostLines, host)
 			}
 			switch {
-			case errors.Is(err, ErrServed):
+			case errors.Is(err, ErrServed), err != nil && ctx.Err() != nil:
 				return c.Close()
 			case err != nil:
 				grumble.refused(c, err)

@@ -202,3 +202,15 @@ func TestAcceptFails(t *testing.T) {
 		done <- nil
 	})
 }
+
+// An end that was asked for is nobody's fault: who was still proving who it is is not said to have been refused.
+func TestAStopRefusesNobody(t *testing.T) {
+	var said *strings.Builder
+	inPorch(t, slow, func(b *talk, p *porch, _ chan error) {
+		said = &b.log
+		p.dial(b.t, "198.51.100.1:1")
+	})
+	if said.Len() > 0 {
+		t.Errorf("its log has:\n%s", said)
+	}
+}

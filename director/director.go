@@ -38,10 +38,11 @@ type Director struct {
 	shut      map[string]bool         // real servers that get no new pins, by the last look at their agents and probes
 	drains    map[string]*drain       // by real server
 	releases  []release
-	waiting   []move              // not handed over yet: the plane refused
-	again     []observe.Sighting  // that the disk refused
-	deadlines map[string]deadline // of drains
-	forgotten affinity.Stamp      // tombstones before it are gone
+	waiting   []move                 // not handed over yet: the plane refused
+	overdue   map[overdueKey]overdue // of which no agent was told
+	again     []observe.Sighting     // that the disk refused
+	deadlines map[string]deadline    // of drains
+	forgotten affinity.Stamp         // tombstones before it are gone
 	watch     wallWatch
 	learned   int      // tunnels that nobody announced, at the last count and since
 	heard     bool     // agents have said something since the last tick
@@ -100,7 +101,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}, overdue: map[overdueKey]overdue{}}
 	d.merges, d.leaves, d.changed = make(chan *merge), make(chan struct{}, 1), newBell()
 	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, disowned: map[netip.Addr]time.Time{}, siblings: map[affinity.GroupID]sibling{}}
 	d.assigns = o.Peers == nil
@@ -208,6 +209,7 @@ func (d *Director) Run(ctx context.Context) error {
 	defer slow.Stop()
 	defer close(d.stopped)
 	d.sweep.start()
+	d.sweep.lately = true
 	d.watchTargets()
 	d.countLearned()
 	minutely := time.NewTicker(time.Minute)
@@ -365,6 +367,7 @@ func (d *Director) lookAgain(ctx context.Context) {
 	d.settleSiblings(ctx)
 	d.joinSplit(ctx)
 	d.releaseDue()
+	d.adoptOverdue()
 	d.reopen()
 	d.heard = d.heard || len(d.again) > 0
 	d.watchTargets() // an agent may have fallen silent

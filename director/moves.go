@@ -58,24 +58,19 @@ func (d *Director) hand(moves []move) {
 		if to == "" || !ok || pin.Primary != m.to {
 			continue
 		}
-		_, speaks := d.o.Agents.Agent(to)
-		told := map[string]bool{} // peers of the group
-		for _, tun := range d.work.PlacedBy(m.group) {
-			if m.apart != "" && m.apart != tun.ID {
-				continue
-			}
-			back[to] = append(back[to], agent.Inherited{ID: tun.ID})
-			t, up := d.inherit(tun, from, to)
-			if !up || told[t.Peer] {
-				continue // not established, or one peer that several tunnels of the group may be
-			}
-			told[t.Peer] = t.Peer != ""
-			if speaks {
-				adopt[to] = append(adopt[to], t)
-			}
-			if from != "" && from != to {
-				d.releases = append(d.releases, release{from, to, t, now.Add(releaseAfter)})
-			}
+		list, all := d.inherited(m, now)
+		back[to] = append(back[to], all...)
+		if _, speaks := d.o.Agents.Agent(to); speaks {
+			adopt[to] = append(adopt[to], list...)
+			delete(d.overdue, overdueKey{m.group, m.apart})
+		} else if len(list) > 0 {
+			d.owe(m, now)
+		}
+		if from == "" || from == to {
+			continue
+		}
+		for _, t := range list {
+			d.releases = append(d.releases, release{from, to, t, now.Add(releaseAfter)})
 		}
 	}
 	for to, tunnels := range back {
@@ -88,9 +83,27 @@ func (d *Director) hand(moves []move) {
 	d.releaseDue()
 }
 
-// inherit is what a successor has to know of a tunnel. Nothing, if the tunnel was not up, or is established at the
-// successor already.
-func (d *Director) inherit(tun *affinity.Tunnel, from, to string) (agent.Inherited, bool) {
+// inherited are the tunnels of a move that the successor has to establish, and the ids of all that were moved. One peer that several
+// tunnels of the group may be is one.
+func (d *Director) inherited(m move, at time.Time) (list, all []agent.Inherited) {
+	told := map[string]bool{} // peers of the group
+	for _, tun := range d.work.PlacedBy(m.group) {
+		if m.apart != "" && m.apart != tun.ID {
+			continue
+		}
+		all = append(all, agent.Inherited{ID: tun.ID})
+		t, up := d.inherit(tun, d.work.NameAt(m.from), d.work.NameAt(m.to), at)
+		if up && !told[t.Peer] {
+			told[t.Peer] = t.Peer != ""
+			list = append(list, t)
+		}
+	}
+	return list, all
+}
+
+// inherit is what a successor has to know of a tunnel that was moved at a time. Nothing, if the tunnel was not up then, or is
+// established at the successor already, or was meanwhile and has ended by itself.
+func (d *Director) inherit(tun *affinity.Tunnel, from, to string, at time.Time) (agent.Inherited, bool) {
 	out := agent.Inherited{ID: tun.ID, Subnets: tun.Subnets, Bandwidth: tun.Bandwidth}
 	var last *observe.Sighting
 	for _, s := range d.sightings(d.work, tun, true) { // the newest establishment first
@@ -99,7 +112,9 @@ func (d *Director) inherit(tun *affinity.Tunnel, from, to string) (agent.Inherit
 			if last == nil {
 				return out, false
 			} // else a stale one, older than what is to be adopted
-		case !s.Gone.IsZero() && d.o.Now().Sub(s.Gone) > endedLately: // it ended by itself
+		case s.RealServer == to && s.Gone.After(at):
+			return out, false
+		case !s.Gone.IsZero() && at.Sub(s.Gone) > endedLately: // it ended by itself
 		case last == nil, last.RealServer != from && s.RealServer == from:
 			last = &s
 		}

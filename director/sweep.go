@@ -19,6 +19,7 @@ type sweep struct {
 	pass         int  // 0: at rest; 1: orphans; 2: the others; 3: tunnels, of whoever assigned before
 	whole        bool // pass 3 is to come
 	later        bool // a look at everything is due when the tables are equal
+	lately       bool // pass 1 looks for what was moved by whoever assigned before
 	after        affinity.GroupID
 	again        bool // it did not get through
 	roomAppeared bool // a real server changed by which the unplaced and those without a backup may find room
@@ -42,7 +43,7 @@ func (s *sweep) start() { s.pass, s.after, s.mended, s.began = 1, "", 0, time.Ti
 // takeOver looks at everything: what the assigner before did not get to.
 func (s *sweep) takeOver() {
 	s.start()
-	s.whole = true
+	s.whole, s.lately = true, true
 }
 
 // due tells whether it is time to look at all pins again.
@@ -105,6 +106,9 @@ func (d *Director) sweepSlice(ctx context.Context) {
 		}
 		looked++
 		d.sweep.after = p.Group
+		if d.sweep.lately && d.o.Agents != nil {
+			d.oweMoved(p)
+		}
 		if d.work.Orphaned(p) == (d.sweep.pass == 1) && d.work.NeedsMending(p) || d.sweep.whole && d.work.Empty(p.Group) {
 			found = append(found, p)
 		}
@@ -127,7 +131,7 @@ func (d *Director) sweepSlice(ctx context.Context) {
 // nextPass goes on to the other pins, or ends the sweep.
 func (d *Director) nextPass(ctx context.Context) {
 	if d.sweep.pass == 1 || d.sweep.pass == 2 && d.sweep.whole {
-		d.sweep.pass, d.sweep.after = d.sweep.pass+1, ""
+		d.sweep.pass, d.sweep.after, d.sweep.lately = d.sweep.pass+1, "", false
 		return
 	}
 	d.sweep.whole = false

@@ -1,0 +1,88 @@
+package director
+
+import (
+	"time"
+
+	"tunneldirector/affinity"
+	"tunneldirector/director/agent"
+)
+
+// An adoption is ordered when the pin moves, or it is overdue:
+//
+//	moved, and no agent has ever spoken for the successor here ──┐
+//	moved by an assigner, or a run of this one, that is gone ────┴─▶ overdue ─▶ the successor's agent has told of all its tunnels:
+//	                                                                   │      adopt ordered, unless the tunnel was up there meanwhile
+//	                                                                   └───▶ overdueLives: forgotten, the site has dialled by itself
+//
+// What was ordered of an agent that has spoken and is silent now is with the Book, which sends it when the agent comes again.
+
+// An overdue move is one whose adoption was not ordered.
+type overdue struct {
+	move
+	since time.Time // moved
+}
+
+// overdueKey tells overdue moves apart: of a group the last one counts.
+type overdueKey struct {
+	group affinity.GroupID
+	apart string
+}
+
+const (
+	// overdueLives is how long after the move the adoption is made up for. By then sites have found out that nobody answers.
+	overdueLives = 5 * time.Minute
+	// overdueMost is how many groups are seen to in a turn.
+	overdueMost = 1000
+)
+
+// owe notes that an adoption is overdue.
+func (d *Director) owe(m move, since time.Time) {
+	d.overdue[overdueKey{m.group, m.apart}] = overdue{m, since}
+}
+
+// oweMoved notes a group that was moved a short while ago by whoever assigned before: what was ordered then is not known here. Who moved
+// it from where is not either; where its tunnels were seen is.
+func (d *Director) oweMoved(p affinity.Pin) {
+	switch p.Why {
+	case affinity.WhyFailed, affinity.WhyOrphan, affinity.WhyDrained, affinity.WhyRebalanced, affinity.WhyRepinned:
+		if ago := max(0, d.reckoned().Sub(p.Since.Time())); ago < overdueLives && p.Primary != 0 {
+			d.owe(move{group: p.Group, to: p.Primary}, d.o.Now().Add(-ago))
+		}
+	}
+}
+
+// adoptOverdue orders what is overdue, of agents that can tell what is up already.
+func (d *Director) adoptOverdue() {
+	now, looked := d.o.Now(), 0
+	adopt := map[string][]agent.Inherited{}
+	for key, m := range d.overdue {
+		to := d.work.NameAt(m.to)
+		switch pin, ok := d.work.Pin(m.group); {
+		case now.Sub(m.since) >= overdueLives, !ok, pin.Primary != m.to, to == "":
+			delete(d.overdue, key)
+			continue
+		}
+		_, contested := d.joint.siblings[m.group] // it may go back to where its tunnels are up
+		if looked >= overdueMost || !d.assigns || !d.settled() || d.planeErr != nil || contested || !d.whole(to) {
+			continue
+		}
+		looked++
+		delete(d.overdue, key)
+		list, _ := d.inherited(m.move, m.since)
+		for _, t := range list {
+			if e, ordered := d.o.Agents.Errand(to, agent.OrderAdopt, t.ID); !ordered || e.Ordered.Before(m.since) {
+				adopt[to] = append(adopt[to], t)
+			}
+		}
+	}
+	for to, tunnels := range adopt {
+		d.o.Agents.Order(to, agent.OrderAdopt, tunnels)
+		d.o.Log.Info("adopt ordered late", "real_server", to, "tunnels", len(tunnels))
+	}
+}
+
+// whole tells whether an agent is there that has told of all tunnels of a real server.
+func (d *Director) whole(realServer string) bool {
+	a, ok := d.o.Agents.Agent(realServer)
+	return ok && a.Connected && a.Whole
+}

@@ -35,7 +35,7 @@ func newApp(env *console.Env) *cli.App {
 func commands(env *console.Env) []*cli.Command {
 	return []*cli.Command{
 		runCommand(),
-		checkCommand(),
+		checkCommand(env),
 		uninstallCommand(),
 		caCommand(env),
 		clusterCommand(env),

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"tunneldirector/cluster/ca"
 	"tunneldirector/cmd/console"
+	"tunneldirector/director/config"
 )
 
 // What a director proves by who it is has to be its own; that it expired is told, and no reason not to run.
@@ -61,4 +65,43 @@ func TestCheckOfAgentsTLS(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A program reads the faults of a file, of this machine, and that there are none, as it reads all else.
+func TestCheckInJSON(t *testing.T) {
+	dir := t.TempDir()
+	for _, tt := range []struct {
+		name string
+		file string
+		code int
+		want checkAnswer
+	}{
+		{"a file without faults", fmt.Sprintf("name: d1\nplane: mem\ndata_dir: %s\n", dir), console.ExitOK,
+			checkAnswer{Director: "d1", Plane: "mem", DataDir: dir, Faults: config.Faults{}, Runs: true}},
+		{"a file with two faults", "name: d1\nplane: mem\nplain: mem\nlog:\n  level: loud\n", console.ExitFailed,
+			checkAnswer{Faults: config.Faults{{Path: "plain", Line: 3}, {Path: "log.level", Line: 5}}}},
+		{"a fault of the machine", fmt.Sprintf("name: d1\nplane: mem\ndata_dir: %s\napi:\n  tokens_file: %s/none\n", dir, dir), console.ExitFailed,
+			checkAnswer{Director: "d1", Plane: "mem", DataDir: dir, Faults: config.Faults{{Path: "api.tokens_file"}}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := write(t, "director.yaml", tt.file)
+			r := runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--json", "--config", path).Exits(tt.code)
+			var got checkAnswer
+			if err := json.Unmarshal([]byte(r.Out), &got); err != nil {
+				t.Fatalf("%v in:\n%s", err, r.Out)
+			}
+			for i := range got.Faults {
+				if f := &got.Faults[i]; f.Problem == "" {
+					t.Errorf("fault %d says nothing: %s", i, r.Out)
+				} else {
+					f.Problem, f.Column = "", 0
+				}
+			}
+			tt.want.File, got.Warnings, got.Findings = path, nil, nil
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("the answer (-want +got):\n%s", diff)
+			}
+		})
+	}
+	runIn(t.Context(), t, strings.NewReader(""), nil, "check", "--json", "--config", dir+"/none.yaml").Exits(console.ExitFailed, `"faults":[{"problem":"read configuration: open `+dir)
 }

@@ -38,12 +38,12 @@ func configFileFlag() cli.Flag {
 
 func runCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "run",
-		Usage: "be a director",
-		Description: "Reads the node's file, loads the table from disk, makes the kernel forward by it, holds the VIPs and serves\n" +
-			"the API until SIGTERM or SIGINT. When the daemon ends, for whatever reason, forwarding goes on; the next\n" +
-			"start adopts what it finds. `director uninstall` takes it out of the kernel.\n\n" +
-			"Example: director run --config /etc/tunneldirector/director.yaml",
+		Name: "run", Usage: "be a director",
+		Description: console.Describe(`
+Reads the node's file, loads the table from disk, makes the kernel forward by it, holds the VIPs and serves
+the API until SIGTERM or SIGINT. When the daemon ends, for whatever reason, forwarding goes on; the next
+start adopts what it finds. director uninstall takes it out of the kernel.`,
+			"director run --config /etc/tunneldirector/director.yaml"),
 		Flags: []cli.Flag{configFileFlag()},
 		Action: func(c *cli.Context) error {
 			cfg, err := config.Read(c.String(configFlag))

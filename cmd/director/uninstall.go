@@ -11,11 +11,11 @@ import (
 
 func uninstallCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "uninstall",
-		Usage: "take all that is the director's out of the kernel",
-		Description: "Ends forwarding. Stop the daemon first. The table on disk stays. In this order: VIPs are given up, XDP programs\n" +
-			"are detached and their maps removed, IPVS services, routes and rules are deleted, the packet filter goes last.\n\n" +
-			"Example: systemctl stop tunneldirector && director uninstall --yes",
+		Name: "uninstall", Usage: "take all that is the director's out of the kernel",
+		Description: console.Describe(`
+Ends forwarding. Stop the daemon first. The table on disk stays. In this order: VIPs are given up, XDP programs
+are detached and their maps removed, IPVS services, routes and rules are deleted, the packet filter goes last.`,
+			"systemctl stop tunneldirector && director uninstall --yes"),
 		Flags: []cli.Flag{configFileFlag(), &cli.BoolFlag{Name: "yes", Usage: "yes, end forwarding"}},
 		Action: func(c *cli.Context) error {
 			if !c.Bool("yes") {

@@ -19,8 +19,11 @@ import (
 
 // A checkAnswer is what check found, with --json.
 type checkAnswer struct {
-	Host     string   `json:"host"`
-	Warnings []string `json:"warnings"`
+	File     string      `json:"file"`
+	Host     string      `json:"host,omitempty"` // of a file without faults
+	Warnings []string    `json:"warnings"`
+	Faults   tree.Faults `json:"faults"` // they keep the agent from running
+	Runs     bool        `json:"can_run"`
 }
 
 func checkCommand(env *console.Env) *cli.Command {
@@ -29,26 +32,47 @@ func checkCommand(env *console.Env) *cli.Command {
 		Description: console.Describe(`
 Reads the host's file as run would, with all faults at once, then looks at this machine: certificate,
 rights, directories, network namespaces, interfaces. Exit code 1 if an agent could not run. What the
-forwarding methods need of the host is shown by plan, what is wrong with it by doctor.`,
-			"realserver check --config /etc/tunneldirector/realserver.yaml"),
+forwarding methods need of the host is shown by plan, what is wrong with it by doctor.
+
+With --json, faults are objects with path, problem (with what would be right), line and column.`,
+			"realserver check --config /etc/tunneldirector/realserver.yaml", "realserver check --json"),
 		Flags: []cli.Flag{configFlag()},
-		Action: configured(func(c *cli.Context, cfg Config) error {
-			a := checkAnswer{Host: cfg.Host, Warnings: []string{}}
-			faults := machineFaults(cfg, os.Geteuid() == 0, &a)
-			err := env.Show(a, func(p *console.Page) {
-				p.Line("%s: host %s, %s, %s", c.String(flagConfig), cfg.Host, console.Some(len(cfg.RealServers), "real server"), console.Some(len(cfg.Directors), "director"))
-				for _, w := range a.Warnings {
-					p.Line("warning: %s", w)
-				}
-				if len(faults) == 0 {
-					p.Line("an agent can run here")
-				}
-			})
-			if len(faults) > 0 {
-				err = errors.Join(err, fmt.Errorf("this machine cannot run the agent of host %s", cfg.Host), faults)
+		Action: func(c *cli.Context) error {
+			if err := takes(c, 0); err != nil {
+				return err
 			}
-			return err
-		}),
+			a := checkAnswer{File: c.String(flagConfig), Warnings: []string{}, Faults: tree.Faults{}}
+			cfg, err := readBy(Parse, a.File)
+			if err == nil {
+				err = a.look(cfg)
+			}
+			if a.Runs = err == nil; !a.Runs && !errors.As(err, &a.Faults) {
+				a.Faults = tree.Faults{{Problem: err.Error()}}
+			}
+			return errors.Join(env.Show(a, func(p *console.Page) { a.page(p, cfg) }), err)
+		},
+	}
+}
+
+// look finds what there is to find. Its error is what keeps the agent from running.
+func (a *checkAnswer) look(cfg Config) error {
+	a.Host = cfg.Host
+	if faults := machineFaults(cfg, os.Geteuid() == 0, a); len(faults) > 0 {
+		return errors.Join(fmt.Errorf("this machine cannot run the agent of host %s", cfg.Host), faults)
+	}
+	return nil
+}
+
+// page is for people, whom the error tells of faults.
+func (a *checkAnswer) page(p *console.Page, cfg Config) {
+	if a.Host != "" {
+		p.Line("%s: host %s, %s, %s", a.File, a.Host, console.Some(len(cfg.RealServers), "real server"), console.Some(len(cfg.Directors), "director"))
+	}
+	for _, w := range a.Warnings {
+		p.Line("warning: %s", w)
+	}
+	if a.Runs {
+		p.Line("an agent can run here")
 	}
 }
 

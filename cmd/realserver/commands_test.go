@@ -81,6 +81,15 @@ func TestBadFile(t *testing.T) {
 	}
 }
 
+// A program reads the faults of a file as it reads all else.
+func TestCheckInJSON(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(path, []byte("host: node-a\nhots: node-a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runIn(t.Context(), t, "check", "--json", "--config", path).Exits(console.ExitFailed, `"faults":[`, `{"path":"hots","problem":"unknown key`, `"line":2`, `"can_run":false`)
+}
+
 func TestVersion(t *testing.T) {
 	runIn(t.Context(), t, "version").Exits(console.ExitOK, "realserver ", "go1.")
 	runIn(t.Context(), t, "version", "--json").Exits(console.ExitOK, `{"version":"`)

@@ -7,10 +7,10 @@ import (
 
 // A Fault is one thing wrong with a file.
 type Fault struct {
-	Path    string // interfaces[1].roles[0]; "" is the file as a whole
-	Problem string // what is wrong, and what would be right
-	Line    int    // from 1; 0: not at any one place
-	Column  int    // from 1; 0: the line says enough
+	Path    string `json:"path,omitempty"`   // interfaces[1].roles[0]; "" is the file as a whole
+	Problem string `json:"problem"`          // what is wrong, and what would be right
+	Line    int    `json:"line,omitempty"`   // from 1; 0: not at any one place
+	Column  int    `json:"column,omitempty"` // from 1; 0: the line says enough
 }
 
 func (f Fault) Error() string {

@@ -18,6 +18,8 @@ type Held struct {
 	Gateways []netip.Addr  // to be local here
 	Lifetime time.Duration // after which the kernel takes an address away that nobody renews; 0: never
 	Silent   bool          // announce nothing: routers know the way
+	// Again are those of them of which neighbours may have been told meanwhile that they are elsewhere.
+	Again []netip.Addr
 	// Undecided: it is not known yet what is to be held. What is, from before, stays until its lifetime is over.
 	Undecided bool
 	// Covers are the covering prefixes by tenant name.
@@ -128,6 +130,13 @@ func (d *Director) owns(v cluster.View, a netip.Addr) bool {
 // holdNow sees to VIPs, gateways, filter and covers, and notes where that fails; it is called again every second.
 func (d *Director) holdNow(ctx context.Context) {
 	h, said := d.owned(), ""
+	var rivals map[netip.Addr]string
+	if !d.lone() {
+		v := d.view()
+		v.Beat = d.beat()
+		rivals = d.rivals(v, h)
+		h.Again = d.disputed(v, h, rivals)
+	}
 	switch err := d.o.Host.Hold(ctx, h); {
 	case err != nil && ctx.Err() != nil:
 		return // told to stop meanwhile, which is no fault: what is held stays as it is
@@ -150,7 +159,7 @@ func (d *Director) holdNow(ctx context.Context) {
 		}
 	}
 	d.tellHeld(h, holds)
-	d.joint.holds = holds
+	d.joint.holds, d.joint.rivals = holds, rivals
 	maps.DeleteFunc(d.joint.disowned, func(a netip.Addr, _ time.Time) bool { _, held := holds[a.String()]; return !held })
 	d.holding.Store(&holds)
 }

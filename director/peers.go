@@ -56,6 +56,7 @@ type joint struct {
 	unreached map[string]time.Time     // real servers that do not answer; since when they do so to others
 	doubts    map[string]*doubt        // by real server: deaths that are not latched
 	holds     map[string]time.Time     // addresses that are held, since when
+	rivals    map[netip.Addr]string    // who else says that it holds what is held, by the last look
 	disowned  map[netip.Addr]time.Time // addresses whose owner is another one, since when; of one that cannot say what it holds
 	probing   time.Time                // since when there is something to probe
 

@@ -25,6 +25,7 @@ type hub struct {
 	mu    sync.Mutex
 	nodes map[string]*node
 	cuts  map[[2]string]bool
+	deaf  [2]string // the first does not hear the second
 
 	unsynced  bool // no director has had all of another's
 	comparing bool // tables are being compared
@@ -215,7 +216,7 @@ func (n *node) View() cluster.View {
 	v := cluster.View{Self: n.member, Beat: n.beat}
 	for _, o := range n.hub.all() {
 		if o != n && o.d != nil && !o.forgotten {
-			v.Peers = append(v.Peers, cluster.Peer{Member: o.member, Beat: o.beat, Alive: n.hub.joined(n.member.Name, o.member.Name)})
+			v.Peers = append(v.Peers, cluster.Peer{Member: o.member, Beat: o.beat, Alive: n.hub.joined(n.member.Name, o.member.Name) && n.hub.deaf != [2]string{n.member.Name, o.member.Name}})
 		}
 	}
 	return v

@@ -85,6 +85,7 @@ type machine struct {
 	targets   []Target
 	verdicts  map[string]Verdict
 	held      Held
+	again     []netip.Addr                // of which neighbours were to be told again
 	hold      func(context.Context) error // nil: nothing fails
 }
 
@@ -93,7 +94,7 @@ func (m *machine) Local([]netip.Addr) ([]netip.Addr, []netip.Prefix, error) {
 }
 func (m *machine) Hold(ctx context.Context, h Held) error {
 	m.mu.Lock()
-	m.held = h
+	m.held, m.again = h, append(m.again, h.Again...)
 	fails := m.hold
 	m.mu.Unlock()
 	if fails != nil {

@@ -89,9 +89,9 @@ func (h *host) Hold(ctx context.Context, held loop.Held) error {
 	}
 	h.gateways = held.Gateways
 	h.mu.Lock()
-	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent, Keep: held.Undecided})
+	ch, err := h.holder.Hold(ctx, w, vip.Held{VIPs: held.Own, Gateways: held.Gateways, Lifetime: held.Lifetime, Silent: held.Silent, Again: held.Again, Keep: held.Undecided})
 	h.mu.Unlock()
-	if len(ch.AddressesAdded) > 0 {
+	if len(ch.AddressesAdded)+len(held.Again) > 0 {
 		select {
 		case h.fresh <- struct{}{}:
 		default:

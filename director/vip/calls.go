@@ -7,8 +7,9 @@ import (
 )
 
 // repeats are when neighbours are told of an address, from the moment it is held. Frames are lost, and a switch or a
-// neighbour may have been told otherwise by the last holder meanwhile.
-var repeats = []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second}
+// neighbour may have been told otherwise by the last holder meanwhile, which may answer for it until its lifetime is over.
+var repeats = []time.Duration{0, 200 * time.Millisecond, 500 * time.Millisecond, time.Second, 2 * time.Second, 5 * time.Second,
+	10 * time.Second, 20 * time.Second, 40 * time.Second}
 
 // repeatEvery is between the later ones, as long as the address is held.
 const repeatEvery = time.Minute

@@ -33,8 +33,8 @@ func TestCalls(t *testing.T) {
 		}
 	}
 	want := map[called][]string{
-		a: {"0s", "200ms", "500ms", "1s", "2s", "5s", "1m5s", "2m5s"},
-		b: {"3s", "3.2s", "3.5s", "4s", "5s", "8s", "1m8s", "2m8s"},
+		a: {"0s", "200ms", "500ms", "1s", "2s", "5s", "10s", "20s", "40s", "1m40s"},
+		b: {"3s", "3.2s", "3.5s", "4s", "5s", "8s", "13s", "23s", "43s", "1m43s"},
 	}
 	same := cmp.Comparer(func(x, y called) bool { return x == y })
 	if diff := cmp.Diff(want, told, same); diff != "" {
@@ -75,7 +75,7 @@ func TestCallsPutOff(t *testing.T) {
 			told[x] = append(told[x], at.String())
 		}
 	}
-	again := []string{"10s", "10.2s", "10.5s", "11s", "12s", "15s"}
+	again := []string{"10s", "10.2s", "10.5s", "11s", "12s", "15s", "20s"}
 	want := map[called][]string{
 		up:   append([]string{"0s", "200ms", "500ms", "1s", "2s", "5s"}, again...),
 		down: append([]string{"3s", "3.2s", "3.5s", "4s", "5s", "8s"}, again...),

@@ -31,8 +31,8 @@
 // one that somebody else has put on the host is refused, and not filtered either: it may be the address by which people log
 // in. Routes that name a held address as their source go with it, by the kernel's rule: nobody should write such.
 //
-// Neighbours are told of what is new at once, after 0.2, 0.5, 1, 2 and 5 s, and every minute while it is held: frames are lost,
-// and the holder before may have been told of last.
+// Neighbours are told of what is new at once, after 0.2, 0.5, 1, 2, 5, 10, 20 and 40 s, and every minute while it is held: frames are
+// lost, and the holder before may have been told of last. Where another one has held an address as well it begins anew (Held.Again).
 //
 // # Lifetimes
 //

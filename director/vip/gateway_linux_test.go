@@ -91,7 +91,8 @@ func TestGateways(t *testing.T) {
 	}
 }
 
-// TestAnnouncedAnew: an address that had gone is announced when it is back, and one on an interface that was down when that is up.
+// TestAnnouncedAnew: an address that had gone is announced when it is back, one on an interface that was down when that is up, and one
+// of which neighbours may have been told otherwise at once.
 func TestAnnouncedAnew(t *testing.T) {
 	dir, site, target, f := filterLab(t)
 	h := openHolder(t, f)
@@ -129,6 +130,15 @@ func TestAnnouncedAnew(t *testing.T) {
 	got = announced(t, dir, ends, all, hold)
 	if want := (map[netip.Addr]string{vip4: "tun0"}); !cmp.Equal(want, got, sameAddr) {
 		t.Errorf("with %v back, announced on %v, want %v", vip4, got, want)
+	}
+	disputed := four
+	disputed.Again = []netip.Addr{vip6, gw4}
+	got = announced(t, dir, ends, []netip.Addr{vip6, gw4, gw6}, func() {
+		_, err := h.Hold(t.Context(), w, disputed)
+		must(t, err)
+	})
+	if want := (map[netip.Addr]string{vip6: "tun0", gw4: "in0"}); !cmp.Equal(want, got, sameAddr) {
+		t.Errorf("with two disputed, announced on %v, want %v", got, want)
 	}
 }
 

@@ -18,6 +18,8 @@ type Held struct {
 	// Silent: all directors hold the VIPs, and routers spread packets over them by the directors' own addresses. Nobody is
 	// told of a VIP. A gateway has one holder all the same, and is announced.
 	Silent bool
+	// Again are those of them of which neighbours are told anew, as of new ones: they may have been told otherwise.
+	Again []netip.Addr
 	// Keep: what is here from before and is not named stays until its lifetime is over. Who has just started does not know yet
 	// what is to be held.
 	Keep bool

@@ -102,6 +102,10 @@ func (h *Holder) place(ctx context.Context, ch *Changes, all, ours []address, he
 			ch.AddressesAdded = append(ch.AddressesAdded, Address{k.addr, k.name})
 		}
 	}
+	for _, a := range held.Again {
+		h.calls.forget(a, virtual)
+		h.calls.forget(a, gateway)
+	}
 	h.calls.keep(h.told(held.Silent), time.Now())
 	if _, err := h.Repeat(time.Now()); err != nil {
 		h.log.Warn("announce held addresses", "err", err)

@@ -3,8 +3,6 @@ package place
 import (
 	"fmt"
 	"strings"
-
-	"tunneldirector/affinity"
 )
 
 // Full is the error of a group that no real server may take. It is about real servers as they are at this moment.
@@ -16,7 +14,6 @@ type Full struct {
 // A Refusal says why one real server does not take a group.
 type Refusal struct {
 	Server string
-	Index  affinity.Index
 	Reason string
 }
 
@@ -60,7 +57,7 @@ func (c *scene) refusals(why func(*Server) string) (list []Refusal, more int) {
 		case len(list) == named:
 			more++
 		default:
-			list = append(list, Refusal{s.Name, s.Index, reason})
+			list = append(list, Refusal{s.Name, reason})
 		}
 	}
 	return list, more

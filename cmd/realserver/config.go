@@ -134,9 +134,7 @@ func ParsePlaces(data []byte) (Config, error) {
 	return Config{StateDir: c.StateDir, Socket: c.Socket}, nil
 }
 
-// Read reads a host's file from disk.
-func Read(path string) (Config, error) { return readBy(Parse, path) }
-
+// readBy reads a host's file from disk, by Parse or another one.
 func readBy(parse func([]byte) (Config, error), path string) (Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

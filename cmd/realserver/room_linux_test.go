@@ -21,7 +21,7 @@ func TestRevertLowersRoom(t *testing.T) {
 	text, err := os.ReadFile(g.file)
 	g.check(err)
 	g.write("realserver.yaml", strings.Replace(string(text), "    vips:", "    room: {receive_buffer: 1MiB}\n    vips:", 1), 0o600)
-	cfg, err := Read(g.file)
+	cfg, err := readBy(Parse, g.file)
 	g.check(err)
 	var c *net.UDPConn
 	g.host.Do(func() {

@@ -167,7 +167,7 @@ func (g *rig) run(args ...string) consoletest.Ran {
 // start begins the daemon; stop ends it, as SIGTERM does.
 func (g *rig) start() (stop func()) {
 	g.t.Helper()
-	cfg, err := Read(g.file)
+	cfg, err := readBy(Parse, g.file)
 	g.check(err)
 	d, err := newDaemon(cfg, slog.New(slog.DiscardHandler))
 	g.check(err)

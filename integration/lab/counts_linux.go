@@ -13,14 +13,6 @@ type Counts struct {
 	Handshakes        uint64 // initiations received
 }
 
-// Add returns c with o added.
-func (c Counts) Add(o Counts) Counts {
-	return Counts{
-		c.OuterIn + o.OuterIn, c.OuterOut + o.OuterOut, c.InnerIn + o.InnerIn, c.InnerOut + o.InnerOut,
-		c.Handshakes + o.Handshakes,
-	}
-}
-
 // Sub returns what was counted since o.
 func (c Counts) Sub(o Counts) Counts {
 	return Counts{

@@ -260,9 +260,6 @@ func (l *Lab) Done() <-chan struct{} { return l.gone }
 // Name is the prefix of the namespaces' names.
 func (l *Lab) Name() string { return l.name }
 
-// Namespaces are all machines of the lab.
-func (l *Lab) Namespaces() []*Namespace { return l.all }
-
 func (l *Lab) namespace(role string) (*Namespace, error) {
 	n, err := newNamespace(l.name+"-"+role, l.dir.of(role))
 	if err == nil {

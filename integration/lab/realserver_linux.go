@@ -41,9 +41,6 @@ func (r *RealServer) stop() {
 // Counts are what passed between this real server and a site since the lab was built, deaths included.
 func (r *RealServer) Counts(s *Site) Counts { return r.counts.sites[s.Index-1].read() }
 
-// Strangers are packets of no site that the lab knows.
-func (r *RealServer) Strangers() Counts { return r.counts.other.read() }
-
 // Peer is what WireGuard says of a site at this real server.
 func (r *RealServer) Peer(s *Site) (Peer, error) {
 	r.mu.Lock()

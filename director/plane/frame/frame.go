@@ -187,5 +187,5 @@ func serialize(stack ...gopacket.SerializableLayer) ([]byte, error) {
 	return b.Bytes(), err
 }
 
-// Walked tells whether proto is an IPv6 extension header that planes walk over, so that it is no packet's protocol.
-func Walked(proto uint8) bool { return proto == 0 || proto == 43 || proto == 44 || proto == 60 }
+// walked tells whether proto is an IPv6 extension header that planes walk over, so that it is no packet's protocol.
+func walked(proto uint8) bool { return proto == 0 || proto == 43 || proto == 44 || proto == 60 }

@@ -81,7 +81,7 @@ func parse6(b []byte) (plane.Packet, []byte, error) {
 	if h.HopByHop != nil { // IPv6 has walked over it
 		next = h.HopByHop.NextHeader
 	}
-	for Walked(uint8(next)) && p.Fragment != plane.Later {
+	for walked(uint8(next)) && p.Fragment != plane.Later {
 		if next == layers.IPProtocolIPv6Fragment {
 			var f layers.IPv6Fragment
 			if err := f.DecodeFromBytes(rest, gopacket.NilDecodeFeedback); err != nil {

@@ -95,9 +95,6 @@ func (d *Daemon) Log() string {
 	return string(b)
 }
 
-// Kill ends pluto without a word to anybody. What it put into the kernel stays.
-func (d *Daemon) Kill() { d.process.Kill() }
-
 // whack sends pluto a command and returns what it says.
 func (d *Daemon) whack(ctx context.Context, args ...string) (string, error) {
 	return command(ctx, programs+"whack", append([]string{"--rundir", d.file("pluto")}, args...)...)

@@ -393,7 +393,7 @@ func TestGarbageIsCounted(t *testing.T) {
 		s.post(22, 1, s.sealed(append([]byte{version + 1}, "of the future"...)))
 		s.post(23, 1, s.sealed([]byte{version, 0xff}))
 		s.after(time.Second)
-		s.says("a", "heartbeats from 10.0.0.21 on path 1 are not sealed by", "heartbeats from 10.0.0.22: format 2 of heartbeats is newer than this program's (1): upgrade this director (2 times",
+		s.says("a", "heartbeats from 10.0.0.21 on path 1 are not sealed by", "heartbeats from 10.0.0.22: format 2 of heartbeats is newer than this program's (1): upgrade this director (last seen at 2000-01-01T00:00:01Z, 2 times",
 			"heartbeats from 10.0.0.23: decode heartbeat: ")
 	})
 }
@@ -414,7 +414,7 @@ func TestRecordedBeatsAreRefused(t *testing.T) {
 		if s.peer("a", "b").Beat.Leaving || s.pokes() != "" {
 			t.Error("an old heartbeat was taken")
 		}
-		s.says("a", "heartbeats of director b come again on path 1, from 10.0.0.30: they are refused (3 times")
+		s.says("a", "heartbeats of director b come again on path 1, from 10.0.0.30: they are refused (last seen at 2000-01-01T00:00:06Z, 3 times")
 		s.end("b")
 		s.after(time.Second)
 		s.post(30, 1, s.sealed(plain))

@@ -68,8 +68,7 @@ func authorityTrouble(dir string) string {
 	return ""
 }
 
-// alarms are the problems for who looks at the director alone. How often something was seen is left out, so that an alarm stays
-// the same while it lasts.
+// alarms are the problems for who looks at the director alone.
 func (j *joined) alarms() []string {
 	if j == nil {
 		return nil
@@ -77,12 +76,19 @@ func (j *joined) alarms() []string {
 	st := j.standing()
 	var out []string
 	for _, p := range j.problems(&st) {
-		if text, times, found := strings.Cut(p, " ("); found && strings.Contains(times, " times since ") {
-			p = text
-		}
-		out = append(out, "cluster: "+p)
+		out = append(out, "cluster: "+uncounted(p))
 	}
 	return out
+}
+
+// uncounted leaves out how often something was seen, so that an alarm has the same words while it lasts; when it was seen last stays.
+func uncounted(problem string) string {
+	if before, _, found := strings.Cut(problem, " times since "); found {
+		if i := strings.LastIndex(before, ", "); i >= 0 {
+			return before[:i] + ")"
+		}
+	}
+	return problem
 }
 
 // strangers are the directors that addresses prefer, and that nobody knows.

@@ -42,6 +42,7 @@ func TestSameAlarm(t *testing.T) {
 		{"2001:db8::1 is not held", "2001:db8::2 is not held", false},
 		{"rs1 is dead", "rs2 is dead", false},
 		{"since 2026-01-02T03:04:05Z: x", "since 2026-01-02T03:04:06.5+01:00: x", true},
+		{"d9 has another key (last seen at 2026-01-02T03:04:05Z)", "d9 has another key (last seen at 2026-01-02T03:04:35Z)", true},
 		{"the clock is 1h2m3s off", "the clock is 2µs off", true},
 	} {
 		if (sameAlarm(tt.a) == sameAlarm(tt.b)) != tt.same {

@@ -70,7 +70,7 @@ func (b *Book) Clear(key string) {
 	delete(b.notes, key)
 }
 
-// List are the faults of the last minute as sentences, the oldest first.
+// List are the faults of the last minute as sentences, the oldest first. Each says when it was last seen: it may be over by now.
 func (b *Book) List() []string {
 	now := time.Now()
 	b.mu.Lock()
@@ -92,11 +92,11 @@ func (b *Book) List() []string {
 	})
 	var out []string
 	for _, n := range notes {
+		seen := "last seen at " + n.last.UTC().Format(time.RFC3339)
 		if n.count > 1 {
-			out = append(out, fmt.Sprintf("%s (%d times since %s)", n.text, n.count, n.first.UTC().Format(time.RFC3339)))
-		} else {
-			out = append(out, n.text)
+			seen += fmt.Sprintf(", %d times since %s", n.count, n.first.UTC().Format(time.RFC3339))
 		}
+		out = append(out, n.text+" ("+seen+")")
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func TestBook(t *testing.T) {
 			b.Add("b", "b is wrong", 0)
 		}
 		b.Add("c", "c may become wrong", 5*time.Second)
-		want := []string{"a is wrong", "b is wrong (100 times since " + start + ")"}
+		want := []string{"a is wrong (last seen at " + start + ")", "b is wrong (last seen at " + start + ", 100 times since " + start + ")"}
 		if d := cmp.Diff(want, b.List()); d != "" {
 			t.Error(d)
 		}
@@ -35,7 +35,7 @@ func TestBook(t *testing.T) {
 		time.Sleep(6 * time.Second)
 		b.Add("c", "c is wrong", 5*time.Second)
 		b.Clear("b")
-		want = []string{"a is wrong", "c is wrong (2 times since " + start + ")"}
+		want = []string{"a is wrong (last seen at " + start + ")", "c is wrong (last seen at " + time.Now().UTC().Format(time.RFC3339) + ", 2 times since " + start + ")"}
 		if d := cmp.Diff(want, b.List()); d != "" {
 			t.Errorf("one is over, one has lasted: %s", d)
 		}
@@ -61,12 +61,12 @@ func TestBookIsBounded(t *testing.T) {
 		if len(l) != most+1 || lines(&log) != most+1 {
 			t.Errorf("%d faults and %d log lines of 10,000 sources, want %d", len(l), lines(&log), most+1)
 		}
-		if !strings.Contains(strings.Join(l, "\n"), "more faults than can be kept (9936 times") {
+		if !strings.Contains(strings.Join(l, "\n"), "more faults than can be kept (last seen at "+time.Now().UTC().Format(time.RFC3339)+", 9936 times") {
 			t.Errorf("what had no place is not counted: %q", l)
 		}
 		time.Sleep(2 * time.Minute)
 		b.Add("new", "a new fault", 0)
-		if d := cmp.Diff([]string{"a new fault"}, b.List()); d != "" {
+		if d := cmp.Diff([]string{"a new fault (last seen at " + time.Now().UTC().Format(time.RFC3339) + ")"}, b.List()); d != "" {
 			t.Error(d)
 		}
 	})

@@ -17,7 +17,8 @@
 //	Question ───────────────────▶◀────────────── Answer    either way, at any time
 //
 // A round finds whatever was missed: at connect if the roots differ, when a queue was full and was dropped, and when the roots
-// go on differing. It reads an immutable snapshot of the table; the director's loop never waits for it.
+// go on differing. It reads an immutable snapshot of the table; the director's loop never waits for it. A director takes part in
+// one round at a time, so that what two others both have comes from one of them.
 //
 // The reader of a connection never waits for anything but the peer's bytes: what the peer may send before it is answered is
 // bounded, and more than that ends the connection. So nothing deadlocks on full buffers, and memory is bounded.

@@ -70,14 +70,11 @@ func (l *link) sendSums(ctx context.Context, level int, nodes []uint32, w window
 	return l.write(ctx, sums{level: byte(level), last: true})
 }
 
-// differing waits for the peer's sums of a level, and calls f for the nodes whose sum, here ours, there theirs, differs.
-func (l *link) differing(ctx context.Context, level int, w window, f func(level int, node uint32, ours uint64, theirs uint32)) error {
+// differing takes the peer's sums of a level, of which m are the first, and calls f for the nodes whose sum, here ours, there
+// theirs, differs.
+func (l *link) differing(ctx context.Context, m sums, level int, w window, f func(level int, node uint32, ours uint64, theirs uint32)) error {
 	read := ladder{digest: l.r.o.Local.Digest()}
 	for seen := 0; ; {
-		m, err := expect[sums](ctx, l)
-		if err != nil {
-			return err
-		}
 		if seen += len(m.nodes); int(m.level) != level || seen > nodesAt(level-1) {
 			return fmt.Errorf("%s sent %d sums of level %d, at level %d: %w", l.p.name, seen, m.level, level, errGarbage)
 		}
@@ -91,6 +88,10 @@ func (l *link) differing(ctx context.Context, level int, w window, f func(level 
 		}
 		if m.last {
 			return nil
+		}
+		var err error
+		if m, err = expect[sums](ctx, l); err != nil {
+			return err
 		}
 	}
 }

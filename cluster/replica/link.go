@@ -355,7 +355,7 @@ func (r *Replica) merged(p *peer, bad []*RecordError, whole error) {
 	stalls := whole != nil && p.stalled == nil
 	p.stalled = whole
 	if whole == nil {
-		p.calm.moved = now
+		r.getOn(now)
 	}
 	if len(p.refused) > maxKept {
 		clear(p.refused)

@@ -71,13 +71,14 @@ type Replica struct {
 	instance  string
 	retired   chan struct{} // closed when this director's store turns out to be an old copy
 	members   chan struct{} // poked when members have changed; capacity 1
-	answering chan struct{} // full while a round is answered; capacity 1
+	comparing chan struct{} // full while a round is in progress; capacity 1
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, when anything below changes
 	last    uint64        // the highest revision that this director wrote
 	peers   map[string]*peer
-	asked   uint64 // number of the last question
+	moved   time.Time // when a round last moved records
+	asked   uint64    // number of the last question
 	old     bool
 }
 
@@ -89,7 +90,7 @@ func New(o Options) *Replica {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Replica{o: o, instance: rand.Text(), retired: make(chan struct{}), members: make(chan struct{}, 1), answering: make(chan struct{}, 1),
+	return &Replica{o: o, instance: rand.Text(), retired: make(chan struct{}), members: make(chan struct{}, 1), comparing: make(chan struct{}, 1),
 		changed: make(chan struct{}), peers: map[string]*peer{}}
 }
 

@@ -459,3 +459,62 @@ func TestFilledOnce(t *testing.T) {
 		}
 	})
 }
+
+// TestHealedByTwo: what two directors have and the third lacks comes to it once, whoever of them makes connections, and though it
+// takes a while to be taken in.
+func TestHealedByTwo(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		away string      // which director was parted from the others
+		cut  [][2]string // who cannot dial whom
+	}{
+		{"the first comes back", "d1", nil},
+		{"the second comes back", "d2", nil},
+		{"the third comes back", "d3", nil},
+		{"one cannot dial the third", "d3", [][2]string{{"d1", "d3"}}},
+		{"neither can dial the third", "d3", [][2]string{{"d1", "d3"}, {"d2", "d3"}}},
+		{"neither can dial the first", "d1", [][2]string{{"d2", "d1"}, {"d3", "d1"}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const n = 50_000
+				w := newWorld(t)
+				w.local = func(d *desk) Local { return slow{d, 3 * time.Second} }
+				others := slices.DeleteFunc([]string{"d1", "d2", "d3"}, func(name string) bool { return name == tt.away })
+				a, b, c := newDesk(others[0]), newDesk(others[1]), newDesk(tt.away)
+				log, _ := a.put(0, n)
+				for _, d := range []*desk{b, c} {
+					if err := d.Merge(t.Context(), a.name, log); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(time.Minute)
+				log, _ = a.write(func(tab *affinity.Table, h func() affinity.Header) {
+					for i := 0; i < n; i += 5 {
+						tab.PutTunnel(tunnelOf(h(), i))
+					}
+				})
+				if err := b.Merge(t.Context(), a.name, log); err != nil {
+					t.Fatal(err)
+				}
+				w.start(a, 1)
+				w.start(b, 1)
+				time.Sleep(20 * time.Second)
+				w.mu.Lock()
+				for _, c := range tt.cut {
+					w.cut[c] = true
+				}
+				w.mu.Unlock()
+				back := w.start(c, 1)
+				took := w.await("equal tables", 2*time.Minute, w.equal)
+				time.Sleep(20 * time.Second)
+				total, by := moved(back)
+				ratio := float64(total) / float64(bytesOf(log))
+				t.Logf("%d bytes differ, %d moved: ratio %.2f, in %v; %v", bytesOf(log), total, ratio, took, by)
+				if ratio > 2 {
+					t.Errorf("moved %.2f times the bytes that differ", ratio)
+				}
+			})
+		})
+	}
+}

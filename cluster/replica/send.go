@@ -63,6 +63,9 @@ func (l *link) acknowledged(seq uint64) error {
 		return errors.New("an acknowledgement of what was not sent")
 	}
 	delete(l.pending, seq)
+	if !s.own {
+		l.r.getOn(time.Now())
+	}
 	if s.own && l.p.dialled.link == l {
 		l.p.acked = max(l.p.acked, s.revision)
 	}

@@ -3,7 +3,6 @@ package replica
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"tunneldirector/affinity"
 )
@@ -74,23 +73,6 @@ func (l *link) serve(ctx context.Context, begin groups) (err error) {
 	}
 }
 
-// aloneWithin is how long a round waits for that of another source.
-const aloneWithin = 10 * time.Second
-
-// alone waits until no other source's round is answered here: after a partition, or at a first start, several directors offer
-// the same records, and what the first has brought the others' sums do not differ in any more. It returns what lets the next one in.
-func (l *link) alone(ctx context.Context) (next func()) {
-	wait := time.NewTimer(aloneWithin)
-	defer wait.Stop()
-	select {
-	case l.r.answering <- struct{}{}:
-		return func() { <-l.r.answering }
-	case <-wait.C:
-	case <-ctx.Done():
-	}
-	return func() {}
-}
-
 // descend tells the source where sums differ, down to the leaves.
 func (l *link) descend(ctx context.Context, begin groups) error {
 	var nodes []uint32
@@ -103,8 +85,12 @@ func (l *link) descend(ctx context.Context, begin groups) error {
 		if err := l.sendSums(ctx, level, nodes, begin.window); err != nil || level == leafLevel {
 			return err
 		}
+		m, err := expect[sums](ctx, l)
+		if err != nil {
+			return err
+		}
 		nodes = nil
-		err := l.differing(ctx, level+1, begin.window, func(_ int, node uint32, _ uint64, _ uint32) { nodes = append(nodes, node) })
+		err = l.differing(ctx, m, level+1, begin.window, func(_ int, node uint32, _ uint64, _ uint32) { nodes = append(nodes, node) })
 		if err != nil {
 			return err
 		}

@@ -36,6 +36,14 @@ func (l *link) keepEqual(ctx context.Context) error {
 	}
 }
 
+// isDue tells whether a round is to begin now.
+func (l *link) isDue() bool {
+	l.r.mu.Lock()
+	defer l.r.mu.Unlock()
+	due, ok := l.r.due(l.p)
+	return ok && time.Until(due) <= 0
+}
+
 // A turn is a round in progress, as this director sees it.
 type turn struct {
 	begun   time.Time
@@ -80,6 +88,12 @@ func (l *link) endTurn(t turn, complete bool) {
 
 // round finds what differs, and moves it.
 func (l *link) round(ctx context.Context) (err error) {
+	if l.letsInFirst() {
+		defer l.alone(ctx)()
+		if !l.isDue() { // the peer has begun one meanwhile, or another director's has brought all
+			return nil
+		}
+	}
 	t := l.beginTurn()
 	defer func() { l.endTurn(t, err == nil) }()
 	digest := l.r.o.Local.Digest()
@@ -88,7 +102,14 @@ func (l *link) round(ctx context.Context) (err error) {
 	if err := l.write(ctx, groups{w, uint64(records), digest.GroupSums()}); err != nil {
 		return err
 	}
-	mine, theirs, both, err := l.compare(ctx, w)
+	first, err := expect[sums](ctx, l)
+	if err != nil {
+		return err
+	}
+	if !l.letsInFirst() { // there it is in
+		defer l.alone(ctx)()
+	}
+	mine, theirs, both, err := l.compare(ctx, first, w)
 	if err != nil {
 		return err
 	}
@@ -137,8 +158,9 @@ func expect[M message](ctx context.Context, l *link) (M, error) {
 	}
 }
 
-// compare finds the leaves that differ: those that the sink has nothing in, those that this table has nothing in, and others.
-func (l *link) compare(ctx context.Context, w window) (mine, theirs *leafSet, both []uint32, err error) {
+// compare goes down from the first sums of the sink, and finds the leaves that differ: those that the sink has nothing in, those
+// that this table has nothing in, and others.
+func (l *link) compare(ctx context.Context, m sums, w window) (mine, theirs *leafSet, both []uint32, err error) {
 	mine, theirs = new(leafSet), new(leafSet)
 	one := func(level int, node uint32, ours uint64, sum uint32) {
 		switch {
@@ -152,13 +174,16 @@ func (l *link) compare(ctx context.Context, w window) (mine, theirs *leafSet, bo
 	}
 	for level := 1; ; level += 2 {
 		both = nil
-		if err := l.differing(ctx, level, w, one); err != nil {
+		if err := l.differing(ctx, m, level, w, one); err != nil {
 			return nil, nil, nil, err
 		}
 		if level == leafLevel {
 			return mine, theirs, both, nil
 		}
 		if err := l.sendSums(ctx, level+1, both, w); err != nil {
+			return nil, nil, nil, err
+		}
+		if m, err = expect[sums](ctx, l); err != nil {
 			return nil, nil, nil, err
 		}
 	}

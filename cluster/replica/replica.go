@@ -152,6 +152,7 @@ func (r *Replica) dialAlways(ctx context.Context, p *peer) {
 		select {
 		case <-time.After(r.pause(p.name, failures)):
 		case <-p.back:
+			failures = -1 // those were while it was dead
 		case <-ctx.Done():
 			return
 		}

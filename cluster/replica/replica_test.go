@@ -518,3 +518,26 @@ func TestHealedByTwo(t *testing.T) {
 		})
 	}
 }
+
+// TestBack: a director that comes back to life is connected with soon, though the first attempts fail: who it is is not known yet.
+func TestBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.cutAll("d1", "d2", true)
+		w.muted("d2", true)
+		a := w.start(newDesk("d1"), 1)
+		w.start(newDesk("d2"), 1)
+		for i := range 20 {
+			time.Sleep(time.Minute + time.Duration(i)*time.Second/7)
+			w.muted("d2", false)
+			time.Sleep(500 * time.Millisecond)
+			w.cutAll("d1", "d2", false)
+			if took := w.await("connected", 10*time.Second, func() bool { return a.replica.Status()[0].Dialled.Connected }); took > time.Second {
+				t.Errorf("connected after %v", took)
+			}
+			w.cutAll("d1", "d2", true)
+			w.muted("d2", true)
+			a.breakAll(errors.New("a test says so"))
+		}
+	})
+}

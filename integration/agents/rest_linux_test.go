@@ -47,7 +47,9 @@ func TestAtRest(t *testing.T) {
 			before := ticks(t, a.PID())
 			r.rest(60 * time.Second)
 			share := float64(ticks(t, a.PID())-before) / 100 / 60 * 100
-			t.Logf("MEASURED agent-at-rest %.2f %% of a core, %.1f MiB (%s, %d tunnels, look each 5 s)", share, resident(t, a.PID()), c.name, tunnels)
+			m := memoryOf(t, a.PID())
+			t.Logf("MEASURED agent-at-rest %.2f %% of a core, %.1f MiB: %.1f of its own, %.1f of the program's file (%s, %d tunnels, look each 5 s)",
+				share, m.own+m.file, m.own, m.file, c.name, tunnels)
 		})
 	}
 }
@@ -138,16 +140,30 @@ func ticks(t *testing.T, pid int) int {
 	return sum
 }
 
-// resident is a process's memory in MiB.
-func resident(t *testing.T, pid int) float64 {
+// A memory is what of a process is resident, in MiB: its own pages, and those of the program's file, which the kernel can drop and read
+// again, and which processes of one program share.
+type memory struct{ own, file float64 }
+
+func memoryOf(t *testing.T, pid int) (m memory) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
-	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
-	if err != nil {
-		t.Fatal(err)
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		to := map[string]*float64{"RssAnon": &m.own, "RssFile": &m.file}[name]
+		if to == nil {
+			continue
+		}
+		kib, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(value), "kB")))
+		if err != nil {
+			t.Fatalf("%s: %v", strings.TrimSpace(line), err)
+		}
+		*to = float64(kib) / 1024
 	}
-	return float64(pages) * float64(os.Getpagesize()) / (1 << 20)
+	if m.own == 0 || m.file == 0 {
+		t.Fatalf("what process %d takes of memory is not told: %s", pid, text)
+	}
+	return m
 }

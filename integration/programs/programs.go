@@ -41,11 +41,15 @@ func run(m *testing.M, o Options) (code int) {
 		return 1
 	}
 	defer os.RemoveAll(*dir)
-	args := []string{"build", "-o", *dir}
-	if !o.Plain {
-		args = append(args, "-race")
+	build := exec.Command("go", "build", "-o", *dir)
+	if o.Plain { // as `make build` does
+		build.Args = append(build.Args, "-trimpath", "-ldflags", "-s -w")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	} else {
+		build.Args = append(build.Args, "-race")
 	}
-	if out, err := exec.Command("go", append(args, "tunneldirector/cmd/director", "tunneldirector/cmd/realserver")...).CombinedOutput(); err != nil {
+	build.Args = append(build.Args, "tunneldirector/cmd/director", "tunneldirector/cmd/realserver")
+	if out, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
 		return 1
 	}

@@ -60,7 +60,7 @@ func (t *Terminator) clear(ctx context.Context, pid int, in agent.Inherited) (er
 	if err := disable(file, in.Peer); err != nil {
 		return fmt.Errorf("clear peer %s: %w", in.Peer, err)
 	}
-	err = t.reload(ctx, pid, func(s *status) bool { return s.Peers.all[in.Peer].Connection == nil })
+	err = t.reload(ctx, pid, in.Peer, func(f found) bool { return !f.connected })
 	if gone := os.Remove(file); gone != nil {
 		return fmt.Errorf("clear peer %s, which is disabled now: %w", in.Peer, errors.Join(gone, err))
 	}
@@ -68,7 +68,7 @@ func (t *Terminator) clear(ctx context.Context, pid int, in agent.Inherited) (er
 		err = fmt.Errorf("clear peer %s: does fastd include peers from %s? %w", in.Peer, t.opts.Clear, err)
 	}
 	// Also after a failure, and a context that is no more: a peer must not stay disabled.
-	back := t.reload(context.WithoutCancel(ctx), pid, func(s *status) bool { _, ok := s.Peers.all[in.Peer]; return ok })
+	back := t.reload(context.WithoutCancel(ctx), pid, in.Peer, func(f found) bool { return f.there })
 	if back != nil {
 		back = fmt.Errorf("enable peer %s again: %w", in.Peer, back)
 	}
@@ -88,19 +88,19 @@ func disable(file, key string) error {
 	return errors.Join(err, f.Close())
 }
 
-// reload has fastd read its peers again, and waits until it shows.
-func (t *Terminator) reload(ctx context.Context, pid int, shows func(*status) bool) error {
+// reload has fastd read its peers again, and waits until it shows at one.
+func (t *Terminator) reload(ctx context.Context, pid int, key string, shows func(found) bool) error {
 	if err := hangUp(pid); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, again, fmt.Errorf("it shows no effect of SIGHUP in %s", again))
 	defer cancel()
 	for {
-		s, err := t.status(ctx, nil)
+		f, err := t.find(ctx, key)
 		if err != nil {
 			return err
 		}
-		if shows(s) {
+		if shows(f) {
 			return nil
 		}
 		select {

@@ -65,7 +65,7 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 		}
 		t.list = append(t.list, agent.Tunnel{
 			Peer: l.key, Local: terminator.OnlyVIP(t.opts.VIPs, at.Addr()), Endpoint: at, Subnets: t.subnets(l.key, p.Name), Since: l.since, Last: l.last,
-			Rx: p.Connection.Statistics.Rx.Bytes, Tx: p.Connection.Statistics.Tx.Bytes,
+			Rx: p.Connection.Rx, Tx: p.Connection.Tx,
 		})
 	})
 	if err != nil {
@@ -76,10 +76,10 @@ func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	return t.list, nil
 }
 
-func (t *Terminator) subnets(key, name string) []netip.Prefix {
+func (t *Terminator) subnets(key string, name []byte) []netip.Prefix {
 	s, ok := t.opts.Subnets[key]
 	if !ok {
-		s = t.opts.Subnets[name]
+		s = t.opts.Subnets[string(name)]
 	}
 	return s[:min(len(s), agent.MaxSubnets)]
 }
@@ -116,38 +116,57 @@ const handshakes = 15 * time.Second
 
 // ready sees that the peer is known and has no tunnel, or a fresh one.
 func (t *Terminator) ready(ctx context.Context, in agent.Inherited) (fresh bool, err error) {
-	s, err := t.status(ctx, nil)
-	if err != nil {
-		return false, err
-	}
-	p, ok := s.Peers.all[in.Peer]
+	f, err := t.find(ctx, in.Peer)
 	switch {
-	case !ok:
+	case err != nil:
+		return false, err
+	case !f.there:
 		return false, fmt.Errorf("peer %s is not configured: %w", in.Peer, terminator.ErrWait)
-	case p.Connection == nil:
+	case !f.connected:
 		return false, nil
-	case p.Connection.Established < handshakes.Milliseconds():
+	case f.established < handshakes.Milliseconds():
 		return true, nil
 	case t.opts.Clear == "":
 		return false, fmt.Errorf("peer %s: fastd has a tunnel with it already, which lasts for 90 s if the site forgot it: %w", in.Peer, terminator.ErrWait)
 	}
-	return false, t.clear(ctx, s.pid, in)
+	return false, t.clear(ctx, f.pid, in)
+}
+
+// A found is what fastd says of one peer.
+type found struct {
+	there       bool // it is configured
+	connected   bool
+	established int64 // ms
+	pid         int   // fastd's
+}
+
+// find asks fastd about one peer.
+func (t *Terminator) find(ctx context.Context, key string) (f found, err error) {
+	s, err := t.status(ctx, func(k []byte, p *peer) {
+		if string(k) == key {
+			f = found{there: true, connected: p.Connected, established: p.Connection.Established}
+		}
+	})
+	if err == nil {
+		f.pid = s.pid
+	}
+	return f, err
 }
 
 // Release clears the peer: fastd forgets its tunnel, sends nothing more to the site, and answers what comes from there with a
 // handshake. fastd has no way to tell the site.
 func (t *Terminator) Release(ctx context.Context, in agent.Inherited) error {
-	s, err := t.status(ctx, nil)
+	f, err := t.find(ctx, in.Peer)
 	if err != nil {
 		return fmt.Errorf("release %s: %w", in.ID, err)
 	}
-	if p := s.Peers.all[in.Peer]; p.Connection == nil {
+	if !f.connected {
 		return nil // it is not there
 	}
 	if t.opts.Clear == "" {
 		return fmt.Errorf("release %s: fastd ends the tunnels of all peers or none: %w", in.ID, terminator.ErrCannot)
 	}
-	if err := t.clear(ctx, s.pid, in); err != nil {
+	if err := t.clear(ctx, f.pid, in); err != nil {
 		return fmt.Errorf("release %s: %w", in.ID, err)
 	}
 	return nil

@@ -24,11 +24,11 @@ func (h *history) begin() { h.round++ }
 
 // look takes note of what fastd says of a peer now; nil: it has no tunnel.
 func (h *history) look(now time.Time, key []byte, p *peer) *life {
-	if p.Connection == nil {
+	if !p.Connected {
 		return nil
 	}
 	since := now.Add(-time.Duration(p.Connection.Established) * time.Millisecond)
-	rx := p.Connection.Statistics.Rx.Bytes
+	rx := p.Connection.Rx
 	l := h.lives[string(key)]
 	switch {
 	case l == nil:

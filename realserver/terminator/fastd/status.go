@@ -1,7 +1,7 @@
 package fastd
 
 import (
-	"cmp"
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -35,80 +36,171 @@ type status struct {
 	pid int // who writes it; 0: not known
 }
 
-// A roll is the peers by key; disabled ones are not there.
+// A roll is the peers; disabled ones are not there.
 type roll struct {
-	all  map[string]peer             // nil: what was said has no peers
-	each func(key []byte, has *peer) // takes them instead, each good until it returns; nil: all has them
+	there bool                        // what was said has peers, if none
+	each  func(key []byte, has *peer) // takes them, each good until it returns
 }
 
+// UnmarshalJSONFrom reads peers by their members. By their types, as all else is read, it takes twice the time, and 10,000 of them are
+// most of what an agent does at rest.
 func (r *roll) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
-	if begin, err := dec.ReadToken(); err != nil || begin.Kind() != '{' {
-		return cmp.Or(err, errors.New("its peers are no object"))
-	}
-	r.all = map[string]peer{}
+	var p peer
 	var key []byte
+	r.there = true
+	return members(dec, func(name jsontext.Value) error {
+		key = unquoted(key[:0], name)
+		if err := p.read(dec); err != nil {
+			return err
+		}
+		r.each(key, &p)
+		return nil
+	})
+}
+
+type peer struct {
+	Name       []byte
+	Address    []byte
+	Interface  iface // where peers have one each
+	Connected  bool  // Connection is one
+	Connection connection
+}
+
+type connection struct {
+	Established int64  // ms
+	Rx, Tx      uint64 // bytes
+}
+
+// read makes p the peer that comes next; it goes on using p's memory.
+func (p *peer) read(dec *jsontext.Decoder) error {
+	*p = peer{Name: p.Name[:0], Address: p.Address[:0]}
+	return members(dec, func(name jsontext.Value) (err error) {
+		switch string(name) {
+		case `"name"`:
+			p.Name, err = text(dec, p.Name)
+		case `"address"`:
+			p.Address, err = text(dec, p.Address)
+		case `"interface"`:
+			err = p.Interface.UnmarshalJSONFrom(dec)
+		case `"connection"`:
+			if p.Connected = dec.PeekKind() != 'n'; p.Connected {
+				return p.Connection.read(dec)
+			}
+			err = dec.SkipValue()
+		default:
+			err = dec.SkipValue()
+		}
+		return err
+	})
+}
+
+func (c *connection) read(dec *jsontext.Decoder) error {
+	*c = connection{}
+	return members(dec, func(name jsontext.Value) (err error) {
+		switch string(name) {
+		case `"established"`:
+			var v jsontext.Value
+			if v, err = dec.ReadValue(); err == nil {
+				c.Established, err = strconv.ParseInt(string(v), 10, 64)
+			}
+		case `"statistics"`:
+			err = c.count(dec)
+		default:
+			err = dec.SkipValue()
+		}
+		return err
+	})
+}
+
+// count reads the counters.
+func (c *connection) count(dec *jsontext.Decoder) error {
+	return members(dec, func(name jsontext.Value) error {
+		switch string(name) {
+		case `"rx"`:
+			return octets(dec, &c.Rx)
+		case `"tx"`:
+			return octets(dec, &c.Tx)
+		}
+		_, err := dec.ReadValue() // it is small, and so takes less than to be skipped part by part
+		return err
+	})
+}
+
+// octets reads the bytes of a counter.
+func octets(dec *jsontext.Decoder, to *uint64) error {
+	return members(dec, func(name jsontext.Value) error {
+		ours := string(name) == `"bytes"`
+		v, err := dec.ReadValue()
+		if err == nil && ours {
+			*to, err = strconv.ParseUint(string(v), 10, 64)
+		}
+		return err
+	})
+}
+
+// members has f read each value of the object that comes next, by its name as it is written, in quotes; the name is good until then.
+func members(dec *jsontext.Decoder, f func(name jsontext.Value) error) error {
+	switch begin, err := dec.ReadToken(); {
+	case err != nil:
+		return err
+	case begin.Kind() != '{':
+		return fmt.Errorf("%v where an object is to be", begin.Kind())
+	}
 	for dec.PeekKind() != '}' {
 		name, err := dec.ReadValue()
+		if err == nil {
+			err = f(name)
+		}
 		if err != nil {
 			return err
-		}
-		if key, err = jsontext.AppendUnquote(key[:0], name); err != nil {
-			return err
-		}
-		var p peer
-		if err := json.UnmarshalDecode(dec, &p); err != nil {
-			return err
-		}
-		if r.each != nil {
-			r.each(key, &p)
-		} else {
-			r.all[string(key)] = p
 		}
 	}
 	_, err := dec.ReadToken()
 	return err
 }
 
-type peer struct {
-	Name       string      `json:"name"`
-	Address    string      `json:"address"`
-	Interface  iface       `json:"interface"` // where peers have one each
-	Connection *connection `json:"connection"`
+// text reads a string into memory that is there; null is an empty one.
+func text(dec *jsontext.Decoder, to []byte) ([]byte, error) {
+	v, err := dec.ReadValue()
+	switch {
+	case err != nil || v.Kind() == 'n':
+		return to, err
+	case v.Kind() != '"':
+		return to, fmt.Errorf("%v where a text is to be", v.Kind())
+	}
+	return unquoted(to, v), nil
 }
 
-type connection struct {
-	Established int64 `json:"established"` // ms
-	Statistics  struct {
-		Rx count `json:"rx"`
-		Tx count `json:"tx"`
-	} `json:"statistics"`
-}
-
-type count struct {
-	Bytes uint64 `json:"bytes"`
+// unquoted appends a text that the decoder has read. That it is no UTF-8 is no fault.
+func unquoted(to []byte, v jsontext.Value) []byte {
+	to, _ = jsontext.AppendUnquote(to, v)
+	return to
 }
 
 // An iface is a device's name, which fastd up to 22 writes as an object.
 type iface string
 
-func (i *iface) UnmarshalJSON(b []byte) error {
-	var object struct {
-		Name string `json:"name"`
-	}
-	var name string
-	if len(b) > 0 && b[0] == '{' {
-		err := json.Unmarshal(b, &object)
-		*i = iface(object.Name)
+func (i *iface) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	*i = ""
+	read := func() error {
+		b, err := text(dec, nil)
+		*i = iface(b)
 		return err
 	}
-	err := json.Unmarshal(b, &name)
-	*i = iface(name)
-	return err
+	if dec.PeekKind() != '{' {
+		return read()
+	}
+	return members(dec, func(name jsontext.Value) error {
+		if string(name) == `"name"` {
+			return read()
+		}
+		return dec.SkipValue()
+	})
 }
 
 // endpoint is where the peer is; false if that is not known ("any").
 func (p *peer) endpoint() (netip.AddrPort, bool) {
-	at, err := netip.ParseAddrPort(p.Address)
+	at, err := netip.ParseAddrPort(string(p.Address))
 	if err != nil || !at.IsValid() {
 		return netip.AddrPort{}, false
 	}
@@ -122,7 +214,7 @@ func (s *status) devices(found map[string]bool) []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-// status asks fastd. each takes the peers; nil: they are in the status.
+// status asks fastd. each takes the peers.
 func (t *Terminator) status(ctx context.Context, each func([]byte, *peer)) (*status, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -153,14 +245,16 @@ func (t *Terminator) status(ctx context.Context, each func([]byte, *peer)) (*sta
 func parse(r io.Reader, each func([]byte, *peer)) (*status, error) {
 	limited := &io.LimitedReader{R: r, N: maxStatus + 1}
 	s := status{Peers: roll{each: each}}
+	// The decoder reads 4 KiB at a time.
+	buffered := bufio.NewReaderSize(limited, 64<<10)
 	// Peers are named by files, whose names are bytes. That names differ is not looked for: fastd's do, and it takes a set of them.
-	err := json.UnmarshalRead(limited, &s, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
+	err := json.UnmarshalRead(buffered, &s, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	switch {
 	case limited.N <= 0:
 		return nil, fmt.Errorf("its status has more than %d bytes", maxStatus)
 	case err != nil:
 		return nil, fmt.Errorf("its status cannot be read: %w", err)
-	case s.Peers.all == nil:
+	case !s.Peers.there:
 		return nil, errors.New("what it says is not a status: it has no peers")
 	}
 	return &s, nil

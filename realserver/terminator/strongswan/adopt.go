@@ -176,10 +176,10 @@ func (d *Driver) initiate(ctx context.Context, ike, child, timeout string) error
 // Release ends a peer's tunnel: the site is told once, by a DELETE, and not waited for.
 func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 	d.mu.Lock()
-	known := len(d.last.sas[d.here(t)]) > 0
+	known := d.sites[d.here(t)] != nil
 	d.mu.Unlock()
 	if !known {
-		if _, err := d.look(ctx); err != nil {
+		if _, err := d.look(ctx, nil); err != nil {
 			return fmt.Errorf("release %s: %w", t.ID, err)
 		}
 	}
@@ -192,7 +192,7 @@ func (d *Driver) Release(ctx context.Context, t agent.Inherited) error {
 
 // here is what the peer of an order is called among what was seen last. The caller holds mu.
 func (d *Driver) here(t agent.Inherited) string {
-	return terminator.Here(t.Peer, func(name string) bool { return len(d.last.sas[name]) > 0 })
+	return terminator.Here(t.Peer, func(name string) bool { return d.sites[name] != nil })
 }
 
 // clear ends the IKE SAs of a peer and those begun for a copy, as far as they were there at the last look. Another site may have the
@@ -201,11 +201,13 @@ func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) (el
 	d.mu.Lock()
 	all, name := slices.Clone(d.last.begun[begun]), d.here(t)
 	var others []netip.AddrPort
-	for _, s := range d.last.sas[name] {
-		if terminator.IsAt(t.Endpoint, s.remote) {
-			all = append(all, s.id)
-		} else {
-			others = append(others, s.remote)
+	if x := d.sites[name]; x != nil {
+		for _, s := range x.sas {
+			if terminator.IsAt(t.Endpoint, s.remote) {
+				all = append(all, s.id)
+			} else {
+				others = append(others, s.remote)
+			}
 		}
 	}
 	d.mu.Unlock()

@@ -25,6 +25,7 @@ func TestSharedIdentity(t *testing.T) {
 	for _, x := range list {
 		names = append(names, x.Peer)
 	}
+	slices.Sort(names)
 	want := []string{"sites 192.168.1.2 at 203.0.113.11:4500", "sites 192.168.1.2 at 203.0.113.12:4500", "sites 192.168.1.2 at 203.0.113.12:4501", "sites x at 10.0.0.1"}
 	if !slices.Equal(names, want) {
 		t.Fatalf("reported %q, want %q", names, want)

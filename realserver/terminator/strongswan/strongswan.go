@@ -35,13 +35,15 @@ const (
 
 // A Driver is one charon. It is a terminator.Terminator, Watcher, Worker and DataPath.
 type Driver struct {
-	o Options
+	o    Options
+	turn chan struct{} // taken by who looks
 
 	mu    sync.Mutex // guards what follows
 	last  look
-	known map[string][]life // by name: of the last look
-	dirty bool              // an event came since the last look began
-	heard bool              // events are heard at all
+	sites map[string]*site // by name
+	round uint64           // of looks
+	dirty bool             // an event came since the last look began
+	heard bool             // events are heard at all
 	tried map[string]time.Time
 	held  map[string]bool // copies in use
 	tidy  bool            // no other copy is loaded
@@ -68,7 +70,7 @@ func New(o Options) (*Driver, error) {
 	if len(o.ESPProposals) == 0 {
 		o.ESPProposals = anyESP
 	}
-	return &Driver{o: o, tried: map[string]time.Time{}, held: map[string]bool{}}, nil
+	return &Driver{o: o, turn: make(chan struct{}, 1), sites: map[string]*site{}, tried: map[string]time.Time{}, held: map[string]bool{}}, nil
 }
 
 // Accept cannot be: charon has no switch for a connection, and one unloaded would be missing from the configuration.

@@ -15,12 +15,20 @@ import (
 type look struct {
 	at      time.Time
 	tunnels []agent.Tunnel
-	// By name: all IKE SAs of it, whatever their state.
-	sas map[string][]session
 	// By connection: the IKE SAs that have yet to become something.
 	begun map[string][]uint64
 	// By connection, and "" for any: what the newest IKE SA was negotiated to.
 	suites map[string]suite
+}
+
+// A site is what is known of a name, which sites may share. It stays from look to look: with 10,000 of them two lists at once would be what
+// most memory goes to.
+type site struct {
+	peer   string    // the name
+	round  uint64    // of the look that found it last
+	sas    []session // all IKE SAs of it, whatever their state
+	lives  []life    // one for each endpoint: the newest SA that carries packets
+	before []life    // those of earlier looks, while one is made
 }
 
 // A session is an IKE SA of a name that sites may share.
@@ -32,6 +40,7 @@ type session struct {
 // A life is a tunnel from establishment to its end, over as many keys as it takes. charon counts from the last keys: while
 // a CHILD_SA stays or the IKE SA does, it is the same tunnel.
 type life struct {
+	tunnel   int // which one of its look's it is
 	ike      uint64
 	children []uint64  // by SPI
 	keyed    time.Time // since when the IKE SA is
@@ -45,11 +54,14 @@ const jitter = 2 * time.Second
 // is asked for no more than a sign of life.
 func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	d.mu.Lock()
-	last, fresh := d.last, d.heard && !d.dirty && time.Since(d.last.at) < d.o.Refresh
+	last, fresh := d.last, d.heard && !d.dirty && time.Since(d.last.at) < d.o.Refresh && !d.last.at.IsZero()
+	if !fresh {
+		d.last.at, d.last.tunnels = time.Time{}, nil // the list that is made now takes its place in memory
+	}
 	d.mu.Unlock()
-	if !fresh || last.at.IsZero() {
+	if !fresh {
 		var err error
-		if last, err = d.look(ctx); err != nil {
+		if last, err = d.look(ctx, last.tunnels[:0]); err != nil {
 			return nil, err
 		}
 	} else if err := d.call(ctx, "version", nil, "", nil); err != nil {
@@ -58,13 +70,18 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	return last.tunnels, nil
 }
 
-// look has charon list its SAs.
-func (d *Driver) look(ctx context.Context) (look, error) {
+// look has charon list its SAs, for one caller at a time. The tunnels go into memory that nobody else reads.
+func (d *Driver) look(ctx context.Context, into []agent.Tunnel) (look, error) {
+	select {
+	case d.turn <- struct{}{}:
+		defer func() { <-d.turn }()
+	case <-ctx.Done():
+		return look{}, context.Cause(ctx)
+	}
 	d.mu.Lock()
 	d.dirty = false // an event that comes while charon lists is about what it may have listed already
-	s := seen{known: d.known, best: make(map[string][]best, len(d.known)), look: look{
-		at: time.Now(), sas: make(map[string][]session, len(d.last.sas)), begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites),
-	}}
+	d.round++
+	s := seen{sites: d.sites, round: d.round, look: look{at: time.Now(), tunnels: into, begun: map[string][]uint64{}, suites: maps.Clone(d.last.suites)}}
 	d.mu.Unlock()
 	if s.suites == nil {
 		s.suites = map[string]suite{}
@@ -72,6 +89,8 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	err := d.call(ctx, "list-sas", nil, "list-sa", func(m message) error {
 		one, err := readSA(m)
 		if err == nil && terminator.Matches(d.o.Connections, original(one.connection)) {
+			d.mu.Lock()
+			defer d.mu.Unlock()
 			s.add(one)
 		}
 		return err
@@ -82,36 +101,48 @@ func (d *Driver) look(ctx context.Context) (look, error) {
 	if err := d.sweep(ctx); err != nil {
 		return look{}, err
 	}
-	l := s.look
-	l.tunnels = make([]agent.Tunnel, 0, len(s.best))
-	lives := make(map[string][]life, len(s.best))
-	peers := slices.AppendSeq(make([]string, 0, len(s.best)), maps.Keys(s.best))
-	slices.Sort(peers)
-	for _, peer := range peers {
-		for _, b := range s.best[peer] {
-			if len(s.best[peer]) > 1 {
-				b.tunnel.Peer = terminator.NameAt(peer, b.tunnel.Endpoint)
-			}
-			l.tunnels, lives[peer] = append(l.tunnels, b.tunnel), append(lives[peer], b.life)
-		}
-	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.last, d.known = l, lives
-	return l, nil
+	s.end()
+	d.last = s.look
+	return s.look, nil
 }
 
-// seen gathers a list.
+// seen gathers a list. Who calls it holds the Driver's mu.
 type seen struct {
 	look
-	known map[string][]life
-	best  map[string][]best // by name, in the order of their endpoints
+	sites map[string]*site // the Driver's
+	round uint64
 }
 
-// A best is the newest SA of a peer at one endpoint that carries packets.
-type best struct {
-	tunnel agent.Tunnel
-	life   life
+// site is that of a name. After a look that broke off what was known before it counts, too.
+func (s *seen) site(name string) *site {
+	x := s.sites[name]
+	if x == nil {
+		x = &site{peer: name}
+		s.sites[name] = x
+	}
+	if x.round != s.round {
+		x.round, x.sas = s.round, x.sas[:0]
+		x.before, x.lives = append(x.lives, x.before...), nil
+	}
+	return x
+}
+
+// end forgets who was not seen, and tells those of one name apart.
+func (s *seen) end() {
+	for name, x := range s.sites {
+		x.before = nil
+		if x.round != s.round {
+			delete(s.sites, name)
+			continue
+		}
+		for _, l := range x.lives {
+			if t := &s.tunnels[l.tunnel]; len(x.lives) > 1 {
+				t.Peer = terminator.NameAt(name, t.Endpoint)
+			}
+		}
+	}
 }
 
 func (s *seen) add(one sa) {
@@ -119,25 +150,27 @@ func (s *seen) add(one sa) {
 		s.begun[one.connection] = append(s.begun[one.connection], one.id)
 		return
 	}
-	peer := peerName(one.connection, one.identity)
-	s.sas[peer] = append(s.sas[peer], session{one.id, one.remote})
+	x := s.site(peerName(one.connection, one.identity))
+	x.sas = append(x.sas, session{one.id, one.remote})
 	if !one.up {
 		s.begun[one.connection] = append(s.begun[one.connection], one.id)
 	}
-	t, children := one.tunnel(peer, s.at)
+	t, children := one.tunnel(x.peer, s.at)
 	if len(children) == 0 || !t.Endpoint.Addr().IsValid() {
 		return
 	}
-	i, there := slices.BinarySearchFunc(s.best[peer], t.Endpoint, func(b best, at netip.AddrPort) int { return b.tunnel.Endpoint.Compare(at) })
-	if there && s.best[peer][i].life.ike > one.id {
+	i := slices.IndexFunc(x.lives, func(l life) bool { return s.tunnels[l.tunnel].Endpoint == t.Endpoint })
+	if i >= 0 && x.lives[i].ike > one.id {
 		return
 	}
-	l := one.life(one.earlier(s.known[peer], children), children, s.at)
+	l := one.life(one.earlier(x.before, children), children, s.at)
 	t.Since = l.since
-	if there {
-		s.best[peer][i] = best{tunnel: t, life: l}
+	if i >= 0 {
+		l.tunnel = x.lives[i].tunnel
+		s.tunnels[l.tunnel], x.lives[i] = t, l
 	} else {
-		s.best[peer] = slices.Insert(s.best[peer], i, best{tunnel: t, life: l})
+		l.tunnel = len(s.tunnels)
+		s.tunnels, x.lives = append(s.tunnels, t), append(x.lives, l)
 	}
 	s.suites[original(one.connection)], s.suites[""] = one.suite, one.suite
 }

@@ -95,7 +95,7 @@ func TestTunnels(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got, byValue, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(tt.want, got, byValue, cmpopts.EquateEmpty(), cmpopts.SortSlices(func(a, b agent.Tunnel) bool { return a.Peer < b.Peer })); diff != "" {
 				t.Errorf("tunnels (-want +got):\n%s", diff)
 			}
 		})
@@ -133,6 +133,47 @@ func TestSince(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestSinceOverLooks: a tunnel is as old as it was when its IKE SA is another one, also after a look that broke off, whether or not that
+// had come to it; and what is gone is forgotten.
+func TestSinceOverLooks(t *testing.T) {
+	start := time.Now()
+	one := func(id uint64, established int64) sa {
+		return sa{connection: "sites", identity: "site-1", id: id, up: true, remote: netip.MustParseAddrPort("203.0.113.11:4500"), established: established,
+			children: []child{{spi: 1, up: true, encap: true, idle: -1}}}
+	}
+	other := one(7, 10)
+	other.remote, other.children = netip.MustParseAddrPort("203.0.113.12:4500"), []child{{spi: 7, up: true, encap: true, idle: -1}}
+	for name, broken := range map[string][]sa{"before it": nil, "after it": {one(2, 5)}, "after another of its name": {other}} {
+		t.Run(name, func(t *testing.T) {
+			s := seen{sites: map[string]*site{}, look: look{begun: map[string][]uint64{}, suites: map[string]suite{}}}
+			look := func(after time.Duration, list ...sa) {
+				s.round++
+				s.at, s.tunnels = start.Add(after), nil
+				for _, x := range list {
+					s.add(x)
+				}
+			}
+			look(0, one(1, 100))
+			s.end()
+			look(time.Minute, broken...)
+			look(2*time.Minute, one(3, 1))
+			s.end()
+			if want := start.Add(-100 * time.Second); len(s.tunnels) != 1 || !s.tunnels[0].Since.Equal(want) {
+				t.Errorf("got %+v, want one since %v", s.tunnels, want)
+			}
+			if x := s.sites["sites site-1"]; x == nil || len(x.sas) != 1 || len(x.lives) != 1 || x.before != nil {
+				t.Errorf("it is known as %+v", x)
+			}
+			if look(3 * time.Minute); len(s.sites) != 1 {
+				t.Error("it is forgotten before the look is over")
+			}
+			if s.end(); len(s.sites) != 0 {
+				t.Errorf("%d names are not forgotten", len(s.sites))
+			}
+		})
+	}
 }
 
 func TestPeerNames(t *testing.T) {

@@ -58,13 +58,13 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(message(nil).section("c", message(nil).section("local-1", message(nil).value("class", "public key").list("certs", "CN=a")))))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if one, err := readSA(b); err == nil {
-			s := seen{best: map[string][]best{}, look: look{at: time.Now(), sas: map[string][]session{}, begun: map[string][]uint64{}, suites: map[string]suite{}}}
+			s := seen{sites: map[string]*site{}, round: 1, look: look{at: time.Now(), begun: map[string][]uint64{}, suites: map[string]suite{}}}
 			s.add(one)
+			s.end()
 			_ = one.suite.proposal()
-			for peer, all := range s.best {
-				b := all[0]
-				if len(peer) > agent.MaxText || len(b.tunnel.Subnets) > agent.MaxSubnets || !b.tunnel.Endpoint.Addr().IsValid() {
-					t.Errorf("a tunnel that no report may hold: %+v", b.tunnel)
+			for _, x := range s.tunnels {
+				if len(x.Peer) > agent.MaxText || len(x.Subnets) > agent.MaxSubnets || !x.Endpoint.Addr().IsValid() {
+					t.Errorf("a tunnel that no report may hold: %+v", x)
 				}
 			}
 		}

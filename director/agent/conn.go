@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -19,17 +20,24 @@ type Conn struct {
 	r *bufio.Reader
 
 	mu     sync.Mutex // guards writing
-	w      []byte
+	w      bytes.Buffer
 	broken error // of a write that failed, perhaps within a frame
 }
 
 // NewConn makes a Conn of a connection whose ends have proved who they are.
-func NewConn(c net.Conn) *Conn { return &Conn{c: c, r: bufio.NewReaderSize(c, 64<<10)} }
+func NewConn(c net.Conn) *Conn { return &Conn{c: c, r: bufio.NewReaderSize(c, readAhead)} }
+
+const (
+	// readAhead is for small messages. What is larger is read to where it goes, and TLS gathers what comes by itself.
+	readAhead = 4 << 10
+	// keptWrite is the largest buffer that is kept for the next message: whole reports come once, statuses each second.
+	keptWrite = 16 << 10
+)
 
 var (
-	encoder = func() cbor.EncMode {
+	encoder = func() cbor.UserBufferEncMode {
 		// As text a time comes back exactly; as a float it would be another one each time that it is passed on.
-		m, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode()
+		m, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.UserBufferEncMode()
 		if err != nil {
 			panic(err)
 		}
@@ -51,24 +59,35 @@ func (c *Conn) Send(m Message) error {
 	if err := m.check(); err != nil {
 		return fmt.Errorf("send: %w", err)
 	}
-	body, err := encoder.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode message: %w", err)
-	}
-	if len(body) > MaxFrame {
-		return fmt.Errorf("message of %d bytes: at most %d", len(body), MaxFrame)
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.broken != nil {
 		return c.broken
 	}
-	c.w = append(binary.BigEndian.AppendUint32(c.w[:0], uint32(len(body))), body...)
+	defer c.shrink()
+	const head = 4
+	c.w.Reset()
+	c.w.Write(make([]byte, head))
+	if err := encoder.MarshalToBuffer(m, &c.w); err != nil {
+		return fmt.Errorf("encode message: %w", err)
+	}
+	frame := c.w.Bytes()
+	if n := len(frame) - head; n > MaxFrame {
+		return fmt.Errorf("message of %d bytes: at most %d", n, MaxFrame)
+	}
+	binary.BigEndian.PutUint32(frame, uint32(len(frame)-head))
 	if err := c.c.SetWriteDeadline(time.Now().Add(Patience)); err != nil {
 		return err
 	}
-	_, c.broken = c.c.Write(c.w)
+	_, c.broken = c.c.Write(frame)
 	return c.broken
+}
+
+// shrink lets go of a buffer that was made for one large message.
+func (c *Conn) shrink() {
+	if c.w.Cap() > keptWrite {
+		c.w = bytes.Buffer{}
+	}
 }
 
 // Receive waits for the next message, for at most Patience. What breaks the bounds is an error; the stream is of no use then.

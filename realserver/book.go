@@ -146,6 +146,9 @@ func (b *book) begin(now time.Time, t *agent.Tunnel, e *list.Element, first bool
 	b.seq++
 	x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
 	b.up.MoveToBack(e)
+	if first { // they are not all told again in one moment
+		x.told = now.Add(-retold * time.Duration(b.seq-1) / time.Duration(b.up.Len()))
+	}
 	switch {
 	case first:
 		x.born = time.Time{}
@@ -225,10 +228,7 @@ func (b *book) find(t agent.Inherited) (entry, bool) {
 func (b *book) changed(seq uint64) ([]entry, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	first, n := since(&b.up, seq), 0
-	for e := first; e != nil; e = e.Next() {
-		n++
-	}
+	first, n := since(&b.up, seq)
 	out := make([]entry, 0, n)
 	for e := first; e != nil; e = e.Next() {
 		out = append(out, *e.Value.(*entry))
@@ -243,12 +243,13 @@ func (b *book) last() uint64 {
 	return b.seq
 }
 
-// since is the first element of a list that changed after seq.
-func since(l *list.List, seq uint64) (first *list.Element) {
+// since is the first element of a list that changed after seq, and how many did.
+func since(l *list.List, seq uint64) (first *list.Element, n int) {
 	for e := l.Back(); e != nil && e.Value.(*entry).seq > seq; e = e.Prev() {
 		first = e
+		n++
 	}
-	return first
+	return first, n
 }
 
 // namesOf are what the peer of an order may be called here: one that shares its name with another is called by where it is, too, on

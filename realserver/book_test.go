@@ -198,6 +198,35 @@ func TestWhatIsTold(t *testing.T) {
 	}
 }
 
+// TestToldOverTheMinute: of tunnels that were all there when the agent came, and all carry packets, each is told once a minute, and not
+// all of them in one moment.
+func TestToldOverTheMinute(t *testing.T) {
+	const n, looks = 1200, 36
+	b := newBook()
+	list := sites(n, epoch)
+	b.update(epoch, 0, list)
+	told := map[string]int{}
+	for look := range looks {
+		for i := range list {
+			list[i].Rx++
+		}
+		before := b.last()
+		b.update(epoch.Add(time.Duration(look+1)*5*time.Second), 0, list)
+		now, _ := b.changed(before)
+		if len(now) > n/10 {
+			t.Errorf("look %d tells of %d tunnels at once", look, len(now))
+		}
+		for _, x := range now {
+			told[x.tunnel.Peer]++
+		}
+	}
+	for _, s := range list {
+		if got := told[s.Peer]; got < 2 || got > 3 {
+			t.Errorf("%s was told %d times in three minutes", s.Peer, got)
+		}
+	}
+}
+
 // TestSinceDoesNotCreep: a reading that is a little later each time is not one new establishment after another, nor none for ever.
 func TestSinceDoesNotCreep(t *testing.T) {
 	b := newBook()

@@ -20,8 +20,9 @@ func (b *book) reports(realServer string, seq uint64) ([]agent.Report, uint64) {
 	case seq == 0 || seq < b.floor || seq > b.seq:
 		return b.whole(realServer), b.seq
 	}
-	p := parts{of: agent.Report{RealServer: realServer}}
-	up, down := since(&b.up, seq), since(&b.gone, seq)
+	up, n := since(&b.up, seq)
+	down, _ := since(&b.gone, seq)
+	p := parts{of: agent.Report{RealServer: realServer}, left: n}
 	for up != nil || down != nil {
 		if down == nil || up != nil && seqOf(up) < seqOf(down) {
 			p.up(seqOf(up), &up.Value.(*entry).tunnel)
@@ -37,7 +38,7 @@ func (b *book) reports(realServer string, seq uint64) ([]agent.Report, uint64) {
 func seqOf(e *list.Element) uint64 { return e.Value.(*entry).seq }
 
 func (b *book) whole(realServer string) []agent.Report {
-	p := parts{of: agent.Report{RealServer: realServer, Whole: true}}
+	p := parts{of: agent.Report{RealServer: realServer, Whole: true}, left: b.up.Len()}
 	p.last(b.seq) // one, even if there is nothing
 	for e := b.up.Front(); e != nil; e = e.Next() {
 		p.up(b.seq, &e.Value.(*entry).tunnel)
@@ -50,13 +51,18 @@ func (b *book) whole(realServer string) []agent.Report {
 type parts struct {
 	of    agent.Report // what all have
 	list  []agent.Report
+	left  int // tunnels that are still to come, for memory to be taken once
 	items int // of the last one
 	bytes int
 }
 
 func (p *parts) up(seq uint64, t *agent.Tunnel) {
 	r := p.last(seq)
+	if r.Up == nil {
+		r.Up = make([]agent.Tunnel, 0, min(p.left, agent.MaxTunnels))
+	}
 	r.Up = append(r.Up, *t)
+	p.left--
 	p.items++
 	p.bytes += 128 + len(t.Peer) + 24*len(t.Subnets)
 }

@@ -1,7 +1,6 @@
 package realserver
 
 import (
-	"container/list"
 	"net/netip"
 	"slices"
 	"sync"
@@ -27,9 +26,9 @@ type book struct {
 	seq   uint64 // of the last change; 0: nobody has looked yet
 	floor uint64 // who knows less than this may have missed peers that were forgotten since
 	round uint64 // of update, to find out what is not there any more
-	peers map[string]*list.Element
-	up    list.List // of *entry
-	gone  list.List // of *entry whose tunnel is down
+	peers map[string]*entry
+	up    chain
+	gone  chain // of tunnels that are down
 }
 
 // An entry is a peer. It is handed out as a copy. Its tunnel's subnets are not changed but replaced: copies share them.
@@ -42,9 +41,11 @@ type entry struct {
 	born   time.Time // when it was first seen as it was established last; zero: it was when the agent came
 	told   time.Time // when the counters were told
 	active time.Time // when packets of the site were seen last; zero: never
+
+	before, after *entry // in its chain
 }
 
-func newBook() *book { return &book{peers: map[string]*list.Element{}} }
+func newBook() *book { return &book{peers: map[string]*entry{}} }
 
 // update makes tunnels the ones that are established, and tells whether that changed anything that is told. step is by how much
 // the wall clock was set since the update before: times of establishment that moved with it are the same times.
@@ -61,16 +62,16 @@ func (b *book) update(now time.Time, step time.Duration, tunnels []agent.Tunnel)
 		}
 	}
 	for i := range tunnels {
-		if e := b.peers[tunnels[i].Peer]; e.Value.(*entry).pick == i {
-			b.seen(now, step, &tunnels[i], e, first)
+		if x := b.peers[tunnels[i].Peer]; x.pick == i {
+			b.seen(now, step, &tunnels[i], x, first)
 		}
 	}
-	for e := b.up.Front(); e != nil; {
-		next := e.Next()
-		if x := e.Value.(*entry); x.round != b.round {
-			b.leave(e, x)
+	for x := b.up.first; x != nil; {
+		next := x.after
+		if x.round != b.round {
+			b.leave(x)
 		}
-		e = next
+		x = next
 	}
 	if first && b.seq == 0 {
 		b.seq = 1 // that there is nothing is a fact, too
@@ -80,26 +81,26 @@ func (b *book) update(now time.Time, step time.Duration, tunnels []agent.Tunnel)
 
 // entryOf is that of a peer that is up; a new one has no tunnel yet.
 func (b *book) entryOf(peer string) *entry {
-	e := b.peers[peer]
-	if e != nil && !e.Value.(*entry).down {
-		return e.Value.(*entry)
+	x := b.peers[peer]
+	if x != nil && !x.down {
+		return x
 	}
-	if e != nil {
-		b.gone.Remove(e)
+	if x != nil {
+		b.gone.remove(x)
 	}
-	x := &entry{}
-	b.peers[peer] = b.up.PushBack(x)
+	x = &entry{}
+	b.peers[peer] = x
+	b.up.push(x)
 	return x
 }
 
 // seen takes in a tunnel as it is now.
-func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.Element, first bool) {
-	x := e.Value.(*entry)
+func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, x *entry, first bool) {
 	renamed := false
 	if x.seq == 0 {
 		was := b.calledBefore(t, step)
 		if was == nil {
-			b.begin(now, t, e, first)
+			b.begin(now, t, x, first)
 			return
 		}
 		renamed = true
@@ -136,18 +137,17 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, e *list.
 	if identity || now.Sub(x.told) >= retold {
 		b.seq++
 		x.seq, x.told = b.seq, now
-		b.up.MoveToBack(e)
+		b.up.renew(x)
 	}
 }
 
 // begin takes in a tunnel that was not there.
-func (b *book) begin(now time.Time, t *agent.Tunnel, e *list.Element, first bool) {
-	x := e.Value.(*entry)
+func (b *book) begin(now time.Time, t *agent.Tunnel, x *entry, first bool) {
 	b.seq++
 	x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
-	b.up.MoveToBack(e)
+	b.up.renew(x)
 	if first { // they are not all told again in one moment
-		x.told = now.Add(-retold * time.Duration(b.seq-1) / time.Duration(b.up.Len()))
+		x.told = now.Add(-retold * time.Duration(b.seq-1) / time.Duration(b.up.n))
 	}
 	switch {
 	case first:
@@ -164,11 +164,10 @@ func (b *book) begin(now time.Time, t *agent.Tunnel, e *list.Element, first bool
 // is called by where it is for as long as they are there.
 func (b *book) calledBefore(t *agent.Tunnel, step time.Duration) *entry {
 	for _, peer := range namesOf(agent.Inherited{Peer: t.Peer, Endpoint: t.Endpoint}) {
-		e := b.peers[peer]
-		if e == nil {
+		x := b.peers[peer]
+		if x == nil {
 			continue
 		}
-		x := e.Value.(*entry)
 		since := x.tunnel.Since
 		if !x.down && x.round != b.round && x.tunnel.Endpoint == t.Endpoint && (near(t.Since, since) || near(t.Since, since.Add(step))) {
 			return x
@@ -178,12 +177,15 @@ func (b *book) calledBefore(t *agent.Tunnel, step time.Duration) *entry {
 }
 
 // leave makes a tunnel one that is down.
-func (b *book) leave(e *list.Element, x *entry) {
-	b.up.Remove(e)
+func (b *book) leave(x *entry) {
+	b.up.remove(x)
 	b.seq++
-	b.peers[x.tunnel.Peer] = b.gone.PushBack(&entry{tunnel: agent.Tunnel{Peer: x.tunnel.Peer}, down: true, seq: b.seq})
-	for b.gone.Len() > maxGone {
-		oldest := b.gone.Remove(b.gone.Front()).(*entry)
+	down := &entry{tunnel: agent.Tunnel{Peer: x.tunnel.Peer}, down: true, seq: b.seq}
+	b.peers[x.tunnel.Peer] = down
+	b.gone.push(down)
+	for b.gone.n > maxGone {
+		oldest := b.gone.first
+		b.gone.remove(oldest)
 		b.floor = oldest.seq
 		delete(b.peers, oldest.tunnel.Peer)
 	}
@@ -201,7 +203,7 @@ func (b *book) empty(now time.Time) bool {
 func (b *book) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.up.Len()
+	return b.up.n
 }
 
 // find returns the established tunnel that an order means: by its peer's name, or else by where its packets come from.
@@ -210,14 +212,14 @@ func (b *book) find(t agent.Inherited) (entry, bool) {
 	defer b.mu.Unlock()
 	if t.Peer != "" {
 		for _, name := range namesOf(t) {
-			if e := b.peers[name]; e != nil && !e.Value.(*entry).down && means(t, &e.Value.(*entry).tunnel) {
-				return *e.Value.(*entry), true
+			if x := b.peers[name]; x != nil && !x.down && means(t, &x.tunnel) {
+				return *x, true
 			}
 		}
 		return entry{}, false
 	}
-	for e := b.up.Back(); e != nil; e = e.Prev() {
-		if x := e.Value.(*entry); means(t, &x.tunnel) {
+	for x := b.up.last; x != nil; x = x.before {
+		if means(t, &x.tunnel) {
 			return *x, true
 		}
 	}
@@ -228,10 +230,10 @@ func (b *book) find(t agent.Inherited) (entry, bool) {
 func (b *book) changed(seq uint64) ([]entry, uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	first, n := since(&b.up, seq)
+	x, n := b.up.since(seq)
 	out := make([]entry, 0, n)
-	for e := first; e != nil; e = e.Next() {
-		out = append(out, *e.Value.(*entry))
+	for ; x != nil; x = x.after {
+		out = append(out, *x)
 	}
 	return out, b.seq
 }
@@ -241,15 +243,6 @@ func (b *book) last() uint64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.seq
-}
-
-// since is the first element of a list that changed after seq, and how many did.
-func since(l *list.List, seq uint64) (first *list.Element, n int) {
-	for e := l.Back(); e != nil && e.Value.(*entry).seq > seq; e = e.Prev() {
-		first = e
-		n++
-	}
-	return first, n
 }
 
 // namesOf are what the peer of an order may be called here: one that shares its name with another is called by where it is, too, on

@@ -1,10 +1,6 @@
 package realserver
 
-import (
-	"container/list"
-
-	"tunneldirector/director/agent"
-)
+import "tunneldirector/director/agent"
 
 // maxReport bounds a report by a guess at its bytes, well below what a frame may have.
 const maxReport = agent.MaxFrame / 2
@@ -20,28 +16,26 @@ func (b *book) reports(realServer string, seq uint64) ([]agent.Report, uint64) {
 	case seq == 0 || seq < b.floor || seq > b.seq:
 		return b.whole(realServer), b.seq
 	}
-	up, n := since(&b.up, seq)
-	down, _ := since(&b.gone, seq)
+	up, n := b.up.since(seq)
+	down, _ := b.gone.since(seq)
 	p := parts{of: agent.Report{RealServer: realServer}, left: n}
 	for up != nil || down != nil {
-		if down == nil || up != nil && seqOf(up) < seqOf(down) {
-			p.up(seqOf(up), &up.Value.(*entry).tunnel)
-			up = up.Next()
+		if down == nil || up != nil && up.seq < down.seq {
+			p.up(up.seq, &up.tunnel)
+			up = up.after
 			continue
 		}
-		p.down(seqOf(down), down.Value.(*entry).tunnel.Peer)
-		down = down.Next()
+		p.down(down.seq, down.tunnel.Peer)
+		down = down.after
 	}
 	return p.list, b.seq
 }
 
-func seqOf(e *list.Element) uint64 { return e.Value.(*entry).seq }
-
 func (b *book) whole(realServer string) []agent.Report {
-	p := parts{of: agent.Report{RealServer: realServer, Whole: true}, left: b.up.Len()}
+	p := parts{of: agent.Report{RealServer: realServer, Whole: true}, left: b.up.n}
 	p.last(b.seq) // one, even if there is nothing
-	for e := b.up.Front(); e != nil; e = e.Next() {
-		p.up(b.seq, &e.Value.(*entry).tunnel)
+	for x := b.up.first; x != nil; x = x.after {
+		p.up(b.seq, &x.tunnel)
 	}
 	p.list[0].First, p.list[len(p.list)-1].Last = true, true
 	return p.list

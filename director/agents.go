@@ -122,16 +122,42 @@ func (d *Director) hearAgents(ctx context.Context) {
 func (d *Director) reopen() {
 	shut := map[string]bool{}
 	for _, rs := range d.work.RealServers() {
+		why := d.closed(rs.Name)
 		if d.o.Agents != nil {
 			d.o.Agents.SetClosed(rs.Name, rs.Admin == affinity.Drained)
+			d.o.Agents.SetVerdict(d.verdict(rs, why))
 		}
-		if d.closed(rs.Name) != "" {
+		if why != "" {
 			shut[rs.Name] = true
 		} else if d.shut[rs.Name] {
 			d.sweep.roomAppeared = true
 		}
 	}
 	d.shut = shut
+}
+
+// verdict is what this director makes of a real server, which gets no new pins for a reason, as its agent shows it.
+func (d *Director) verdict(rs *affinity.RealServer, shut string) agent.Verdict {
+	v := agent.Verdict{RealServer: rs.Name, State: "new", Since: rs.Header.Stamp.Time(), Shut: agent.Text(shut)}
+	if life, ok := d.work.LifeOf(rs.Name); ok {
+		v.State, v.Since, v.Why = "dead", life.Since.Time(), agent.Text(life.Cause)
+		if life.Alive {
+			v.State = "alive"
+		}
+	} else if d.o.Prober != nil {
+		why, _ := d.o.Prober.Probed(rs.Name)
+		v.Why = agent.Text(why)
+	}
+	if why, ok := d.health.Load().held[rs.Name]; ok {
+		v.Why = agent.Text(why)
+	}
+	if rs.Admin == affinity.Drained {
+		v.Drained = rs.Header.Stamp.Time()
+		if rs.Drain != nil {
+			v.Drained = rs.Drain.Started.Time()
+		}
+	}
+	return v
 }
 
 // mayAgent tells why the agent of a host may not speak for a real server. It may be called from any goroutine.

@@ -24,6 +24,7 @@ type host struct {
 	mu      sync.Mutex
 	got     []agent.Order
 	welcome *agent.Welcome
+	verdict agent.Verdict // the last one
 	refused string
 }
 
@@ -74,6 +75,8 @@ func (h *host) hear(c *agent.Conn) {
 			h.refused = m.Refused.Why
 		case m.Order != nil:
 			h.got = append(h.got, *m.Order)
+		case m.Verdict != nil:
+			h.verdict = *m.Verdict
 		}
 		h.mu.Unlock()
 	}

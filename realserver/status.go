@@ -76,7 +76,18 @@ type StreamStatus struct {
 	Why       string            `json:"why,omitempty"`     // not connected
 	Refused   map[string]string `json:"refused,omitempty"` // real servers that this agent may not speak for
 	Warnings  []string          `json:"warnings,omitempty"`
-	Known     map[string]uint64 `json:"known,omitempty"` // by real server: up to where its reports are known there
+	Known     map[string]uint64 `json:"known,omitempty"`    // by real server: up to where its reports are known there
+	Verdicts  []Verdict         `json:"verdicts,omitempty"` // by the real servers' names; none of a director that is older than this agent
+}
+
+// A Verdict is what a director makes of a real server. Times are by its clock.
+type Verdict struct {
+	RealServer string     `json:"real_server"`
+	State      string     `json:"state"` // new, alive or dead
+	Since      time.Time  `json:"since"` // of this state
+	Why        string     `json:"why,omitempty"`
+	Drained    *time.Time `json:"drained,omitempty"` // since when
+	Shut       string     `json:"shut,omitempty"`    // why it gets no new tunnels, other than that it is drained
 }
 
 // TunnelStatus is an established tunnel.
@@ -108,6 +119,7 @@ func (a *Agent) Status() Status {
 		x.mu.Lock()
 		d := x.state
 		d.Known = maps.Clone(d.Known)
+		d.Verdicts = slices.Clone(d.Verdicts)
 		x.mu.Unlock()
 		s.Directors = append(s.Directors, d)
 	}

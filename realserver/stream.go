@@ -91,7 +91,7 @@ func (s *stream) broken(err error, wait time.Duration) {
 		s.state.Since = time.Now()
 	}
 	s.up, s.pending = false, nil
-	s.state.Connected, s.state.Why = false, err.Error()
+	s.state.Connected, s.state.Why, s.state.Verdicts = false, err.Error(), nil
 }
 
 // once is one connection.
@@ -190,7 +190,28 @@ func (s *stream) receive(c *agent.Conn) error {
 			s.mu.Lock()
 			s.state.Known[m.Known.RealServer] = m.Known.Seq
 			s.mu.Unlock()
+		case m.Verdict != nil:
+			s.judged(m.Verdict)
 		}
+	}
+}
+
+// judged notes what the director makes of a real server of ours.
+func (s *stream) judged(v *agent.Verdict) {
+	if !slices.ContainsFunc(s.a.instances, func(in *instance) bool { return in.Name == v.RealServer }) {
+		return
+	}
+	now := Verdict{RealServer: v.RealServer, State: v.State, Since: v.Since, Why: v.Why, Shut: v.Shut}
+	if !v.Drained.IsZero() {
+		now.Drained = &v.Drained
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, there := slices.BinarySearchFunc(s.state.Verdicts, v.RealServer, func(x Verdict, name string) int { return strings.Compare(x.RealServer, name) })
+	if there {
+		s.state.Verdicts[i] = now
+	} else {
+		s.state.Verdicts = slices.Insert(s.state.Verdicts, i, now)
 	}
 }
 

@@ -30,7 +30,9 @@ func TestGolden(t *testing.T) {
 		},
 		Directors: []realserver.StreamStatus{
 			{Address: "192.0.2.1:7460", Connected: true, Since: before, Name: "director-1", Refused: map[string]string{"wg1": "there is no real server \"wg1\" here"},
-				Warnings: []string{"real server rs1 does not hold VIP 192.0.2.11 of service ipsec"}},
+				Warnings: []string{"real server rs1 does not hold VIP 192.0.2.11 of service ipsec"},
+				Verdicts: []realserver.Verdict{{RealServer: "rs1", State: "alive", Since: before, Why: "answers probes", Drained: &before, Shut: "it is full: 104.0 % of its limit"},
+					{RealServer: "wg1", State: "dead", Since: now.Add(-time.Minute), Why: "no answer to 3 probes"}}},
 			{Address: "192.0.2.2:7460", Since: now.Add(-time.Minute - 2*time.Second), Why: "connection refused"},
 		}}
 	tunnels := []realserver.TunnelStatus{

@@ -70,10 +70,11 @@ func statusCommand(env *console.Env) *cli.Command {
 		Name: "status", Usage: "show the running agent at a glance",
 		Description: console.Describe(`
 Shows each real server with its terminator's health, load and tunnels, what became of the directors'
-orders since the agent started, and the streams to the directors.
+orders since the agent started, the streams to the directors, and what each director makes of the
+real servers: alive or dead, drained, or why it gets no new tunnels. Why is what the state came of.
 
-With --check the exit code is 6 unless all terminators work, none is full, the host is as it has to be
-and all directors are reached: for monitoring.`,
+With --check the exit code is 6 unless all terminators work, none is full or held for dead, the host is
+as it has to be and all directors are reached: for monitoring.`,
 			"realserver status", "realserver status --check --json"),
 		Flags: []cli.Flag{socketFlag(), &cli.BoolFlag{Name: "check", Usage: "exit with 6 unless all is well"}},
 		Action: func(c *cli.Context) error {
@@ -120,6 +121,11 @@ func troubles(s *realserver.Status) (out []string) {
 		}
 		for _, name := range sortedKeys(d.Refused) {
 			out = append(out, fmt.Sprintf("director %s does not let this agent speak for %s: %s", d.Name, name, d.Refused[name]))
+		}
+		for _, v := range d.Verdicts {
+			if v.State == "dead" {
+				out = append(out, fmt.Sprintf("director %s holds %s for dead: %s", d.Name, v.RealServer, v.Why))
+			}
 		}
 		for _, w := range d.Warnings {
 			out = append(out, fmt.Sprintf("director %s: %s", d.Name, w))
@@ -173,6 +179,10 @@ func statusPage(p *console.Page, now time.Time, s *realserver.Status) {
 		rows = append(rows, []string{d.Address, d.Name, state, console.Ago(now, d.Since)})
 	}
 	p.Table([]console.Column{{Name: "director"}, {Name: "name"}, {Name: "stream"}, {Name: "since"}}, rows)
+	if rows = verdicts(now, s.Directors); len(rows) > 0 {
+		p.Line("")
+		p.Table([]console.Column{{Name: "director"}, {Name: "real server"}, {Name: "verdict"}, {Name: "since"}, {Name: "why"}}, rows)
+	}
 	p.Line("")
 	list := troubles(s)
 	for _, t := range list {
@@ -181,6 +191,31 @@ func statusPage(p *console.Page, now time.Time, s *realserver.Status) {
 	if len(list) == 0 {
 		p.Line("all is well")
 	}
+}
+
+// verdicts are what directors make of the real servers.
+func verdicts(now time.Time, directors []realserver.StreamStatus) (rows [][]string) {
+	for _, d := range directors {
+		for _, v := range d.Verdicts {
+			state := v.State
+			if v.State == "dead" {
+				state = "DEAD"
+			}
+			if v.Drained != nil {
+				state += ", drained " + console.Ago(now, *v.Drained)
+			}
+			why := v.Why
+			if v.Shut != "" {
+				state += ", no new tunnels"
+				why = v.Shut
+				if v.Why != "" {
+					why = v.Why + "; " + v.Shut
+				}
+			}
+			rows = append(rows, []string{d.Name, v.RealServer, state, console.Ago(now, v.Since), why})
+		}
+	}
+	return rows
 }
 
 func addresses(list []netip.Addr) string {

@@ -52,7 +52,7 @@ func dated(t time.Time) bool { y := t.UTC().Year(); return y >= 1 && y <= 9999 }
 // check holds a message to the bounds.
 func (m *Message) check() error {
 	fields := 0
-	for _, there := range []bool{m.Hello != nil, m.Welcome != nil, m.Report != nil, m.Known != nil, m.Status != nil, m.Order != nil, m.Progress != nil, m.Refused != nil} {
+	for _, there := range []bool{m.Hello != nil, m.Welcome != nil, m.Report != nil, m.Known != nil, m.Status != nil, m.Order != nil, m.Progress != nil, m.Refused != nil, m.Verdict != nil} {
 		if there {
 			fields++
 		}
@@ -76,6 +76,8 @@ func (m *Message) check() error {
 		return m.Progress.check()
 	case m.Refused != nil && !text(m.Refused.Why):
 		return errors.New("a refusal out of its bounds")
+	case m.Verdict != nil:
+		return m.Verdict.check()
 	}
 	return nil
 }
@@ -140,6 +142,13 @@ func (s *Status) check() error {
 	}
 	if !ok {
 		return errors.New("status out of its bounds")
+	}
+	return nil
+}
+
+func (v *Verdict) check() error {
+	if !text(v.RealServer) || !text(v.State) || !text(v.Why) || !text(v.Shut) || !dated(v.Since) || !dated(v.Drained) {
+		return errors.New("verdict out of its bounds")
 	}
 	return nil
 }

@@ -57,6 +57,8 @@ func messages() []Message {
 		{Order: &Order{RealServer: "rs1", Kind: OrderInject, Fault: &FaultOrder{ID: "F-7", Kind: "host-loss", Millis: 600_000}}},
 		{Order: &Order{RealServer: "rs1", Kind: OrderUndo, Fault: &FaultOrder{ID: "F-7"}}},
 		{Refused: &Refused{Why: "two of one name"}},
+		{Verdict: &Verdict{RealServer: "rs1", State: "dead", Since: time.Unix(1_800_000_000, 0), Why: "silent", Shut: "it is full"}},
+		{Verdict: &Verdict{RealServer: "rs1", State: "alive", Since: time.Unix(1_800_000_000, 0), Drained: time.Unix(1_800_000_001, 0)}},
 	}
 }
 
@@ -96,6 +98,9 @@ func faulty() map[string]Message {
 		"welcome, refused":     {Welcome: &Welcome{Refused: map[string]string{"rs1": long}}},
 		"welcome, known":       {Welcome: &Welcome{Known: map[string]uint64{long: 1}}},
 		"refusal":              {Refused: &Refused{Why: long}},
+		"verdict, why":         {Verdict: &Verdict{Why: long}},
+		"verdict, shut":        {Verdict: &Verdict{Shut: long}},
+		"verdict, since":       {Verdict: &Verdict{Since: time.Date(10_000, 1, 1, 0, 0, 0, 0, time.UTC)}},
 		"known":                {Known: &Known{RealServer: long}},
 		"report, up":           {Report: &Report{Up: make([]Tunnel, MaxTunnels+1)}},
 		"report, down":         {Report: &Report{Down: make([]string, MaxTunnels+1)}},
@@ -355,4 +360,18 @@ func TestCloseWhileReceiving(t *testing.T) {
 			t.Error("received from a closed stream")
 		}
 	})
+}
+
+// TestKindsToCome: a message of a kind that is not known yet keeps the stream alive, and does no more.
+func TestKindsToCome(t *testing.T) {
+	body, err := encoder.Marshal(map[int]any{200: map[int]any{1: "rs1", 2: uint64(7)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := net.Pipe()
+	defer a.Close()
+	go func() { _, _ = a.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(body))), body...)) }()
+	if m, err := NewConn(b).Receive(); err != nil || m != (Message{}) {
+		t.Errorf("got %+v, %v", m, err)
+	}
 }

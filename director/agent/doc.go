@@ -11,6 +11,7 @@
 //	      ◀─────────────────────────────────────── Known
 //	Status (each second, and at a change) ───────▶           health and load
 //	      ◀─────────────────────────────────────── Order     adopt, release, accept; faults, for drills
+//	      ◀─────────────────────────────────────── Verdict   what it makes of a real server, for people
 //	Progress ────────────────────────────────────▶
 //
 // Silence of one side for longer than Patience ends the stream; each side sends something within a third of it. An agent that

@@ -29,7 +29,8 @@ const (
 	maxParts = 256 // of a load
 )
 
-// A Message is one frame: exactly one of the fields is there. A Message with none is a keepalive.
+// A Message is one frame: exactly one of the fields is there. A Message with none is a keepalive, and so is one of a kind that who
+// receives it does not know yet.
 type Message struct {
 	Hello    *Hello    `cbor:"1,keyasint,omitempty"`
 	Welcome  *Welcome  `cbor:"2,keyasint,omitempty"`
@@ -39,6 +40,7 @@ type Message struct {
 	Order    *Order    `cbor:"6,keyasint,omitempty"`
 	Progress *Progress `cbor:"7,keyasint,omitempty"`
 	Refused  *Refused  `cbor:"8,keyasint,omitempty"`
+	Verdict  *Verdict  `cbor:"9,keyasint,omitempty"`
 }
 
 // Hello is the agent's first message.
@@ -100,6 +102,17 @@ type Tunnel struct {
 type Known struct {
 	RealServer string `cbor:"1,keyasint"`
 	Seq        uint64 `cbor:"2,keyasint"`
+}
+
+// A Verdict is what a director makes of a real server, for people on its host. It is sent after the Welcome and at each change; a
+// director that is older than it sends none.
+type Verdict struct {
+	RealServer string    `cbor:"1,keyasint"`
+	State      string    `cbor:"2,keyasint"` // new, alive or dead
+	Since      time.Time `cbor:"3,keyasint"` // of this state
+	Why        string    `cbor:"4,keyasint"`
+	Drained    time.Time `cbor:"5,keyasint"` // since when it is, by an operator; zero: it is not
+	Shut       string    `cbor:"6,keyasint"` // why it gets no new tunnels, for what it or its probes say; "": it gets some
 }
 
 // A Health is what an agent says of its terminator.

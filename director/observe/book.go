@@ -21,6 +21,7 @@ type Book struct {
 	mu      sync.RWMutex // guards what follows
 	servers map[string]*server
 	closed  map[string]bool          // by real server: whether it is to take no new tunnels, once somebody has said so
+	verdict map[string]agent.Verdict // by real server: what its agent is told of it, for people
 	byAddr  map[netip.Addr][]*record // by outer address, in order
 	news    list.List                // of *record
 	faults  map[*faultWait]struct{}  // who waits
@@ -65,7 +66,7 @@ func NewBook(now func() time.Time) *Book {
 	if now == nil {
 		now = time.Now
 	}
-	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, closed: map[string]bool{}, byAddr: map[netip.Addr][]*record{},
+	return &Book{now: now, changed: make(chan struct{}, 1), servers: map[string]*server{}, closed: map[string]bool{}, verdict: map[string]agent.Verdict{}, byAddr: map[netip.Addr][]*record{},
 		faults: map[*faultWait]struct{}{}}
 }
 
@@ -188,6 +189,7 @@ func (b *Book) Forget(realServer string) {
 		return
 	}
 	delete(b.closed, realServer)
+	delete(b.verdict, realServer)
 	if !ok {
 		return
 	}

@@ -253,6 +253,9 @@ func (b *Book) begin(l *line) {
 		if s.line == l {
 			s.resend(b.now())
 			b.resendFaults(s)
+			if v, said := b.verdict[s.name]; said {
+				l.put(agent.Message{Verdict: &v})
+			}
 			if closed, said := b.closed[s.name]; closed || said && s.status.Closed {
 				s.close(closed)
 			}

@@ -38,11 +38,11 @@ type Director struct {
 	shut      map[string]bool         // real servers that get no new pins, by the last look at their agents and probes
 	drains    map[string]*drain       // by real server
 	releases  []release
-	waiting   []move                 // not handed over yet: the plane refused
-	overdue   map[overdueKey]overdue // of which no agent was told
-	again     []observe.Sighting     // that the disk refused
-	deadlines map[string]deadline    // of drains
-	forgotten affinity.Stamp         // tombstones before it are gone
+	waiting   []move                   // not handed over yet: the plane refused
+	overdue   map[affinity.Index]*debt // of which no agent was told, by the real server that is to
+	again     []observe.Sighting       // that the disk refused
+	deadlines map[string]deadline      // of drains
+	forgotten affinity.Stamp           // tombstones before it are gone
 	watch     wallWatch
 	learned   int      // tunnels that nobody announced, at the last count and since
 	heard     bool     // agents have said something since the last tick
@@ -101,7 +101,7 @@ func Open(ctx context.Context, s *Stored, o Options) (*Director, error) {
 		o.Now = time.Now
 	}
 	d := &Director{o: o, started: o.Now(), requests: make(chan *request),
-		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}, overdue: map[overdueKey]overdue{}}
+		stopped: make(chan struct{}), verdicts: make(chan Verdict, 256), events: newEvents(), unsettled: map[string]Verdict{}, condemned: map[affinity.Index]bool{}, headless: map[string]time.Time{}, shut: map[string]bool{}, deadlines: map[string]deadline{}, drains: map[string]*drain{}, overdue: map[affinity.Index]*debt{}}
 	d.merges, d.leaves, d.changed = make(chan *merge), make(chan struct{}, 1), newBell()
 	d.joint = joint{lonely: d.started, doubts: map[string]*doubt{}, unreached: map[string]time.Time{}, cuts: map[string]cut{}, disowned: map[netip.Addr]time.Time{}, siblings: map[affinity.GroupID]sibling{}}
 	d.assigns = o.Peers == nil

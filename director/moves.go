@@ -62,7 +62,7 @@ func (d *Director) hand(moves []move) {
 		back[to] = append(back[to], all...)
 		if _, speaks := d.o.Agents.Agent(to); speaks {
 			adopt[to] = append(adopt[to], list...)
-			delete(d.overdue, overdueKey{m.group, m.apart})
+			d.paid(m)
 		} else if len(list) > 0 {
 			d.owe(m, now)
 		}

@@ -22,10 +22,16 @@ type overdue struct {
 	since time.Time // moved
 }
 
-// overdueKey tells overdue moves apart: of a group the last one counts.
+// overdueKey tells overdue moves to a real server apart: of a group the last one counts.
 type overdueKey struct {
 	group affinity.GroupID
 	apart string
+}
+
+// A debt is all that is overdue of one real server's agent. Of an agent that is not there it costs no look.
+type debt struct {
+	moves map[overdueKey]overdue
+	last  time.Time // when the last of them was moved
 }
 
 const (
@@ -37,7 +43,22 @@ const (
 
 // owe notes that an adoption is overdue.
 func (d *Director) owe(m move, since time.Time) {
-	d.overdue[overdueKey{m.group, m.apart}] = overdue{m, since}
+	o := d.overdue[m.to]
+	if o == nil {
+		o = &debt{moves: map[overdueKey]overdue{}}
+		d.overdue[m.to] = o
+	}
+	o.moves[overdueKey{m.group, m.apart}] = overdue{m, since}
+	if since.After(o.last) {
+		o.last = since
+	}
+}
+
+// paid notes that an adoption was ordered.
+func (d *Director) paid(m move) {
+	if o := d.overdue[m.to]; o != nil {
+		delete(o.moves, overdueKey{m.group, m.apart})
+	}
 }
 
 // oweMoved notes a group that was moved a short while ago by whoever assigned before: what was ordered then is not known here. Who moved
@@ -53,31 +74,43 @@ func (d *Director) oweMoved(p affinity.Pin) {
 
 // adoptOverdue orders what is overdue, of agents that can tell what is up already.
 func (d *Director) adoptOverdue() {
-	now, looked := d.o.Now(), 0
-	adopt := map[string][]agent.Inherited{}
-	for key, m := range d.overdue {
-		to := d.work.NameAt(m.to)
-		switch pin, ok := d.work.Pin(m.group); {
-		case now.Sub(m.since) >= overdueLives, !ok, pin.Primary != m.to, to == "":
-			delete(d.overdue, key)
+	now, looks := d.o.Now(), overdueMost
+	for to, o := range d.overdue {
+		name := d.work.NameAt(to)
+		switch {
+		case name == "", len(o.moves) == 0, now.Sub(o.last) >= overdueLives:
+			delete(d.overdue, to)
+		case d.assigns && d.settled() && d.planeErr == nil && d.whole(name):
+			d.settleDebt(name, o, now, &looks)
+		}
+	}
+}
+
+// settleDebt looks at so many of the moves to a real server, and takes off looks.
+func (d *Director) settleDebt(to string, o *debt, now time.Time, looks *int) {
+	var adopt []agent.Inherited
+	for key, m := range o.moves {
+		if *looks == 0 {
+			break
+		}
+		*looks--
+		if _, contested := d.joint.siblings[m.group]; contested {
+			continue // it may go back to where its tunnels are up
+		}
+		delete(o.moves, key)
+		if pin, ok := d.work.Pin(m.group); !ok || pin.Primary != m.to || now.Sub(m.since) >= overdueLives {
 			continue
 		}
-		_, contested := d.joint.siblings[m.group] // it may go back to where its tunnels are up
-		if looked >= overdueMost || !d.assigns || !d.settled() || d.planeErr != nil || contested || !d.whole(to) {
-			continue
-		}
-		looked++
-		delete(d.overdue, key)
 		list, _ := d.inherited(m.move, m.since)
 		for _, t := range list {
 			if e, ordered := d.o.Agents.Errand(to, agent.OrderAdopt, t.ID); !ordered || e.Ordered.Before(m.since) {
-				adopt[to] = append(adopt[to], t)
+				adopt = append(adopt, t)
 			}
 		}
 	}
-	for to, tunnels := range adopt {
-		d.o.Agents.Order(to, agent.OrderAdopt, tunnels)
-		d.o.Log.Info("adopt ordered late", "real_server", to, "tunnels", len(tunnels))
+	if len(adopt) > 0 {
+		d.o.Agents.Order(to, agent.OrderAdopt, adopt)
+		d.o.Log.Info("adopt ordered late", "real_server", to, "tunnels", len(adopt))
 	}
 }
 

@@ -73,7 +73,7 @@ func TestAdoptIsMadeUpFor(t *testing.T) {
 					t.Errorf("at last it was told to adopt %v; wanted %v", got, c.want)
 				}
 				if n := len(w.d.overdue); n > 0 {
-					t.Errorf("%d moves are still overdue", n)
+					t.Errorf("moves to %d real servers are still overdue", n)
 				}
 			})
 		})

@@ -15,9 +15,12 @@ import (
 	"tunneldirector/integration/spaces"
 )
 
-// large is 64 services at 8 VIPs each, with IKE, NAT-T, ESP and AH.
+// large is 64 services at 8 VIPs each, with IKE, NAT-T, ESP and AH, and 256 real servers.
 func large() Wanted {
 	w := wanted
+	for i := range 256 {
+		w.Neighbours = append(w.Neighbours, Neighbour{netip.AddrFrom4([4]byte{10, 2, 1, byte(i)}), [6]byte{2, 0, 0, 9, 1, byte(i)}})
+	}
 	w.VIPs, w.Services, w.NoPort = nil, nil, nil
 	for s := range 64 {
 		for v := range 8 {

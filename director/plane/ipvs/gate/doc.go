@@ -23,7 +23,7 @@
 // Neighbours that have these 4 bytes in common, or such as others use for priorities, are not in the set, nor is one whose MAC address is
 // not known: nothing of theirs is cut, and the TTL ends the loop. The set is compared with the neighbour table every 2 seconds, and
 // when the kernel tells of another MAC address. Who sorts packets by priority before routing, or marks them so, hides them from this rule.
-// What is cut was counted as forwarded before.
+// What is cut was counted as forwarded before. Without a daemon the set stays as it was.
 //
 // At priority 90 of input IPv4 fragments are whole again; IPv6 ones are since IPVS asks for that with its first IPv6 service.
 //

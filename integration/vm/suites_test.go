@@ -70,13 +70,10 @@ var guestBoots = []guestBoot{
 		name:     "changes",
 		memory:   1536,
 		director: true,
-		tests:    []Tests{{Package: "./integration/guest", Skip: ipsec + "|" + tunnels + "|" + agents, Timeout: 7 * time.Minute}},
-	},
-	{
-		name:     "doctor",
-		memory:   1536,
-		director: true,
-		tests:    []Tests{{Package: "./integration/doctor", Run: "^TestPlantedLoopOnIPVS$", Timeout: 4 * time.Minute}},
+		tests: []Tests{
+			{Package: "./integration/guest", Skip: ipsec + "|" + tunnels + "|" + agents, Timeout: 7 * time.Minute},
+			{Package: "./integration/doctor", Run: "^TestPlantedLoopOnIPVS$", Timeout: 4 * time.Minute},
+		},
 	},
 	{
 		name:     "clock", // which is the guest's own

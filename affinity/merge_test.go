@@ -67,9 +67,9 @@ var scratchTime = time.Unix(1_700_000_000, 0)
 // all are a table's records by kind and key.
 func all(t *Table) map[string]Change {
 	out := map[string]Change{}
-	t.Records(func(k Kind, key string, header func() Header) bool {
+	t.Records(func(k Kind, key string) bool {
 		c, ok := t.Record(k, key)
-		if !ok || header() != c.Now {
+		if h, _ := t.Version(k, key); !ok || h != c.Now {
 			panic(fmt.Sprintf("record %s %q: %v", k, key, ok))
 		}
 		c.Value = nil // numbers of services and tenants may differ

@@ -115,12 +115,11 @@ func (t *Table) encoded(k Kind, key string, h Header) []byte {
 	return packed
 }
 
-// Records calls f for every record, tombstones among them, until it returns false: what others refer to first. The header is
-// decoded when it is asked for.
-func (t *Table) Records(f func(k Kind, key string, header func() Header) bool) {
+// Records calls f for every record, tombstones among them, until it returns false: what others refer to first.
+func (t *Table) Records(f func(k Kind, key string) bool) {
 	more := true
 	one := func(k Kind, key string) bool {
-		more = more && f(k, key, func() Header { h, _ := t.Version(k, key); return h })
+		more = more && f(k, key)
 		return more
 	}
 	if t.freeze.Header.Format != 0 {

@@ -18,7 +18,7 @@ func wide(n int) *affinity.Tunnel {
 }
 
 func recordsOf(t *affinity.Table, want func(k affinity.Kind) bool) (out []affinity.Change) {
-	t.Records(func(k affinity.Kind, key string, _ func() affinity.Header) bool {
+	t.Records(func(k affinity.Kind, key string) bool {
 		if c, ok := t.Record(k, key); ok && want(k) {
 			out = append(out, c)
 		}

@@ -154,7 +154,7 @@ func (h *hub) copyAll() {
 		}
 		var all []affinity.Change
 		t := n.d.Table()
-		t.Records(func(k affinity.Kind, key string, _ func() affinity.Header) bool {
+		t.Records(func(k affinity.Kind, key string) bool {
 			if c, ok := t.Record(k, key); ok {
 				all = append(all, c)
 			}

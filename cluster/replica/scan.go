@@ -17,16 +17,16 @@ type item struct {
 }
 
 // scan calls f for the records of a table in some leaves: what others refer to first.
-func scan(ctx context.Context, t *affinity.Table, in *leafSet, f func(k affinity.Kind, key string, hash uint64, header func() affinity.Header) error) error {
+func scan(ctx context.Context, t *affinity.Table, in *leafSet, f func(k affinity.Kind, key string, hash uint64) error) error {
 	var err error
 	n := 0
-	t.Records(func(k affinity.Kind, key string, header func() affinity.Header) bool {
+	t.Records(func(k affinity.Kind, key string) bool {
 		if n++; n%4096 == 0 && ctx.Err() != nil {
 			err = context.Cause(ctx)
 			return false
 		}
 		if hash := affinity.KeyHash(k, key); in.has(affinity.LeafOf(hash)) {
-			err = f(k, key, hash, header)
+			err = f(k, key, hash)
 		}
 		return err == nil
 	})
@@ -36,8 +36,9 @@ func scan(ctx context.Context, t *affinity.Table, in *leafSet, f func(k affinity
 // items are the records of a table in some leaves, and the same by their spots.
 func items(ctx context.Context, t *affinity.Table, in *leafSet) (list []item, at map[spot]item, err error) {
 	at = map[spot]item{}
-	err = scan(ctx, t, in, func(k affinity.Kind, key string, hash uint64, header func() affinity.Header) error {
-		i := item{k, key, spotOf(hash), affinity.VersionHash(hash, header())}
+	err = scan(ctx, t, in, func(k affinity.Kind, key string, hash uint64) error {
+		h, _ := t.Version(k, key)
+		i := item{k, key, spotOf(hash), affinity.VersionHash(hash, h)}
 		list = append(list, i)
 		at[i.at] = i
 		return nil
@@ -47,7 +48,7 @@ func items(ctx context.Context, t *affinity.Table, in *leafSet) (list []item, at
 
 // addAll adds all records of some leaves.
 func (s *sender) addAll(ctx context.Context, t *affinity.Table, in *leafSet) error {
-	return scan(ctx, t, in, func(k affinity.Kind, key string, _ uint64, _ func() affinity.Header) error {
+	return scan(ctx, t, in, func(k affinity.Kind, key string, _ uint64) error {
 		c, ok := t.Record(k, key)
 		if !ok {
 			return nil

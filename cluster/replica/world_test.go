@@ -371,7 +371,7 @@ func (w *world) equal() bool {
 // records are all records of a table as bytes.
 func records(t *affinity.Table) map[string]string {
 	out := map[string]string{}
-	t.Records(func(k affinity.Kind, key string, _ func() affinity.Header) bool {
+	t.Records(func(k affinity.Kind, key string) bool {
 		c, _ := t.Record(k, key)
 		out[string(rune(k))+key] = string(c.Value)
 		return true

@@ -24,8 +24,9 @@ func (w *world) check() {
 			w.fail("%s: %s", n.name, f)
 		}
 		var want uint64
-		t.Records(func(k affinity.Kind, key string, header func() affinity.Header) bool {
-			want ^= affinity.VersionHash(affinity.KeyHash(k, key), header())
+		t.Records(func(k affinity.Kind, key string) bool {
+			h, _ := t.Version(k, key)
+			want ^= affinity.VersionHash(affinity.KeyHash(k, key), h)
 			return true
 		})
 		if have, _ := n.proc.d.Digest().Root(); have != want {
@@ -189,8 +190,8 @@ func differ(a, b *node) string {
 	rootA, countA := a.proc.d.Digest().Root()
 	rootB, countB := b.proc.d.Digest().Root()
 	var out []string
-	y.Records(func(k affinity.Kind, key string, header func() affinity.Header) bool {
-		h := header()
+	y.Records(func(k affinity.Kind, key string) bool {
+		h, _ := y.Version(k, key)
 		other, ok := x.Version(k, key)
 		if a != b && (!ok || other != h) {
 			out = append(out, fmt.Sprintf("%s %q: %s has %v (%t), %s has %v", k, key, a.name, other, ok, b.name, h))

@@ -60,6 +60,7 @@ type Gossip struct {
 	faults  *fault.Book
 	changed chan struct{}
 	again   chan struct{} // join at once
+	heard   chan struct{} // so, too
 	leaving atomic.Bool
 
 	mu    sync.Mutex // nodes: memberlist's callbacks write them, anybody reads
@@ -90,7 +91,7 @@ func open(o Options, at pace, conf *memberlist.Config) (*Gossip, error) {
 	}
 	g := &Gossip{
 		o: o, pace: at, faults: fault.New(o.Log), nodes: map[string]node{},
-		changed: make(chan struct{}, 1), again: make(chan struct{}, 1),
+		changed: make(chan struct{}, 1), again: make(chan struct{}, 1), heard: make(chan struct{}, 1),
 	}
 	gone := o.Self
 	gone.Leaving = true
@@ -162,6 +163,10 @@ func (g *Gossip) Addrs() map[string]netip.AddrPort {
 
 // Changed is poked when Members are others, or other than they were.
 func (g *Gossip) Changed() <-chan struct{} { return g.changed }
+
+// Heard says that heartbeats of a director are heard that is no member, as after a partition: those that are none are asked now, and
+// not when it is time again.
+func (g *Gossip) Heard() { poke(g.heard) }
 
 // Problems are what is wrong with the gossip, as sentences.
 func (g *Gossip) Problems() []string { return g.faults.List() }

@@ -35,11 +35,17 @@ type director struct {
 // start starts a director at an address of loopback, on any port if it has none.
 func start(t *testing.T, o Options, bind string, join ...string) *director {
 	t.Helper()
+	return startAt(t, testPace, o, bind, join...)
+}
+
+// startAt starts one at a pace of its own.
+func startAt(t *testing.T, at pace, o Options, bind string, join ...string) *director {
+	t.Helper()
 	if o.Cluster == "" {
 		o.Cluster = "prod"
 	}
 	o.Bind, o.Join, o.Log = netip.MustParseAddrPort(bind), join, slog.New(slog.DiscardHandler)
-	g, err := open(o, testPace, testConf())
+	g, err := open(o, at, testConf())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,6 +237,23 @@ func TestASplitHeals(t *testing.T) {
 	a.knows("b")
 	b.knows("a")
 	until(t, "b complains no more", func() bool { return len(b.Problems()) == 0 })
+}
+
+// TestHeard: a director whose heartbeats are heard is asked at once.
+func TestHeard(t *testing.T) {
+	t.Parallel()
+	ring := newRing(t)
+	seldom := testPace
+	seldom.retry, seldom.rejoin = time.Hour, time.Hour
+	b := start(t, by(ring, "b", 2), "127.0.0.1:0")
+	was := b.addr()
+	b.stop()
+	a := startAt(t, seldom, by(ring, "a", 1), "127.0.0.2:0", was)
+	a.complains("director at " + was + " cannot be joined: ")
+	b = start(t, by(ring, "b", 2), was)
+	a.Heard()
+	a.knows("b")
+	b.knows("a")
 }
 
 func TestStrangers(t *testing.T) {

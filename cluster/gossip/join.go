@@ -53,6 +53,7 @@ func (g *Gossip) pause(ctx context.Context, d time.Duration) (conflict bool) {
 	select {
 	case <-ctx.Done():
 	case <-t.C:
+	case <-g.heard:
 	case <-g.again:
 		return true
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -205,7 +206,7 @@ func (j *joined) connect(ctx context.Context) error {
 	defer tick.Stop()
 	hourly := time.NewTicker(time.Hour)
 	defer hourly.Stop()
-	apart := absence{}
+	apart, asked := absence{}, time.Time{}
 	if away := j.memory.away(); away > 0 {
 		apart.seen = time.Now().Round(0).Add(-away)
 	}
@@ -222,14 +223,27 @@ func (j *joined) connect(ctx context.Context) error {
 			}
 		case <-tick.C:
 		}
-		j.beater.SetMembers(j.gossip.Members())
+		members := j.gossip.Members()
+		j.beater.SetMembers(members)
 		v := j.beater.View()
+		if heardOfStranger(v, members) && time.Since(asked) > time.Second {
+			j.gossip.Heard() // nor is it let in before gossip knows it
+			asked = time.Now()
+		}
 		j.memory.meet(v.Peers, j.gossip.Addrs())
 		j.replica.SetView(v)
 		if away := apart.look(v, time.Now()); away > loop.TombstonesLive {
 			return fmt.Errorf("%w: it was away for %v, and others forget deletions after %v", errOldCopy, away.Round(time.Hour), loop.TombstonesLive)
 		}
 	}
+}
+
+// heardOfStranger tells whether a director's heartbeats are heard, and gossip does not know it: it has come back sooner to the one than
+// to the other. One that leaves is gone there first.
+func heardOfStranger(v cluster.View, members []cluster.Member) bool {
+	return slices.ContainsFunc(v.Peers, func(p cluster.Peer) bool {
+		return p.Alive && !p.Beat.Leaving && !isMember(members, p.Member.Name)
+	})
 }
 
 // accept serves other directors.

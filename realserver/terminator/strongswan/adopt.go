@@ -227,7 +227,7 @@ func (d *Driver) terminate(ctx context.Context, id uint64, name string, at netip
 	number := fmt.Sprint(id)
 	still := false
 	err := d.call(ctx, "list-sas", message(nil).value("ike-id", number), "list-sa", func(m message) error {
-		one, err := readSA(m)
+		one, err := readSA(m, sa{})
 		ours := peerName(one.connection, one.identity) == name && terminator.IsAt(at, one.remote)
 		still = still || one.id == id && (one.connection == begun || ours)
 		return err

@@ -8,19 +8,28 @@ import (
 // suite is what an IKE SA was negotiated to, in charon's words.
 type suite struct{ cipher, bits, integrity, prf, group string }
 
-func (s *suite) read(key, value string) {
+// read reads one of its parts. Most SAs have the same ones: texts of another's are used again.
+func (s *suite) read(key string, value []byte, like suite) {
 	switch key {
 	case "encr-alg":
-		s.cipher = value
+		s.cipher = sameText(value, like.cipher)
 	case "encr-keysize":
-		s.bits = value
+		s.bits = sameText(value, like.bits)
 	case "integ-alg":
-		s.integrity = value
+		s.integrity = sameText(value, like.integrity)
 	case "prf-alg":
-		s.prf = value
+		s.prf = sameText(value, like.prf)
 	case "dh-group":
-		s.group = value
+		s.group = sameText(value, like.group)
 	}
+}
+
+// sameText is a text; the one that is there if that is the same.
+func sameText(value []byte, there string) string {
+	if string(value) == there {
+		return there
+	}
+	return string(value)
 }
 
 // proposal is a suite in the words of a configuration; "" if some of it has none here.

@@ -40,16 +40,16 @@ func alive(state []byte) bool {
 	return string(state) == "ESTABLISHED" || string(state) == "INSTALLED" || string(state) == "REKEYING"
 }
 
-// readSA reads a message of list-sas.
-func readSA(m message) (sa, error) {
-	s := sa{established: -1}
+// readSA reads a message of list-sas. It makes use of the memory and the texts of one that was read before, which is of no use after that.
+func readSA(m message, before sa) (sa, error) {
+	s := sa{established: -1, children: before.children[:0]}
 	var host netip.Addr
 	var port uint64
 	err := m.each(func(at sections, key, value []byte) (err error) {
 		switch {
 		case len(at) == 1:
 			if s.connection == "" {
-				s.connection = string(at[0])
+				s.connection = sameText(at[0], before.connection)
 			}
 			switch string(key) {
 			case "remote-host":
@@ -57,7 +57,7 @@ func readSA(m message) (sa, error) {
 			case "remote-port":
 				port, err = strconv.ParseUint(string(value), 10, 16)
 			default:
-				s.suite.read(string(key), string(value))
+				s.suite.read(string(key), value, before.suite)
 				err = s.read(string(key), value)
 			}
 		case len(at) == 3 && string(at[1]) == "child-sas":
@@ -173,10 +173,10 @@ func lastOf(p netip.Prefix) netip.Addr {
 	return a
 }
 
-// merge sorts networks, drops those inside others, and cuts them to what a report may hold.
+// merge sorts networks, drops those inside others, and cuts them to what a report may hold. What it returns is in all's place.
 func merge(all []netip.Prefix) []netip.Prefix {
 	slices.SortFunc(all, netip.Prefix.Compare)
-	var out []netip.Prefix
+	out := all[:0]
 	for _, p := range all {
 		inside := func(q netip.Prefix) bool { return q.Bits() <= p.Bits() && q.Contains(p.Addr()) }
 		// Sorted, a network comes after those around it, and directly after those inside the one before.

@@ -86,8 +86,9 @@ func (d *Driver) look(ctx context.Context, into []agent.Tunnel) (look, error) {
 	if s.suites == nil {
 		s.suites = map[string]suite{}
 	}
-	err := d.call(ctx, "list-sas", nil, "list-sa", func(m message) error {
-		one, err := readSA(m)
+	var one sa
+	err := d.call(ctx, "list-sas", nil, "list-sa", func(m message) (err error) {
+		one, err = readSA(m, one)
 		if err == nil && terminator.Matches(d.o.Connections, original(one.connection)) {
 			d.mu.Lock()
 			defer d.mu.Unlock()

@@ -65,7 +65,7 @@ type sections [][]byte
 // each calls f for every value of a message and every item of its lists, which have the list's name as key, in their order.
 func (m message) each(f func(at sections, key, value []byte) error) error {
 	r := reader{rest: m}
-	var at sections
+	at := make(sections, 0, 4) // as many as SAs have
 	for len(r.rest) > 0 {
 		switch kind := r.byte(); kind {
 		case sectionStart:

@@ -57,7 +57,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add([]byte(message(nil).section("sites", known("sites", "1", "x", "2001:db8::1 500", installed("net", "1", false, "::/0[tcp]", "10.0.0.1..10.0.0.9", "dynamic")).body)))
 	f.Add([]byte(message(nil).section("c", message(nil).section("local-1", message(nil).value("class", "public key").list("certs", "CN=a")))))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if one, err := readSA(b); err == nil {
+		if one, err := readSA(b, sa{}); err == nil {
 			s := seen{sites: map[string]*site{}, round: 1, look: look{at: time.Now(), begun: map[string][]uint64{}, suites: map[string]suite{}}}
 			s.add(one)
 			s.end()

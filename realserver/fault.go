@@ -74,9 +74,9 @@ func (x *faultOrder) say(tell func(agent.Progress), o agent.Outcome, why string)
 // fault takes an order about a fault in, and says at once that it did: a director takes an agent that says nothing for an old one.
 func (a *Agent) fault(director string, in *instance, o *agent.Order) {
 	x := faultOrder{director, in, o}
+	x.say(a.progress, agent.OutcomeTrying, "") // before anyone can say how it ended: the last word counts
 	select {
 	case a.faults <- x:
-		x.say(a.progress, agent.OutcomeTrying, "")
 	default:
 		x.say(a.progress, agent.OutcomeFailed, "too many orders about faults are open")
 	}

@@ -23,9 +23,10 @@ const (
 // change, so that what happened since any number is the end of two lists.
 type book struct {
 	mu    sync.Mutex
-	seq   uint64 // of the last change; 0: nobody has looked yet
-	floor uint64 // who knows less than this may have missed peers that were forgotten since
-	round uint64 // of update, to find out what is not there any more
+	began time.Time // the first update
+	seq   uint64    // of the last change; 0: nobody has looked yet
+	floor uint64    // who knows less than this may have missed peers that were forgotten since
+	round uint64    // of update, to find out what is not there any more
 	peers map[string]*entry
 	up    chain
 	gone  chain // of tunnels that are down
@@ -35,12 +36,12 @@ type book struct {
 type entry struct {
 	tunnel agent.Tunnel
 	down   bool
+	pick   int32 // which of its last update's tunnels it is, if several have its name: the newest
 	seq    uint64
-	round  uint64    // of the update that found it last
-	pick   int       // which of that update's tunnels it is, if several have its name: the newest
-	born   time.Time // when it was first seen as it was established last; zero: it was when the agent came
-	told   time.Time // when the counters were told
-	active time.Time // when packets of the site were seen last; zero: never
+	round  uint64        // of the update that found it last
+	born   time.Time     // when it was first seen as it was established last; zero: it was when the agent came
+	told   time.Duration // when the counters were told, by the book's age
+	active time.Time     // when packets of the site were seen last; zero: never
 
 	before, after *entry // in its chain
 }
@@ -54,15 +55,18 @@ func (b *book) update(now time.Time, step time.Duration, tunnels []agent.Tunnel)
 	defer b.mu.Unlock()
 	before := b.seq
 	first := before == 0
+	if first {
+		b.began = now
+	}
 	b.round++
 	for i := range tunnels {
 		x := b.entryOf(tunnels[i].Peer)
 		if x.round != b.round || tunnels[i].Since.After(tunnels[x.pick].Since) {
-			x.round, x.pick = b.round, i
+			x.round, x.pick = b.round, int32(i)
 		}
 	}
 	for i := range tunnels {
-		if x := b.peers[tunnels[i].Peer]; x.pick == i {
+		if x := b.peers[tunnels[i].Peer]; int(x.pick) == i {
 			b.seen(now, step, &tunnels[i], x, first)
 		}
 	}
@@ -111,7 +115,7 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, x *entry
 	same := near(t.Since, old.Since)
 	moved := !same && step != 0 && near(t.Since, old.Since.Add(step))
 	if moved {
-		x.told = time.Time{} // it is told as counters are, soon
+		x.told = -retold // it is told as counters are, soon
 	}
 	if t.Rx > old.Rx || t.Last.After(old.Last) && !moved || lately(now, t) {
 		x.active = now
@@ -134,9 +138,9 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, x *entry
 	if anew {
 		x.born, x.active = now, now
 	}
-	if identity || now.Sub(x.told) >= retold {
+	if age := now.Sub(b.began); identity || age-x.told >= retold {
 		b.seq++
-		x.seq, x.told = b.seq, now
+		x.seq, x.told = b.seq, age
 		b.up.renew(x)
 	}
 }
@@ -144,10 +148,10 @@ func (b *book) seen(now time.Time, step time.Duration, t *agent.Tunnel, x *entry
 // begin takes in a tunnel that was not there.
 func (b *book) begin(now time.Time, t *agent.Tunnel, x *entry, first bool) {
 	b.seq++
-	x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now, now, now
+	x.tunnel, x.seq, x.told, x.born, x.active = clone(t), b.seq, now.Sub(b.began), now, now
 	b.up.renew(x)
 	if first { // they are not all told again in one moment
-		x.told = now.Add(-retold * time.Duration(b.seq-1) / time.Duration(b.up.n))
+		x.told = -retold * time.Duration(b.seq-1) / time.Duration(b.up.n)
 	}
 	switch {
 	case first:

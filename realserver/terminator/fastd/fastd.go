@@ -55,7 +55,7 @@ func New(opts Options) *Terminator {
 // Tunnels lists peers that have a tunnel, by key. fastd counts payload only, so Last does not move by its keepalives.
 func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	now := time.Now()
-	t.list = t.list[:0]
+	t.list = terminator.Room(t.list)
 	t.seen.begin()
 	s, err := t.status(ctx, func(key []byte, p *peer) {
 		l := t.seen.look(now, key, p)

@@ -61,7 +61,7 @@ func (d *Driver) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	d.mu.Unlock()
 	if !fresh {
 		var err error
-		if last, err = d.look(ctx, last.tunnels[:0]); err != nil {
+		if last, err = d.look(ctx, terminator.Room(last.tunnels)); err != nil {
 			return nil, err
 		}
 	} else if err := d.call(ctx, "version", nil, "", nil); err != nil {

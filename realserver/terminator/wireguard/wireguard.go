@@ -102,7 +102,7 @@ func New(opts Options) *Terminator {
 // this Terminator saw it, Last when it saw the peer's bytes grow.
 func (t *Terminator) Tunnels(ctx context.Context) ([]agent.Tunnel, error) {
 	now := time.Now()
-	t.list = t.list[:0]
+	t.list = terminator.Room(t.list)
 	t.seen.begin()
 	_, err := t.dev.each(ctx, func(p *peer) {
 		l := t.seen.look(now, p)

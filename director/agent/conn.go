@@ -30,8 +30,9 @@ func NewConn(c net.Conn) *Conn { return &Conn{c: c, r: bufio.NewReaderSize(c, re
 const (
 	// readAhead is for small messages. What is larger is read to where it goes, and TLS gathers what comes by itself.
 	readAhead = 4 << 10
-	// keptWrite is the largest buffer that is kept for the next message: whole reports come once, statuses each second.
-	keptWrite = 16 << 10
+	// keptWrite is the largest buffer that is kept for the next message: reports of all tunnels come once, and of what changed at each look.
+	// Those of 10,000 tunnels at rest have 80 KiB.
+	keptWrite = 192 << 10
 )
 
 var (

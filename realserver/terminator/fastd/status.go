@@ -246,7 +246,7 @@ func parse(r io.Reader, each func([]byte, *peer)) (*status, error) {
 	limited := &io.LimitedReader{R: r, N: maxStatus + 1}
 	s := status{Peers: roll{each: each}}
 	// The decoder reads 4 KiB at a time.
-	buffered := bufio.NewReaderSize(limited, 64<<10)
+	buffered := bufio.NewReaderSize(limited, 16<<10)
 	// Peers are named by files, whose names are bytes. That names differ is not looked for: fastd's do, and it takes a set of them.
 	err := json.UnmarshalRead(buffered, &s, jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true))
 	switch {

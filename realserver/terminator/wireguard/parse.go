@@ -18,7 +18,7 @@ import (
 // parse reads an answer of the configuration protocol up to its end, and calls f for every peer, which is good until f returns.
 // Errors name lines and keys, never values: some are secret.
 func parse(r io.Reader, f func(*peer)) (d device, err error) {
-	s := bufio.NewScanner(bufio.NewReaderSize(r, 64<<10)) // the scanner reads no more at a time than a line may have
+	s := bufio.NewScanner(bufio.NewReaderSize(r, 16<<10)) // the scanner reads no more at a time than a line may have
 	s.Buffer(make([]byte, 0, 4096), 4096)
 	var p peer
 	var sec, nsec int64 // of its handshake

@@ -256,6 +256,20 @@ func TestLoopLateAnswersAndOwnFaults(t *testing.T) {
 	})
 }
 
+// A slow host's silent UDP port that was closed for a while is open again.
+func TestLoopSlowHostComesBack(t *testing.T) {
+	play(t, affinity.Check{Proto: 17, Port: 51820}, func(s *stage, p *Prober) {
+		expect(t, p, true, 3*time.Second, "ARP")
+		time.Sleep(relapse)
+		s.now(func() { s.delay = 150 * time.Millisecond })
+		time.Sleep(10 * time.Second)
+		s.now(func() { s.icmp = true })
+		expect(t, p, false, 3*time.Second, "port closed")
+		s.now(func() { s.icmp = false })
+		expect(t, p, true, 20*time.Second, "ARP")
+	})
+}
+
 func TestLoopLinkAndTargets(t *testing.T) {
 	play(t, affinity.Check{}, func(s *stage, p *Prober) {
 		expect(t, p, true, time.Second, "ARP")

@@ -104,7 +104,7 @@ func (p *udpPort) silence(now time.Time, interval time.Duration) time.Time {
 func (t *target) listen(interval time.Duration) {
 	there := !t.void
 	for _, q := range t.questions {
-		if q.required && q.about() && !q.answered {
+		if q.required && q.about() && !q.lives() {
 			there = false
 		}
 	}

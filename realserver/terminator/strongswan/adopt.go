@@ -202,7 +202,7 @@ func (d *Driver) clear(ctx context.Context, t agent.Inherited, begun string) (el
 	all, name := slices.Clone(d.last.begun[begun]), d.here(t)
 	var others []netip.AddrPort
 	if x := d.sites[name]; x != nil {
-		for _, s := range x.sas {
+		for _, s := range x.known.sas {
 			if terminator.IsAt(t.Endpoint, s.remote) {
 				all = append(all, s.id)
 			} else {

@@ -24,11 +24,16 @@ type look struct {
 // A site is what is known of a name, which sites may share. It stays from look to look: with 10,000 of them two lists at once would be what
 // most memory goes to.
 type site struct {
-	peer   string    // the name
-	round  uint64    // of the look that found it last
-	sas    []session // all IKE SAs of it, whatever their state
-	lives  []life    // one for each endpoint: the newest SA that carries packets
-	before []life    // those of earlier looks, while one is made
+	peer  string // the name
+	round uint64 // of the look that found it last
+	known found  // by the last look that came to its end
+	next  found  // by the one that is made, or that broke off
+}
+
+// A found is what a look found of a name.
+type found struct {
+	sas   []session // all IKE SAs of it, whatever their state
+	lives []life    // one for each endpoint: the newest SA that carries packets
 }
 
 // A session is an IKE SA of a name that sites may share.
@@ -116,7 +121,7 @@ type seen struct {
 	round uint64
 }
 
-// site is that of a name. After a look that broke off what was known before it counts, too.
+// site is that of a name. What a look found that broke off does not count.
 func (s *seen) site(name string) *site {
 	x := s.sites[name]
 	if x == nil {
@@ -124,8 +129,7 @@ func (s *seen) site(name string) *site {
 		s.sites[name] = x
 	}
 	if x.round != s.round {
-		x.round, x.sas = s.round, x.sas[:0]
-		x.before, x.lives = append(x.lives, x.before...), nil
+		x.round, x.next = s.round, found{}
 	}
 	return x
 }
@@ -133,13 +137,13 @@ func (s *seen) site(name string) *site {
 // end forgets who was not seen, and tells those of one name apart.
 func (s *seen) end() {
 	for name, x := range s.sites {
-		x.before = nil
 		if x.round != s.round {
 			delete(s.sites, name)
 			continue
 		}
-		for _, l := range x.lives {
-			if t := &s.tunnels[l.tunnel]; len(x.lives) > 1 {
+		x.known, x.next = x.next, found{}
+		for _, l := range x.known.lives {
+			if t := &s.tunnels[l.tunnel]; len(x.known.lives) > 1 {
 				t.Peer = terminator.NameAt(name, t.Endpoint)
 			}
 		}
@@ -151,12 +155,13 @@ func (s *seen) add(one sa) {
 		s.begun[one.connection] = append(s.begun[one.connection], one.id)
 		return
 	}
-	x := s.site(peerName(one.connection, one.identity))
+	at := s.site(peerName(one.connection, one.identity))
+	x := &at.next
 	x.sas = append(x.sas, session{one.id, one.remote})
 	if !one.up {
 		s.begun[one.connection] = append(s.begun[one.connection], one.id)
 	}
-	t, children := one.tunnel(x.peer, s.at)
+	t, children := one.tunnel(at.peer, s.at)
 	if len(children) == 0 || !t.Endpoint.Addr().IsValid() {
 		return
 	}
@@ -164,7 +169,7 @@ func (s *seen) add(one sa) {
 	if i >= 0 && x.lives[i].ike > one.id {
 		return
 	}
-	l := one.life(one.earlier(x.before, children), children, s.at)
+	l := one.life(one.earlier(at.known.lives, children), children, s.at)
 	t.Since = l.since
 	if i >= 0 {
 		l.tunnel = x.lives[i].tunnel

@@ -158,12 +158,15 @@ func TestSinceOverLooks(t *testing.T) {
 			look(0, one(1, 100))
 			s.end()
 			look(time.Minute, broken...)
+			if x := s.sites["sites site-1"]; len(x.known.sas) != 1 || x.known.sas[0].id != 1 {
+				t.Errorf("while a look is made, or after it broke off, it is known as %+v", x.known)
+			}
 			look(2*time.Minute, one(3, 1))
 			s.end()
 			if want := start.Add(-100 * time.Second); len(s.tunnels) != 1 || !s.tunnels[0].Since.Equal(want) {
 				t.Errorf("got %+v, want one since %v", s.tunnels, want)
 			}
-			if x := s.sites["sites site-1"]; x == nil || len(x.sas) != 1 || len(x.lives) != 1 || x.before != nil {
+			if x := s.sites["sites site-1"]; x == nil || len(x.known.sas) != 1 || len(x.known.lives) != 1 || x.next.lives != nil {
 				t.Errorf("it is known as %+v", x)
 			}
 			if look(3 * time.Minute); len(s.sites) != 1 {

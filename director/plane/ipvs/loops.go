@@ -14,10 +14,17 @@ import (
 )
 
 // neighbours are the real servers that are not to get back what they have sent. Under masq that is for nobody to say: there a real server
-// may well dial its own VIP, and an address that has masq as well as another method is left out.
+// may well dial its own VIP, and an address that has masq as well as another method is left out. So is who has a MAC address in common with
+// another neighbour: a router that answers ARP for real servers sends what comes from sites, too.
 func (p *Plane) neighbours() (list []gate.Neighbour) {
 	macs, err := p.survey.Neighbours()
 	p.warn("know real servers by their MAC addresses", err)
+	have := map[owner]int{}
+	for a, mac := range macs {
+		if !a.IsLinkLocalUnicast() {
+			have[owner{mac, a.Is6()}]++
+		}
+	}
 	for _, masq := range []bool{false, true} {
 		for _, rs := range p.servers {
 			for _, a := range rs.Addrs {
@@ -25,13 +32,19 @@ func (p *Plane) neighbours() (list []gate.Neighbour) {
 				switch {
 				case masq && rs.Method == affinity.Masq:
 					list = slices.DeleteFunc(list, func(n gate.Neighbour) bool { return n.Addr == a })
-				case known && !masq && rs.Method != affinity.Masq:
+				case known && !masq && rs.Method != affinity.Masq && have[owner{mac, a.Is6()}] == 1:
 					list = append(list, gate.Neighbour{Addr: a, MAC: mac})
 				}
 			}
 		}
 	}
 	return gate.Told(list)
+}
+
+// An owner is who has the addresses of one family that are at a MAC address.
+type owner struct {
+	mac [6]byte
+	v6  bool
 }
 
 // loops tells whether a packet from one real server to another is cut: they have one MAC address.

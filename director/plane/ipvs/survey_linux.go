@@ -134,6 +134,8 @@ func known(n netlink.Neigh) (a netip.Addr, mac [6]byte, ok bool) {
 
 // Watch calls changed whenever a link or an address of the interfaces towards real servers may have changed, or a neighbour's MAC address.
 func (l *land) Watch(ctx context.Context, changed func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // of what is not ended yet
 	links, addrs := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
 	if err := netlink.LinkSubscribeWithOptions(links, ctx.Done(), netlink.LinkSubscribeOptions{Namespace: &l.ns}); err != nil {
 		return fmt.Errorf("watch links: %w", err)
@@ -141,8 +143,14 @@ func (l *land) Watch(ctx context.Context, changed func()) error {
 	if err := netlink.AddrSubscribeWithOptions(addrs, ctx.Done(), netlink.AddrSubscribeOptions{Namespace: &l.ns}); err != nil {
 		return fmt.Errorf("watch addresses: %w", err)
 	}
+	ours := map[int]bool{} // interfaces towards real servers, by index
+	for _, name := range l.links {
+		if link, err := l.h.LinkByName(name); err == nil { // else it is told of when it comes
+			ours[link.Attrs().Index] = true
+		}
+	}
 	neighbours, macs := make(chan netlink.NeighUpdate), map[netip.Addr][6]byte{}
-	if err := netlink.NeighSubscribeWithOptions(neighbours, ctx.Done(), netlink.NeighSubscribeOptions{Namespace: &l.ns}); err != nil {
+	if err := netlink.NeighSubscribeWithOptions(neighbours, ctx.Done(), netlink.NeighSubscribeOptions{Namespace: &l.ns, ReceiveBufferSize: 1 << 20, ReceiveBufferForceSize: true}); err != nil {
 		return fmt.Errorf("watch neighbours: %w", err)
 	}
 	for {
@@ -152,6 +160,7 @@ func (l *land) Watch(ctx context.Context, changed func()) error {
 				return ended(ctx, "links")
 			}
 			if slices.Contains(l.links, u.Attrs().Name) {
+				ours[u.Attrs().Index] = u.Header.Type != unix.RTM_DELLINK
 				changed()
 			}
 		case _, ok := <-addrs:
@@ -163,14 +172,19 @@ func (l *land) Watch(ctx context.Context, changed func()) error {
 			if !ok {
 				return ended(ctx, "neighbours")
 			}
+			if !ours[u.LinkIndex] {
+				continue
+			}
 			a, mac, is := known(u.Neigh)
-			if u.Type == unix.RTM_DELNEIGH || !is {
-				mac = [6]byte{}
+			is = is && u.Type != unix.RTM_DELNEIGH
+			was, had := macs[a]
+			if is == had && (!is || mac == was) { // most events are of the kernel asking whether all is as before
+				continue
 			}
-			if macs[a] != mac { // most events are of the kernel asking whether all is as before
+			if delete(macs, a); is {
 				macs[a] = mac
-				changed()
 			}
+			changed()
 		}
 	}
 }

@@ -354,8 +354,12 @@ func (r *Replica) merged(p *peer, bad []*RecordError, whole error) {
 	r.mu.Lock()
 	stalls := whole != nil && p.stalled == nil
 	p.stalled = whole
-	if whole == nil {
+	switch {
+	case whole != nil:
+	case p.turns > 0:
 		r.getOn(now)
+	default: // what it has just written, which brings nobody nearer to a round
+		p.calm.moved = now
 	}
 	if len(p.refused) > maxKept {
 		clear(p.refused)

@@ -138,9 +138,9 @@ func (d *Director) reopen() {
 
 // verdict is what this director makes of a real server, which gets no new pins for a reason, as its agent shows it.
 func (d *Director) verdict(rs *affinity.RealServer, shut string) agent.Verdict {
-	v := agent.Verdict{RealServer: rs.Name, State: "new", Since: rs.Header.Stamp.Time(), Shut: agent.Text(shut)}
+	v := agent.Verdict{RealServer: rs.Name, State: "new", Since: agent.Time(rs.Header.Stamp.Time()), Shut: agent.Text(shut)}
 	if life, ok := d.work.LifeOf(rs.Name); ok {
-		v.State, v.Since, v.Why = "dead", life.Since.Time(), agent.Text(life.Cause)
+		v.State, v.Since, v.Why = "dead", agent.Time(life.Since.Time()), agent.Text(life.Cause)
 		if life.Alive {
 			v.State = "alive"
 		}
@@ -152,9 +152,9 @@ func (d *Director) verdict(rs *affinity.RealServer, shut string) agent.Verdict {
 		v.Why = agent.Text(why)
 	}
 	if rs.Admin == affinity.Drained {
-		v.Drained = rs.Header.Stamp.Time()
+		v.Drained = agent.Time(rs.Header.Stamp.Time())
 		if rs.Drain != nil {
-			v.Drained = rs.Drain.Started.Time()
+			v.Drained = agent.Time(rs.Drain.Started.Time())
 		}
 	}
 	return v

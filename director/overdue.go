@@ -1,10 +1,12 @@
 package director
 
 import (
+	"slices"
 	"time"
 
 	"tunneldirector/affinity"
 	"tunneldirector/director/agent"
+	"tunneldirector/director/observe"
 )
 
 // An adoption is ordered when the pin moves, or it is overdue:
@@ -103,7 +105,7 @@ func (d *Director) settleDebt(to string, o *debt, now time.Time, looks *int) {
 		}
 		list, _ := d.inherited(m.move, m.since)
 		for _, t := range list {
-			if e, ordered := d.o.Agents.Errand(to, agent.OrderAdopt, t.ID); !ordered || e.Ordered.Before(m.since) {
+			if e, ordered := d.o.Agents.Errand(to, agent.OrderAdopt, t.ID); !d.establishedAt(to, t.ID) && (!ordered || e.Ordered.Before(m.since)) {
 				adopt = append(adopt, t)
 			}
 		}
@@ -112,6 +114,12 @@ func (d *Director) settleDebt(to string, o *debt, now time.Time, looks *int) {
 		d.o.Agents.Order(to, agent.OrderAdopt, adopt)
 		d.o.Log.Info("adopt ordered late", "real_server", to, "tunnels", len(adopt))
 	}
+}
+
+// establishedAt tells whether a tunnel is established at a real server, whatever else is remembered of it, and by whichever clock.
+func (d *Director) establishedAt(realServer, id string) bool {
+	tun, ok := d.work.Tunnel(id)
+	return ok && slices.ContainsFunc(d.sightings(d.work, tun, false), func(s observe.Sighting) bool { return s.RealServer == realServer })
 }
 
 // whole tells whether an agent is there that has told of all tunnels of a real server.

@@ -44,6 +44,12 @@ func TestAdoptIsMadeUpFor(t *testing.T) {
 			return w.agentOf("rs2")
 		}, []string{"site-0001"}},
 		{"it has established itself there", func(w *world) *host { return w.agentOf("rs2", up(site(1))) }, nil},
+		{"it is established there since before, by a clock that is behind", func(w *world) *host {
+			time.Sleep(20 * time.Second)
+			there := up(site(1))
+			there.Since = there.Since.Add(-2 * time.Minute)
+			return w.agentOf("rs2", there)
+		}, nil},
 		{"it was moved back", func(w *world) *host {
 			w.verdict("rs1", true)
 			w.must(affinity.Repin{By: operator, Group: "site-0001", To: "rs1"})

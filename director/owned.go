@@ -159,7 +159,9 @@ func (d *Director) holdNow(ctx context.Context) {
 		}
 	}
 	d.tellHeld(h, holds)
-	d.joint.holds, d.joint.rivals = holds, rivals
+	if d.joint.holds = holds; said == "" { // else nobody was told
+		d.joint.rivals = rivals
+	}
 	maps.DeleteFunc(d.joint.disowned, func(a netip.Addr, _ time.Time) bool { _, held := holds[a.String()]; return !held })
 	d.holding.Store(&holds)
 }

@@ -226,7 +226,7 @@ func (j *joined) connect(ctx context.Context) error {
 		members := j.gossip.Members()
 		j.beater.SetMembers(members)
 		v := j.beater.View()
-		if heardOfStranger(v, members) && time.Since(asked) > time.Second {
+		if heardOfStranger(v, members) && time.Since(asked) > strangerAgain {
 			j.gossip.Heard() // nor is it let in before gossip knows it
 			asked = time.Now()
 		}
@@ -237,6 +237,9 @@ func (j *joined) connect(ctx context.Context) error {
 		}
 	}
 }
+
+// strangerAgain is between two times that gossip is told of heartbeats: a director may be heard and never be let in.
+const strangerAgain = 5 * time.Second
 
 // heardOfStranger tells whether a director's heartbeats are heard, and gossip does not know it: it has come back sooner to the one than
 // to the other. One that leaves is gone there first.

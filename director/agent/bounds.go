@@ -40,6 +40,14 @@ func Text(s string) string {
 	return strings.ToValidUTF8(s[:min(len(s), MaxText)], "")
 }
 
+// Time is t as a message may carry it: zero if its year is none.
+func Time(t time.Time) time.Time {
+	if !dated(t) {
+		return time.Time{}
+	}
+	return t
+}
+
 // text tells whether s is short enough, and can be shown.
 func text(s string) bool { return len(s) <= MaxText && utf8.ValidString(s) }
 

@@ -37,8 +37,8 @@ type Options struct {
 }
 
 // GCPercent is what a program that runs an Agent sets: the heap is small and seldom grows, and memory is what an agent must not take
-// from the terminators beside it. With 10,000 tunnels of strongSwan 10 takes 2.7 MiB less than 20, and no more of a core that could be
-// measured: it is at rest for most of the time, and a collection takes 5 ms. A limit (debug.SetMemoryLimit) would be one for some number of
+// from the terminators beside it. With 10,000 tunnels of strongSwan 10 takes 2.7 MiB less than 20, and about 0.1 % of a core more: it is at
+// rest for most of the time, and a collection takes 5 ms. A limit (debug.SetMemoryLimit) would be one for some number of
 // tunnels: with more it collects without end.
 const GCPercent = 10
 

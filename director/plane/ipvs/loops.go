@@ -25,17 +25,15 @@ func (p *Plane) neighbours() (list []gate.Neighbour) {
 			have[owner{mac, a.Is6()}]++
 		}
 	}
-	for _, masq := range []bool{false, true} {
-		for _, rs := range p.servers {
-			for _, a := range rs.Addrs {
-				mac, known := macs[a]
-				switch {
-				case masq && rs.Method == affinity.Masq:
-					list = slices.DeleteFunc(list, func(n gate.Neighbour) bool { return n.Addr == a })
-				case known && !masq && rs.Method != affinity.Masq && have[owner{mac, a.Is6()}] == 1:
-					list = append(list, gate.Neighbour{Addr: a, MAC: mac})
-				}
-			}
+	masq := map[netip.Addr]bool{}
+	for _, rs := range p.servers {
+		for _, a := range rs.Addrs {
+			masq[a] = masq[a] || rs.Method == affinity.Masq
+		}
+	}
+	for a, with := range masq {
+		if mac, known := macs[a]; known && !with && have[owner{mac, a.Is6()}] == 1 {
+			list = append(list, gate.Neighbour{Addr: a, MAC: mac})
 		}
 	}
 	return gate.Told(list)

@@ -24,10 +24,7 @@ func TestReturnedIsShown(t *testing.T) {
 			p, err := Open(Options{Interfaces: testInterfaces()})
 			must(t, err)
 			t.Cleanup(func() { must(t, p.Close()) })
-			c := small()
-			for i := range c.RealServers {
-				c.RealServers[i].Method = m
-			}
+			c := smallBy(m)
 			c.Services[0].Method = m
 			subnet := plane.Entry{Subnet: plane.SubnetKey{Prefix: netip.MustParsePrefix("10.60.1.0/24")}, Target: plane.Target{Primary: 1, Backup: 2}}
 			must(t, settled{p, r, map[netip.Addr]bool{}}.Replace(t.Context(), c, slices.Values([]plane.Entry{pin(site1, 0, 1, 2), subnet})))

@@ -86,10 +86,7 @@ func TestNeighboursOfTheGate(t *testing.T) {
 func TestReturnedByTunnelIsShown(t *testing.T) {
 	k := newKernel()
 	p := open(k)
-	c := small()
-	for i := range c.RealServers {
-		c.RealServers[i].Method = affinity.IPIP
-	}
+	c := smallBy(affinity.IPIP)
 	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
 		t.Fatal(err)
 	}

@@ -34,6 +34,15 @@ func small() plane.Config {
 	return c
 }
 
+// smallBy is small with one method to all real servers.
+func smallBy(m affinity.Method) plane.Config {
+	c := small()
+	for i := range c.RealServers {
+		c.RealServers[i].Method = m
+	}
+	return c
+}
+
 func pin(a netip.Addr, port uint16, primary, backup affinity.Index) plane.Entry {
 	return plane.Entry{Endpoint: plane.EndpointKey{VIP: vip4, Addr: a, Port: port}, Target: plane.Target{Primary: primary, Backup: backup}}
 }

@@ -125,10 +125,7 @@ func TestReinstallationRevivesNothing(t *testing.T) {
 func TestDeathThatCouldNotBeSent(t *testing.T) {
 	k := newKernel()
 	p := open(k)
-	c := small()
-	for i := range c.RealServers {
-		c.RealServers[i].Method = affinity.IPIP
-	}
+	c := smallBy(affinity.IPIP)
 	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{pin(site1, 0, 1, 2)})); err != nil {
 		t.Fatal(err)
 	}
@@ -263,10 +260,7 @@ func TestLostLinkIsOpenedAgain(t *testing.T) {
 func TestPlaintextDoesNotGoAstray(t *testing.T) {
 	k := newKernel()
 	p := open(k)
-	c := small()
-	for i := range c.RealServers {
-		c.RealServers[i].Method = affinity.IPIP
-	}
+	c := smallBy(affinity.IPIP)
 	subnet := plane.Entry{Subnet: plane.SubnetKey{Prefix: netip.MustParsePrefix("10.50.0.0/16")}, Target: plane.Target{Primary: 1, Backup: 2}}
 	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{subnet})); err != nil {
 		t.Fatal(err)
@@ -315,10 +309,7 @@ func TestStartDoesNotSpreadAnew(t *testing.T) {
 func TestTunnelDeviceIsLookedAfter(t *testing.T) {
 	k := newKernel()
 	p := open(k)
-	c := small()
-	for i := range c.RealServers {
-		c.RealServers[i].Method = affinity.IPIP
-	}
+	c := smallBy(affinity.IPIP)
 	subnet := plane.Entry{Subnet: plane.SubnetKey{Prefix: netip.MustParsePrefix("10.50.0.0/16")}, Target: plane.Target{Primary: 1, Backup: 2}}
 	if err := p.Replace(t.Context(), c, slices.Values([]plane.Entry{subnet})); err != nil {
 		t.Fatal(err)

@@ -103,6 +103,12 @@ func standIn(t *testing.T) *ruleset.Keeper {
 		table.Rule(in, toVIP, ruleset.Is(ruleset.Protocol(), protoUDP), ruleset.Count("refused"),
 			[]expr.Any{&expr.Reject{Type: unix.NFT_REJECT_ICMPX_UNREACH, Code: unix.NFT_REJECT_ICMPX_PORT_UNREACH}})
 	}
+	return keep(t, table)
+}
+
+// keep puts a table of the test's own into the kernel.
+func keep(t *testing.T, table *ruleset.Table) *ruleset.Keeper {
+	t.Helper()
 	k, err := ruleset.Open(table)
 	must(t, err)
 	t.Cleanup(func() { k.Close() })

@@ -24,12 +24,7 @@ func noted(t *testing.T) *ruleset.Keeper {
 		table.Rule(out, to, ruleset.Count("left"))
 		table.Rule(out, to, ruleset.IsNot(ruleset.Priority(), 0, 0, 0, 0), ruleset.Count("noted"))
 	}
-	k, err := ruleset.Open(table)
-	must(t, err)
-	t.Cleanup(func() { k.Close() })
-	_, err = k.Keep(t.Context(), nil)
-	must(t, err)
-	return k
+	return keep(t, table)
 }
 
 // sendFrom sends a packet to the director in a frame from a MAC address.

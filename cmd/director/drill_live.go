@@ -92,7 +92,11 @@ func (w *liveWorld) ask(ctx context.Context) (toldState, error) {
 	w.mu.Unlock()
 	var trouble []string
 	for _, r := range st.RealServers {
-		s.RealServers = append(s.RealServers, drill.RealServer{Name: r.Name, Host: r.Host, Alive: r.State == "alive", Tunnels: int(r.Tunnels), Capacity: int(r.Capacity)})
+		x := drill.RealServer{Name: r.Name, Host: r.Host, Alive: r.State == "alive", Tunnels: int(r.Tunnels), Capacity: int(r.Capacity)}
+		if r.Agent != nil {
+			x.Closed = r.Agent.Closed
+		}
+		s.RealServers = append(s.RealServers, x)
 		if r.State != "alive" {
 			trouble = append(trouble, fmt.Sprintf("real server %s is %s", r.Name, r.State))
 		}

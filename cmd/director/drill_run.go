@@ -153,6 +153,8 @@ func stepWords(s *drill.Step, plan *drill.Plan) string {
 		return string(s.Fault)
 	case s.Fault != "":
 		return fmt.Sprintf("%s of %s %s, for %s at most", s.Fault, s.Fault.Befalls(), plan.Targets[s.Target], s.For)
+	case s.Emptied > 0:
+		return fmt.Sprintf("wait until it is empty, %s at most", s.Emptied)
 	case s.Undo:
 		return "undo it"
 	case s.Settle > 0:

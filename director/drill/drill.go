@@ -21,7 +21,7 @@ type Needs struct {
 	Directors   int  `json:"directors,omitzero" yaml:"directors"`       // ready
 	RealServers int  `json:"real_servers,omitzero" yaml:"real_servers"` // alive
 	Tunnels     int  `json:"tunnels,omitzero" yaml:"tunnels"`           // up
-	Spare       bool `json:"spare,omitzero" yaml:"spare"`               // the other real servers have room for what the target's host carries
+	Spare       bool `json:"spare,omitzero" yaml:"spare"`               // the other real servers take new tunnels, and have room for what the target's host carries
 }
 
 // A Sample says which tunnels packets are sent through.
@@ -30,14 +30,15 @@ type Sample struct {
 	Every   time.Duration `json:"every,format:units" yaml:"every"` // between two packets of a tunnel; default 50ms
 }
 
-// A Step does one thing; exactly one of Wait, Fault, Undo and Settle is there.
+// A Step does one thing; exactly one of Wait, Fault, Emptied, Undo and Settle is there.
 type Step struct {
-	Wait   time.Duration `json:"wait,omitzero,format:units" yaml:"wait"`
-	Fault  Kind          `json:"fault,omitempty" yaml:"fault"`
-	Target string        `json:"target,omitempty" yaml:"target"`             // with Fault; see Targets
-	For    time.Duration `json:"for,omitzero,format:units" yaml:"for"`       // with Fault: when it is undone at the latest; default 30s, at most 10m
-	Undo   bool          `json:"undo,omitzero" yaml:"undo"`                  // undoes all faults that are in place
-	Settle time.Duration `json:"settle,omitzero,format:units" yaml:"settle"` // waits until World's state is settled, at most so long
+	Wait    time.Duration `json:"wait,omitzero,format:units" yaml:"wait"`
+	Fault   Kind          `json:"fault,omitempty" yaml:"fault"`
+	Target  string        `json:"target,omitempty" yaml:"target"`               // with Fault; see Targets
+	For     time.Duration `json:"for,omitzero,format:units" yaml:"for"`         // with Fault: when it is undone at the latest; default 30s, at most 10m
+	Emptied time.Duration `json:"emptied,omitzero,format:units" yaml:"emptied"` // waits until no tunnel is at a real server that is drained, at most so long
+	Undo    bool          `json:"undo,omitzero" yaml:"undo"`                    // undoes all faults that are in place
+	Settle  time.Duration `json:"settle,omitzero,format:units" yaml:"settle"`   // waits until World's state is settled, at most so long
 }
 
 // A Kind is a kind of fault.

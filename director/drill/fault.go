@@ -115,7 +115,7 @@ func (r *run) befallen() map[string]bool {
 		if x.Kind != HostLoss {
 			continue
 		}
-		host := r.before.host(x.Target)
+		host := r.before.realServer(x.Target).Host
 		for _, rs := range r.before.RealServers {
 			if host != "" && rs.Host == host {
 				list[rs.Name] = true
@@ -125,10 +125,11 @@ func (r *run) befallen() map[string]bool {
 	return list
 }
 
-func (s State) host(realServer string) string {
-	i := slices.IndexFunc(s.RealServers, func(r RealServer) bool { return r.Name == realServer })
+// realServer is the one of a name; its zero value if there is none.
+func (s State) realServer(name string) RealServer {
+	i := slices.IndexFunc(s.RealServers, func(r RealServer) bool { return r.Name == name })
 	if i < 0 {
-		return ""
+		return RealServer{}
 	}
-	return s.RealServers[i].Host
+	return s.RealServers[i]
 }

@@ -92,12 +92,16 @@ steps:
   - {fault: drain}
   - {fault: drain, target: rs1}
   - {fault: drain, target: busiest}
+  - {emptied: 1ms}
+  - {undo: true}
+  - {emptied: 1m}
 `, []string{
-			"steps[0]: has 0 of wait, fault, undo: true and settle; exactly one is a step (line 4)", "steps[1]: has 2 of", "steps[2].wait: -1s is not between", "steps[3].settle: 1ms is not between 1s",
+			"steps[0]: has 0 of wait, fault, emptied, undo: true and settle; exactly one is a step (line 4)", "steps[1]: has 2 of", "steps[2].wait: -1s is not between", "steps[3].settle: 1ms is not between 1s",
 			`steps[4].target: "rs1": only a fault has a target; leave it out (line 8)`, "steps[4].for: 1s: only a fault", `steps[5].fault: "earthquake" is not one of director-crash, director-hang`,
 			`steps[6].target: host-loss befalls a real server, and cannot befall "owner"; write busiest, or a name`, "steps[7].for: 11m0s is not between 1s and 10m0s",
 			`steps[8].target: director-hang befalls a director, and cannot befall "each"; write owner, assigner, other, or a name`, `steps[10].target: "d1": nms-empty befalls the cluster`,
-			`steps[11].target: "a b" is no name of a real server`, "steps[14]: drain of busiest is in place already, by steps[12]; undo it first"}},
+			`steps[11].target: "a b" is no name of a real server`, "steps[14]: drain of busiest is in place already, by steps[12]; undo it first",
+			"steps[15].emptied: 1ms is not between 1s and 10m0s", "steps[17]: nothing is drained then that could be empty"}},
 		{"too long", "name: a\nwhat: x\nsteps: [{wait: 20m}, {settle: 11m}]", []string{"steps[1]: the steps wait for 31m0s up to here; all may for 30m0s"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -102,11 +102,13 @@ func (p *planning) spare(target RealServer) {
 	if !p.d.Needs.Spare {
 		return
 	}
-	carries, room, others := 0, 0, 0
+	carries, room, others, closed := 0, 0, 0, ""
 	for _, r := range p.s.RealServers {
 		switch {
 		case r.Name == target.Name || r.Host != "" && r.Host == target.Host:
 			carries += r.Tunnels
+		case r.Alive && r.Closed != "":
+			closed += fmt.Sprintf("; %s gets no new tunnels: %s", r.Name, r.Closed)
 		case r.Alive && r.Capacity == 0:
 			return
 		case r.Alive:
@@ -114,6 +116,6 @@ func (p *planning) spare(target RealServer) {
 		}
 	}
 	if others == 0 || room < carries {
-		p.lacks("the other real servers have room for %s, and the host of %s carries %d", some(room, "tunnel"), target.Name, carries)
+		p.lacks("the other real servers have room for %s, and the host of %s carries %d%s", some(room, "tunnel"), target.Name, carries, closed)
 	}
 }

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -103,6 +104,8 @@ func (r *run) step(ctx context.Context, s Step) error {
 		return r.eachInTurn(ctx, s)
 	case s.Fault != "":
 		return r.inject(ctx, s, r.plan.Targets[s.Target])
+	case s.Emptied > 0:
+		return r.emptied(ctx, s.Emptied)
 	case s.Undo:
 		return r.undo(ctx)
 	case s.Settle > 0:
@@ -113,25 +116,48 @@ func (r *run) step(ctx context.Context, s Step) error {
 
 // settle waits until the world has been settled for a while.
 func (r *run) settle(ctx context.Context, within, forLong time.Duration) error {
+	return r.until(ctx, "settled", within, forLong, func(s *State) string { return s.Unsettled })
+}
+
+// emptied waits until the real servers that are drained have no tunnels.
+func (r *run) emptied(ctx context.Context, within time.Duration) error {
+	return r.until(ctx, "emptied", within, 0, func(s *State) string {
+		for _, x := range r.faults {
+			if x.Kind != Drain || x.undo == nil || x.Undone != nil {
+				continue
+			}
+			if n := s.realServer(x.Target).Tunnels; n > 0 {
+				return fmt.Sprintf("%s has %s still", x.Target, some(n, "tunnel"))
+			}
+		}
+		return ""
+	})
+}
+
+// until waits until the world has been some way for a while; not says why it is not.
+func (r *run) until(ctx context.Context, is string, within, forLong time.Duration, not func(*State) string) error {
 	end := time.Now().Add(within)
-	why, since := "it is", time.Time{}
+	var since time.Time
 	for {
 		s, err := stateOf(ctx, r.w)
-		now := time.Now()
+		now, why := time.Now(), ""
+		if err != nil {
+			why = err.Error()
+		} else {
+			why = not(&s)
+		}
 		switch {
-		case err != nil:
-			why, since = err.Error(), time.Time{}
-		case s.Unsettled != "":
-			why, since = s.Unsettled, time.Time{}
+		case why != "":
+			since = time.Time{}
 		case since.IsZero():
 			since = now
 		}
 		if !since.IsZero() && now.Sub(since) >= forLong {
-			r.tell("settled")
+			r.tell("%s", is)
 			return nil
 		}
 		if !now.Before(end) {
-			return fmt.Errorf("not settled within %s: %s", within, why)
+			return fmt.Errorf("not %s within %s: %s", is, within, cmp.Or(why, "it is since a moment ago"))
 		}
 		if err := sleep(ctx, lookEvery); err != nil {
 			return err

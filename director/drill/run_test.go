@@ -256,6 +256,9 @@ func TestRunNotReady(t *testing.T) {
 				w.start.RealServers[i].Capacity = 2
 			}
 		}, []string{"room for 0 tunnels, and the host of rs1 carries 2"}},
+		{"no new tunnels there", func(d *Drill) { d.Needs.Spare = true }, Options{}, func(w *scripted) {
+			w.start.RealServers[1].Closed, w.start.RealServers[2].Alive = "it is full", false
+		}, []string{"room for 0 tunnels, and the host of rs1 carries 2", "rs2 gets no new tunnels: it is full"}},
 		{"room on its own host", func(d *Drill) { d.Needs.Spare = true }, Options{}, func(w *scripted) {
 			for i := range w.start.RealServers {
 				w.start.RealServers[i].Host = "h"
@@ -311,6 +314,38 @@ func TestRunNotReady(t *testing.T) {
 			t.Errorf("an unknown state: %v", err)
 		}
 	})
+}
+
+// One that is drained is waited for until it is empty, and not for ever.
+func TestEmptied(t *testing.T) {
+	drain := mine(Expect{Moved: MovedTarget}, Abort{}, Step{Fault: Drain, Target: "rs1", For: time.Minute}, Step{Emptied: 20 * time.Second}, Step{Undo: true})
+	for _, tt := range []struct {
+		name string
+		left func(now time.Duration) int
+		want string
+	}{
+		{"slowly", func(now time.Duration) int { return max(0, 2-int(now/(5*time.Second))) }, ""},
+		{"never", func(time.Duration) int { return 1 }, "not emptied within 20s: rs1 has 1 tunnel still"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			in(t, func(t *testing.T, w *scripted) {
+				w.state = func(s *State) {
+					s.RealServers[1].Tunnels = 99 // of one that is not drained
+					if len(w.made) > 0 {
+						s.RealServers[0].Tunnels = tt.left(time.Since(w.made[0].at))
+					}
+				}
+				res := w.run(drain)
+				if res.Aborted != tt.want || res.Passed != (tt.want == "") {
+					t.Errorf("aborted %q, failures %+v", res.Aborted, res.Failures)
+				}
+				if d := w.made[0].undone.Sub(w.made[0].at); tt.want == "" && (d < 10*time.Second || d > 11*time.Second) {
+					t.Errorf("undone after %v, want it as soon as it is empty, after 10 s", d)
+				}
+				w.allUndone()
+			})
+		})
+	}
 }
 
 // What cannot be read at the end is told: where tunnels are fails the drill, what directors recorded does not.

@@ -76,20 +76,22 @@ func (d *Drill) faults() tree.Faults {
 
 func (c *checker) steps(steps []Step) {
 	if n := len(steps); n == 0 || n > maxSteps {
-		c.fault("steps", "has %d; write 1 to %d: wait, fault, undo or settle", n, maxSteps)
+		c.fault("steps", "has %d; write 1 to %d: wait, fault, emptied, undo or settle", n, maxSteps)
 	}
 	var lasting time.Duration
 	inPlace := map[string]int{}
 	for i, s := range steps {
 		path := fmt.Sprintf("steps[%d]", i)
 		c.step(path, s)
-		lasting += s.Wait + s.Settle
+		lasting += s.Wait + s.Emptied + s.Settle
 		if lasting > maxLasting {
 			c.fault(path, "the steps wait for %s up to here; all may for %s", lasting, maxLasting)
 			return
 		}
 		what := string(s.Fault) + " of " + s.Target
 		switch first, twice := inPlace[what]; {
+		case s.Emptied != 0 && !drains(steps[:i]):
+			c.fault(path, "nothing is drained then that could be empty; put a fault: drain before it")
 		case s.Undo:
 			clear(inPlace)
 		case s.Fault != "" && twice:
@@ -100,20 +102,30 @@ func (c *checker) steps(steps []Step) {
 	}
 }
 
+// drains tells whether a real server is drained after some steps.
+func drains(steps []Step) (is bool) {
+	for _, s := range steps {
+		is = !s.Undo && (is || s.Fault == Drain)
+	}
+	return is
+}
+
 func (c *checker) step(path string, s Step) {
 	n := 0
-	for _, has := range []bool{s.Wait != 0, s.Fault != "", s.Undo, s.Settle != 0} {
+	for _, has := range []bool{s.Wait != 0, s.Fault != "", s.Emptied != 0, s.Undo, s.Settle != 0} {
 		if has {
 			n++
 		}
 	}
 	if n != 1 {
-		c.fault(path, "has %d of wait, fault, undo: true and settle; exactly one is a step", n)
+		c.fault(path, "has %d of wait, fault, emptied, undo: true and settle; exactly one is a step", n)
 		return
 	}
 	switch {
 	case s.Wait != 0:
 		c.duration(path+".wait", s.Wait, time.Millisecond, maxLasting)
+	case s.Emptied != 0:
+		c.duration(path+".emptied", s.Emptied, time.Second, maxFault)
 	case s.Settle != 0:
 		c.duration(path+".settle", s.Settle, time.Second, maxLasting)
 	case s.Fault != "":

@@ -60,8 +60,9 @@ type Director struct {
 type RealServer struct {
 	Name, Host string
 	Alive      bool
-	Tunnels    int // pinned to it
-	Capacity   int // 0: as many as its load allows
+	Tunnels    int    // pinned to it
+	Capacity   int    // 0: as many as its load allows
+	Closed     string // why it gets no new tunnels; "": it does
 }
 
 // A Tunnel is one that may be in the sample: something behind it answers.

@@ -111,12 +111,23 @@ func (w *scripted) State(ctx context.Context) (State, error) {
 			if w.goTo != nil {
 				s.Tunnels[i].RealServer = w.goTo(t)
 			}
+			s.move(t.RealServer, -1)
+			s.move(s.Tunnels[i].RealServer, 1)
 		}
 	}
 	if w.state != nil {
 		w.state(&s)
 	}
 	return s, nil
+}
+
+// move counts a tunnel more or less at a real server.
+func (s *State) move(realServer string, n int) {
+	for i := range s.RealServers {
+		if s.RealServers[i].Name == realServer {
+			s.RealServers[i].Tunnels += n
+		}
+	}
 }
 
 // over tells whether all is as before, as far as a fault goes: what was restarted comes back by itself.

@@ -31,7 +31,10 @@ func TestBuiltin(t *testing.T) {
 // run runs a drill once all is settled, and logs what it came to.
 func run(t *testing.T, w *World, d *drill.Drill) *drill.Result {
 	t.Helper()
-	until(t, w, "settle before the drill", settled)
+	until(t, w, "be ready for the drill", func(st drill.State) bool {
+		_, err := drill.NewPlan(st, d, drill.Options{})
+		return err == nil
+	})
 	res, err := drill.Run(t.Context(), w, d, drill.Options{World: "lab", Progress: func(what string) { t.Log(what) }})
 	if err != nil {
 		t.Fatal(err)

@@ -114,6 +114,9 @@ func (v *view) real() (list []drill.RealServer) {
 		x := drill.RealServer{Name: r.Name, Host: r.Host, Alive: r.State == "alive", Capacity: int(r.Capacity)}
 		if r.Status != nil {
 			x.Tunnels = int(r.Status.Tunnels)
+			if r.Status.Agent != nil {
+				x.Closed = r.Status.Agent.Closed
+			}
 		}
 		list = append(list, x)
 	}

@@ -123,7 +123,7 @@ func (r *rig) inject(f []byte, name string) (planetest.Outcome, error) {
 		switch {
 		case bytes.Equal(got[:6], markerMAC) && n > 36 && got[34] == byte(r.n>>8) && got[35] == byte(r.n):
 			return out, nil
-		case isICMP(got) && !bytes.Equal(sourceOf(got), sourceOf(f)): // the director's own word about a packet, to a source out of the pairs' range, say
+		case isICMP(inner(got, f)) && !bytes.Equal(sourceOf(inner(got, f)), sourceOf(f)): // the director's own word about a packet, to a source out of the pairs' range or in a subnet, say
 		case bytes.Equal(got[:6], markerMAC) || !slices.ContainsFunc(testHosts(), func(h planetest.Host) bool { return bytes.Equal(h.MAC, got[:6]) }):
 		case out.Verdict == planetest.Redirect:
 			return out, errors.New("two frames came to real servers")
@@ -142,6 +142,26 @@ func sourceOf(f []byte) []byte {
 		return f[26:30]
 	}
 	return f[22:38]
+}
+
+// inner is the frame that another one has in a tunnel's header, or else itself; what was put in has one of its own perhaps.
+func inner(got, put []byte) []byte {
+	kind, protocol, header := got[12:14], 23, 20
+	if bytes.Equal(kind, []byte{0x86, 0xdd}) {
+		protocol, header = 20, 40
+	}
+	if bytes.Equal(sourceOf(got), sourceOf(put)) || len(got) < 14+header+40 {
+		return got
+	}
+	switch got[protocol] {
+	case 4:
+		kind = []byte{8, 0}
+	case 41:
+		kind = []byte{0x86, 0xdd}
+	default:
+		return got
+	}
+	return slices.Concat(got[:12], kind, got[14+header:])
 }
 
 // isICMP tells whether a frame is ICMP or ICMPv6. One that is put in may be forwarded: to an address in a subnet that was a VIP.

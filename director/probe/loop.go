@@ -128,7 +128,7 @@ func (l *loop) send(t *target, now time.Time) {
 	t.due = now.Add(l.cfg.Timeout)
 	for _, q := range t.questions {
 		asked := q.lives() || q.sent.IsZero()
-		q.sent, q.answered, q.failed = time.Time{}, false, ""
+		q.sent, q.answered, q.judged, q.failed = time.Time{}, false, false, ""
 		if q.problem != "" || q.udp != nil && q.udp.resting {
 			continue
 		}
@@ -242,7 +242,7 @@ func (l *loop) judge(t *target, now time.Time) {
 		t.time(r, now)
 	}
 	for _, q := range t.questions {
-		q.late = false // an answer proves life once
+		q.judged, q.late = true, false // an answer proves life once
 	}
 	if t.machine.verdict == dead && r.outcome == answered && r.question.word == nil && now.Sub(t.accused) < wordHold {
 		r = result{question: r.question, problem: "its agent has just found it dead"}
@@ -361,7 +361,7 @@ func (t *target) replan(v view) {
 		for _, o := range t.questions {
 			if q.kind == o.kind && q.dst == o.dst && q.port == o.port {
 				q.word = o.word
-				q.sent, q.failed, q.answered, q.late, q.rtt = o.sent, o.failed, o.answered, o.late, o.rtt
+				q.sent, q.failed, q.answered, q.judged, q.late, q.rtt = o.sent, o.failed, o.answered, o.judged, o.late, o.rtt
 				q.ever, q.closedAt, q.udp = o.ever, o.closedAt, o.udp
 			}
 		}

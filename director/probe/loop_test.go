@@ -238,7 +238,7 @@ func TestLoopLateAnswersAndOwnFaults(t *testing.T) {
 			select {
 			case e := <-p.Events():
 				t.Fatalf("answers that come after %d ms are no death: %+v", delay, e)
-			case <-time.After(5 * time.Second):
+			case <-time.After(10 * time.Second):
 			}
 			if at, _ := p.StateOf("rs1"); !at.Alive || !at.Slow {
 				t.Errorf("answers come after %d ms, and it is said to be %+v, want alive and slow", delay, at)

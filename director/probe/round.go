@@ -40,7 +40,8 @@ type question struct {
 	sent     time.Time // zero: not sent, for want of the neighbour's MAC
 	failed   string    // why it could not be sent
 	answered bool
-	late     bool // an answer came after Timeout: of the round before, perhaps
+	judged   bool // the round was: what comes now is late
+	late     bool // an answer came after Timeout, or after the judgement: of the round before, perhaps
 	rtt      time.Duration
 	// Of all rounds.
 	ever     bool      // it was answered once
@@ -74,7 +75,8 @@ func (q *question) answer(now time.Time, timeout time.Duration) {
 		return
 	}
 	q.rtt = now.Sub(q.sent)
-	q.answered, q.late = q.rtt <= timeout, q.rtt > timeout
+	q.late = q.judged || q.rtt > timeout
+	q.answered = !q.late
 }
 
 // lives tells whether an answer came since the last judgement, be it late.

@@ -28,9 +28,9 @@ type machine struct {
 // it says when quiet.
 const cmdline = "console=ttyS0 loglevel=5 softlockup_all_cpu_backtrace=1 panic=-1 oops=panic mitigations=off sysctl.vm.panic_on_oom=1"
 
-// What a guest that is emulated does without, which takes a fifth off its processors' time. The kernel copies and clears memory byte by
-// byte if the processor says that it is fast at it (erms), and mistrusts the time stamp counters of two processors, which are one here:
-// without them each look at the clock, which Go programs do all the time, leaves the guest for its HPET (10 us and not 0.5).
+// An emulated guest has no erms: its kernel would copy and clear memory byte by byte, which only hardware is fast at. And it trusts the
+// time stamp counters of its processors, which are one: otherwise each look at the clock, which Go programs do all the time, leaves the
+// guest for its HPET, for 10 us and not 0.5. Together that is a fifth of the time that it takes a processor for.
 const (
 	emulatedCPU     = "max,-erms"
 	emulatedCmdline = cmdline + " tsc=reliable"

@@ -127,10 +127,15 @@ func (d *Director) reopen() {
 			d.o.Agents.SetClosed(rs.Name, rs.Admin == affinity.Drained)
 			d.o.Agents.SetVerdict(d.verdict(rs, why))
 		}
-		if why != "" {
+		switch was := d.shut[rs.Name]; {
+		case why != "":
 			shut[rs.Name] = true
-		} else if d.shut[rs.Name] {
+			if !was {
+				d.o.Log.Warn("a real server gets no new tunnels", "real_server", rs.Name, "why", why)
+			}
+		case was:
 			d.sweep.roomAppeared = true
+			d.o.Log.Info("a real server gets new tunnels again", "real_server", rs.Name)
 		}
 	}
 	d.shut = shut

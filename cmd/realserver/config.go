@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -104,7 +105,8 @@ func Default() Config {
 
 const (
 	defaultSocket  = "/run/tunneldirector/realserver.sock"
-	defaultCeiling = 80 // percent of a core
+	defaultCeiling = 80            // percent of a core
+	noCeiling      = math.MinInt32 // no percentage that anybody writes
 )
 
 // Parse reads a host's file. The error is tree.Faults: all that is wrong with it.
@@ -274,7 +276,9 @@ func (s *RealServer) check(r *reader, path string) {
 			r.FaultAt(at, "is missing")
 		}
 	}
-	within(r, path+".cpu_ceiling", int(s.CPUCeiling), 1, 100)
+	if s.CPUCeiling != noCeiling {
+		within(r, path+".cpu_ceiling", int(s.CPUCeiling), 1, 100)
+	}
 	if s.Room.ReceiveBuffer != 0 {
 		within(r, path+".room.receive_buffer", uint64(s.Room.ReceiveBuffer), 64<<10, 1<<30)
 	}
@@ -303,13 +307,17 @@ func (p *perSecond) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// percent is a share: 80%.
+// percent is a share: 80%; or none, which is noCeiling.
 type percent int
 
 func (p *percent) UnmarshalText(b []byte) error {
+	if string(b) == "none" {
+		*p = noCeiling
+		return nil
+	}
 	n, err := strconv.Atoi(strings.TrimSuffix(string(b), "%"))
 	if err != nil || !strings.HasSuffix(string(b), "%") {
-		return errors.New("a share; write 80%")
+		return errors.New("a share; write 80%, or none")
 	}
 	*p = percent(n)
 	return nil

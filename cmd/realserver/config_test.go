@@ -76,7 +76,7 @@ real_servers:
     cpu_ceiling: 50%
     room: {receive_buffer: 4MiB, queue: 5000}
     terminator: {kind: fastd, socket: /f, port: 1, subnets: {site-1: [100.64.1.0/24]}, clear: /c}
-  - {name: rs2, vips: [192.0.2.11], interface: eth0, terminator: {kind: wireguard, device: wg0, socket: /w, sends_from_vip: true}}
+  - {name: rs2, vips: [192.0.2.11], interface: eth0, cpu_ceiling: none, terminator: {kind: wireguard, device: wg0, socket: /w, sends_from_vip: true}}
   - name: rs3
     vips: [192.0.2.12]
     interface: eth0
@@ -95,7 +95,7 @@ real_servers:
 				Devices: []string{"tunl0"}, Holder: "vip0", Via: []netip.Addr{addr("198.51.100.254")}, Mark: 7, ShareL2: true, MTU: 1400, MSS: -1, Sites: []netip.Addr{addr("203.0.113.1")},
 				Protocols: []string{"udp/10000"}, Capacity: 100, CPUCeiling: 50, Room: Room{4 << 20, 5000},
 				Terminator: TerminatorConfig{"fastd", &fastD{"/f", 1, map[string][]netip.Prefix{"site-1": {netip.MustParsePrefix("100.64.1.0/24")}}, "/c"}}},
-			{Name: "rs2", VIPs: []netip.Addr{addr("192.0.2.11")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"wireguard", &wireGuard{"wg0", "/w", true}}},
+			{Name: "rs2", VIPs: []netip.Addr{addr("192.0.2.11")}, Method: "dr", Interface: "eth0", CPUCeiling: noCeiling, Terminator: TerminatorConfig{"wireguard", &wireGuard{"wg0", "/w", true}}},
 			{Name: "rs3", VIPs: []netip.Addr{addr("192.0.2.12")}, Method: "dr", Interface: "eth0", CPUCeiling: 80,
 				Terminator: TerminatorConfig{"strongswan", &strongSwan{"/v", "site-*", time.Second, false, []string{"a"}, []string{"b"}, map[string]string{"updown": "/u"}}}},
 			{Name: "rs4", VIPs: []netip.Addr{addr("192.0.2.13")}, Method: "dr", Interface: "eth0", CPUCeiling: 80, Terminator: TerminatorConfig{"libreswan", &libreSwan{"/r", "/w", "b-*", 3 * time.Second}}},
@@ -153,7 +153,7 @@ real_servers:
 			"real_servers[0].room.queue: 1 is not between 100 and 1000000 (line 5)", `real_servers[0].terminator.kind: "charon" is not one of `,
 			`real_servers[1].vips[1]: "nowhere" is not an IP address (line 6)`, "real_servers[1].terminator.port: unknown key; known here are kind, device, socket, sends_from_vip (line 6)",
 			`real_servers[1].name: "rs1" stands twice (line 6)`, "real_servers[1].method: is tunnel, and rs1 has VIP 192.0.2.10 by dr in the same network namespace; one way leads to an address (line 6)",
-			`real_servers[2].cpu_ceiling: "80" is not a share; write 80% (line 7)`, `real_servers[2].room.receive_buffer: "4" is not a size; write a number and a unit: 4MiB (line 7)`,
+			`real_servers[2].cpu_ceiling: "80" is not a share; write 80%, or none (line 7)`, `real_servers[2].room.receive_buffer: "4" is not a size; write a number and a unit: 4MiB (line 7)`,
 			`real_servers[2].method: "masq" is not one of dr, tunnel (line 7)`, "real_servers[2].vips: is missing (line 7)", "real_servers[2].interface: is missing (line 7)",
 			"real_servers[2].terminator.kind: is missing; one of ",
 			"real_servers[3].terminator.socket: is missing (line 8)", `real_servers[3].terminator.clear: "rel" is not an absolute path (line 8)`,

@@ -87,7 +87,6 @@ func (r *rig) agent(l *lab.Lab, rs *lab.RealServer, o daemon.AgentOptions) (*dae
 		o.Terminator = r.terminator(l, rs)
 	}
 	o.Protocols = r.service().Protocols
-	o.More = "    cpu_ceiling: 100%" // the cores are those of all labs: what others do is not to make a terminator full
 	a, err := daemon.NewAgent(l, rs, r.authority, o)
 	r.agents[rs] = a
 	return a, err

@@ -81,7 +81,6 @@ func (r *rig) newLab(o lab.Options) {
 func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
 	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{
 		Binary: programs.RealServer(), Dir: r.dir, Log: r.log(rs.Name),
-		More: "    cpu_ceiling: 100%", // the cores are those of all: what others do is not to make a terminator full
 	})
 	if err != nil {
 		return err

@@ -131,6 +131,7 @@ real_servers:
     method: %s
     interface: %s
     protocols: [%s]
+    cpu_ceiling: none # the cores are those of all: what others do is not to make a terminator full
     terminator: %s
 %s
 `, o.Host, strings.Join(directors, `", "`), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)

@@ -77,7 +77,7 @@ func newRig(t *testing.T, plane string) *rig {
 }
 
 func (r *rig) prepare(l *lab.Lab, rs *lab.RealServer) error {
-	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{Binary: programs.RealServer(), Dir: r.dir, Log: r.Output(), More: "    cpu_ceiling: 100%"})
+	a, err := daemon.NewAgent(l, rs, r.authority, daemon.AgentOptions{Binary: programs.RealServer(), Dir: r.dir, Log: r.Output()})
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@
 //
 // Rates are over the last five seconds, of which those before the first sample count as idle. So a single-threaded terminator is
 // full by its thread before it loses packets, and by its losses if all else deceived. A terminator that is full stays so until it was
-// below OpenAt for half a minute.
+// below OpenAt for half a minute. Without a ceiling cpu, cores, softirq and steal are no parts: the cores are for others, too.
 //
 // Not measured is what leaves no trace in these: a NIC that drops, a CPU quota of a control group. Other devices than TUN drop packets
 // for a site that is not up, which is no load; their drops do not count.

@@ -18,7 +18,7 @@ const most = 10_000
 // Options of a Meter. The zero value of each field but Capacity is a default.
 type Options struct {
 	Space      space.Space
-	CPUCeiling float64 // of a core, as a share of it; 0: 0.80
+	CPUCeiling float64 // of a core, as a share of it; 0: 0.80; negative: none, the cores' time is no part then
 	Capacity   uint32  // tunnels; 0: not limited
 	FullAt     uint32  // ‰; 0: 1000
 	OpenAt     uint32  // ‰, at most FullAt; 0: 850
@@ -98,18 +98,24 @@ type reading struct {
 func (m *Meter) fold(r reading, work terminator.Work, tunnels uint32) agent.Load {
 	m.addHost(r)
 	m.addTasks(r)
-	var parts []agent.Part
-	if len(work.Processes) > 0 {
-		parts = append(parts, m.cpu(work.Threads, r.allowed))
-	} else {
-		parts = append(parts, m.allCores())
-	}
-	parts = append(parts, m.softirq())
-	parts = append(parts, m.steal()...)
+	parts := m.time(r, work)
 	parts = append(parts, m.receive(r, work.Sockets)...)
 	parts = append(parts, m.queues(r, work.Devices)...)
 	parts = append(parts, m.count(tunnels)...)
 	return m.sum(r.at, parts)
+}
+
+// time is the parts that are about the cores' time.
+func (m *Meter) time(r reading, work terminator.Work) (parts []agent.Part) {
+	switch {
+	case m.o.CPUCeiling < 0:
+		return nil
+	case len(work.Processes) > 0:
+		parts = append(parts, m.cpu(work.Threads, r.allowed))
+	default:
+		parts = append(parts, m.allCores())
+	}
+	return append(append(parts, m.softirq()), m.steal()...)
 }
 
 // sum is the highest of the parts, and whether that is full.

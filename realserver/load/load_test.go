@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -130,6 +131,19 @@ func TestOneThread(t *testing.T) {
 			})
 			w.want(l, "cpu", tt.permille, tt.full || tt.stolen > 0, tt.says)
 		})
+	}
+}
+
+// Without a ceiling nobody is full by what goes on on the cores.
+func TestWithoutCeiling(t *testing.T) {
+	w := newWorld(t, Options{CPUCeiling: -1, Capacity: 100}, 1)
+	w.process(812, 1)
+	l := w.seconds(6, func() {
+		w.run(812, 812, time.Second, 0.5, 0.5)
+		w.core(0, time.Second, 0.4, 0.5)
+	})
+	if l.Full || slices.ContainsFunc(l.Parts, func(p agent.Part) bool { return p.Name != "tunnels" }) {
+		t.Errorf("%+v, want the tunnels alone, and not full", l)
 	}
 }
 

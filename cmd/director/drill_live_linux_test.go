@@ -101,7 +101,7 @@ func (s *site) open(ctx context.Context) {
 	var agents []*daemon.Agent
 	s.Lab, err = lab.New(context.WithoutCancel(ctx), lab.Options{Directors: 2, Sites: 4, RealServers: 3, IPv6: true, Logger: slog.New(slog.DiscardHandler),
 		Prepare: func(l *lab.Lab, rs *lab.RealServer) error {
-			a, err := daemon.NewAgent(l, rs, authority, daemon.AgentOptions{Binary: s.agent, Dir: s.dir, Log: s.log(rs.Name), Settings: "look: 1s\ndrill: {allow: true}", More: "    cpu_ceiling: 100%"})
+			a, err := daemon.NewAgent(l, rs, authority, daemon.AgentOptions{Binary: s.agent, Dir: s.dir, Log: s.log(rs.Name), Settings: "look: 1s\ndrill: {allow: true}"})
 			if err == nil {
 				agents = append(agents, a)
 				_, err = a.Command("apply", "--config", a.Config())

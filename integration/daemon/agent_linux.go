@@ -87,7 +87,6 @@ type AgentOptions struct {
 	Adopt      string // how it carries orders out, YAML on one line; default: fast
 	Terminator string // of its file, YAML on one line; default: the lab's WireGuard
 	Settings   string // more of its file; default: it looks each second
-	More       string // more of its real server, YAML lines indented by 4
 }
 
 // NewAgent writes an agent's files.
@@ -133,8 +132,7 @@ real_servers:
     protocols: [%s]
     cpu_ceiling: none # the cores are those of all: what others do is not to make a terminator full
     terminator: %s
-%s
-`, o.Host, strings.Join(directors, `", "`), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator, o.More)
+`, o.Host, strings.Join(directors, `", "`), tls, dir, o.Adopt, o.Settings, rs.Name, list(l.VIPs), o.Method, rs.DR.Name, strings.Join(o.Protocols, ", "), o.Terminator)
 	file := filepath.Join(o.Dir, rs.Name+".yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("configure the agent of %s: %w", rs.Name, err)

@@ -16,7 +16,6 @@ import (
 func (w *World) prepare(l *lab.Lab, rs *lab.RealServer) error {
 	a, err := daemon.NewAgent(l, rs, w.authority, daemon.AgentOptions{
 		Binary: w.o.RealServer, Dir: w.o.Dir, Log: daemon.Named(w.o.Log, rs.Name),
-		More: "    cpu_ceiling: 100%", // the cores are those of all: what others do is not to make a terminator full
 	})
 	if err != nil {
 		return err

@@ -28,13 +28,9 @@ type libre struct {
 	servers map[*lab.RealServer]*libreswan.Daemon
 }
 
-// TestLibreswan: a site with an address of its own, and two behind NAT. It differs from TestStrongSwan by the daemon alone: with SOAK it
-// runs on both planes.
+// TestLibreswan: a site with an address of its own, and two behind NAT.
 func TestLibreswan(t *testing.T) {
 	onPlanes(t, func(t *testing.T, plane string) {
-		if plane != "ipvs" && !soak() {
-			t.Skip("for make soak")
-		}
 		r := newRig(t, setup{plane: plane, lab: lab.Options{Sites: 3, RealServers: 2, BehindNAT: 2}, service: ipsec("dr")})
 		r.warmUp()
 		w := &libre{rig: r, sites: map[*lab.Site]*libreswan.Daemon{}, servers: map[*lab.RealServer]*libreswan.Daemon{}}

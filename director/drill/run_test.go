@@ -318,7 +318,7 @@ func TestRunNotReady(t *testing.T) {
 
 // One that is drained is waited for until it is empty, and not for ever.
 func TestEmptied(t *testing.T) {
-	drain := mine(Expect{Moved: MovedTarget}, Abort{}, Step{Fault: Drain, Target: "rs1", For: time.Minute}, Step{Emptied: 20 * time.Second}, Step{Undo: true})
+	drain := mine(Expect{Moved: MovedTarget}, Abort{}, Step{Fault: Drain, Target: "rs1", For: time.Minute}, Step{Fault: LinkCut, Target: "rs2"}, Step{Emptied: 20 * time.Second}, Step{Undo: true})
 	for _, tt := range []struct {
 		name string
 		left func(now time.Duration) int
